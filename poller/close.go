@@ -1,0 +1,162 @@
+package poller
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cloudwego/netpoll"
+	"golang.org/x/sys/unix"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrClosed is returned by sends on a connection that is closed or closing.
+	ErrClosed = errors.New("poller: connection closed")
+	// ErrQueueFull is returned by a send for which the queue has no room.
+	ErrQueueFull = errors.New("poller: queue full")
+)
+
+// OpError is a system call on a socket that went wrong.
+type OpError struct {
+	Op  string // "read", "send", "connect", "epoll_ctl", …
+	Err error  // a unix.Errno
+}
+
+func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
+
+// Unwrap returns the errno.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// Close asks for the end of the connection at once; what waits in the queue is
+// dropped, what the kernel has already taken is still delivered. cause goes to OnClose; the first one counts.
+func (c *Conn) Close(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state&(shut|closed) == 0 {
+		c.uncorkLocked()
+	}
+	c.shutLocked(cause)
+}
+
+// Abort is Close, and the kernel forgets the connection: the peer gets a reset, and
+// the memory of what it has not acknowledged is free at once.
+func (c *Conn) Abort(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state&closed == 0 {
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	c.shutLocked(cause)
+}
+
+// Finish shuts down sending as soon as the queue is empty: the peer reads
+// everything and then the end of the stream. Nothing more can be sent. Reading goes on
+// until the peer closes too; the caller sets a deadline and then calls Close.
+func (c *Conn) Finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state&(unsendable&^sealed) != 0 {
+		return
+	}
+	c.uncorkLocked()
+	c.state |= finishing
+	c.finishLocked()
+}
+
+// finishLocked does what Finish promised once the queue is empty.
+func (c *Conn) finishLocked() {
+	if c.out == nil && c.state&(finishing|finished|shut|closed) == finishing {
+		c.state |= finished
+		_ = unix.Shutdown(int(c.fd), unix.SHUT_WR)
+	}
+}
+
+// shutLocked begins the end: the kernel answers the shutdown with a hang-up, and
+// that leads to finalize.
+func (c *Conn) shutLocked(cause error) {
+	if c.state&(shut|closed) != 0 {
+		return
+	}
+	c.state |= shut
+	c.cause = cause
+	switch {
+	case c.state&draining != 0: // drain sees it
+	case c.state&hungup != 0:
+		go c.finalize()
+	default:
+		_ = unix.Shutdown(int(c.fd), unix.SHUT_RDWR)
+	}
+}
+
+// onHup is netpoll's callback for a hang-up or an error: the operator is detached,
+// so neither onRead nor onWrite will be called again. It runs on a goroutine that
+// netpoll starts for all hang-ups of one turn.
+func (c *Conn) onHup(netpoll.Poll) error {
+	c.mu.Lock()
+	if c.state&(closed|hungup) != 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	c.state |= hungup
+	if c.state&dialing != 0 && c.state&shut == 0 {
+		c.state |= shut
+		c.cause = &OpError{Op: "connect", Err: socketError(int(c.fd))}
+	}
+	final := c.state&shut != 0
+	if !final && c.state&paused == 0 {
+		c.state |= draining
+	}
+	drain := c.state&draining != 0
+	c.mu.Unlock()
+	switch {
+	case final:
+		c.finalize()
+	case drain:
+		c.drain()
+	}
+	return nil
+}
+
+// finalize frees the operator and closes the descriptor: the only place that does.
+func (c *Conn) finalize() {
+	c.mu.Lock()
+	if c.state&closed != 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.state |= closed | shut
+	op, out, cause := c.op, c.out, c.cause
+	c.op, c.out, c.cork = nil, nil, nil
+	c.mu.Unlock()
+
+	if out != nil {
+		out.release()
+	}
+	op.Free()
+	_ = unix.Close(int(c.fd))
+	c.loop.conns.Add(-1)
+	c.events.OnClose(cause)
+}
+
+// GiveAway takes the socket out of the poller and, once the loop has let go of it,
+// hands the descriptor to take on a goroutine of its own. It may be called only from
+// inside OnData. It reports false when the connection is already ending; then take is
+// not called. No event follows, OnClose neither.
+func (c *Conn) GiveAway(take func(fd int)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state&(shut|closed|hungup) != 0 || c.out != nil {
+		return false
+	}
+	c.uncorkLocked()
+	c.state |= closed | shut
+	op := c.op
+	c.op = nil
+	_ = op.Control(netpoll.PollDetach)
+	go func() {
+		op.Free() // waits for the callback that called us
+		c.loop.conns.Add(-1)
+		take(int(c.fd))
+	}()
+	return true
+}

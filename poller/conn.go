@@ -1,0 +1,173 @@
+package poller
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/netpoll"
+	"golang.org/x/sys/unix"
+)
+
+// Events is what a connection tells its user. See the package's doc for the
+// goroutines.
+type Events interface {
+	// OnConnected is called once for a connection made by Dial, before anything
+	// else; never for an accepted one.
+	OnConnected()
+	// OnData hands up what was read, in order. b is the loop's scratch buffer: it
+	// may be changed, and is valid until OnData returns.
+	OnData(b []byte)
+	// OnEOF tells that the peer has shut down its sending side. Sending still
+	// works until the connection is closed, which is the user's to ask for: nothing
+	// else ends it.
+	OnEOF()
+	// OnDrained tells that the queue has become empty after NotifyDrained.
+	OnDrained()
+	// OnClose tells that the descriptor is closed. cause is what was given to the
+	// first Close, or the error that ended the connection.
+	OnClose(cause error)
+}
+
+// Conn is one connected socket, driven by a loop. Its user embeds it by value and
+// passes it to Attach; it must not be copied or moved.
+type Conn struct {
+	// Immutable after Attach.
+	loop   *loop
+	events Events
+	fd     int32
+
+	// Guarded by mu.
+	state    state
+	interest uint32 // the epoll mask in force
+	mu       sync.Mutex
+	op       *netpoll.FDOperator // nil once released
+	out      *queue              // nil while nothing waits
+	cork     *[]byte             // where sends gather between Cork and Uncork
+	cause    error               // why it ends; set once
+}
+
+// state holds the flags of a Conn.
+type state uint16
+
+const (
+	dialing     state = 1 << iota // connect(2) has not finished
+	paused                        // reading is paused by PauseReading
+	ended                         // the peer sent everything it will: EOF or error
+	hungup                        // the kernel reported a hang-up; the operator is detached
+	draining                      // a goroutine reads what is left after the hang-up
+	sealed                        // SendLast was called
+	finishing                     // shut down sending once the queue is empty
+	finished                      // sending is shut down
+	shut                          // Close was called or an error ended it
+	closed                        // the descriptor is closed or given away
+	wantDrained                   // call OnDrained when the queue is empty
+)
+
+// Attach makes c drive the connected, non-blocking socket fd on one of the
+// poller's loops. From here on fd belongs to c, also when Attach fails, in
+// which case fd is closed and no event is delivered. Events may be delivered
+// before Attach returns.
+func (p *Poller) Attach(c *Conn, fd int, ev Events) error {
+	return p.attach(c, fd, ev, netpoll.PollReadable, unix.EPOLLIN, 0)
+}
+
+func (p *Poller) attach(c *Conn, fd int, ev Events, how netpoll.PollEvent, mask uint32, s state) error {
+	l := p.nextLoop()
+	c.loop, c.events, c.fd = l, ev, int32(fd)
+	op := l.poll.Alloc()
+	op.FD = fd
+	op.OnRead, op.OnWrite, op.OnHup = c.onRead, c.onWrite, c.onHup
+
+	// mu is held so that no callback sees a half-made connection.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.op, c.state, c.interest = op, s, mask
+	if err := op.Control(how); err != nil {
+		// Never in epoll, so nobody else can be in the operator.
+		c.op, c.state = nil, closed|shut
+		op.Free()
+		_ = unix.Close(fd)
+		return &OpError{Op: "epoll_ctl", Err: err}
+	}
+	l.conns.Add(1)
+	// netpoll also asks for EPOLLRDHUP, on which it detaches; see netpoll.go.
+	_ = setMask(l.epfd, op, fd, mask)
+	return nil
+}
+
+// PauseReading stops reading until ResumeReading, so that TCP slows the peer.
+// What has been read but not yet delivered is still delivered. Queued
+// output goes on leaving.
+func (c *Conn) PauseReading() {
+	c.mu.Lock()
+	c.state |= paused
+	c.updateInterestLocked()
+	c.mu.Unlock()
+}
+
+// ResumeReading undoes PauseReading.
+func (c *Conn) ResumeReading() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state&paused == 0 {
+		return
+	}
+	c.state &^= paused
+	c.updateInterestLocked()
+	if c.state&(hungup|draining|closed) == hungup {
+		c.state |= draining
+		go c.drain()
+	}
+}
+
+// updateInterestLocked brings epoll's mask in line with the state.
+func (c *Conn) updateInterestLocked() {
+	var want uint32
+	if c.state&(paused|ended) == 0 {
+		want |= unix.EPOLLIN
+	}
+	if c.out != nil || c.state&dialing != 0 {
+		want |= unix.EPOLLOUT
+	}
+	if want == c.interest || c.op == nil || c.state&hungup != 0 {
+		return
+	}
+	c.interest = want
+	// It fails only when the kernel's hang-up has just taken the operator out.
+	_ = setMask(c.loop.epfd, c.op, int(c.fd), want)
+}
+
+// Waiting tells how many bytes and buffers wait in the queue and for how long the
+// oldest has.
+func (c *Conn) Waiting() (bytes, buffers int, age time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out == nil {
+		return 0, 0, 0
+	}
+	return c.out.bytes, len(c.out.items), now() - c.out.items[0].since
+}
+
+// Open reports whether the descriptor is still open and no close was asked for.
+func (c *Conn) Open() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state&(shut|closed) == 0
+}
+
+// RemoteAddr asks the kernel for the peer's address. It is the zero AddrPort for
+// a unix socket or when the connection is gone.
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.sockAddr(unix.SYS_GETPEERNAME) }
+
+// LocalAddr asks the kernel for the own address, like RemoteAddr.
+func (c *Conn) LocalAddr() netip.AddrPort { return c.sockAddr(unix.SYS_GETSOCKNAME) }
+
+func (c *Conn) sockAddr(call uintptr) netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state&closed != 0 {
+		return netip.AddrPort{}
+	}
+	return sockName(call, int(c.fd))
+}

@@ -1,0 +1,155 @@
+package poller
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/cloudwego/netpoll"
+)
+
+// scratchBytes is how much one read may return. Each loop has one such buffer, and
+// one of the same size for Cork.
+const scratchBytes = 64 << 10
+
+// Config says how a Poller is to be made. The zero value works.
+type Config struct {
+	// Loops is the number of event loops, each with a goroutine and about 200 KiB.
+	// Zero means GOMAXPROCS.
+	Loops int
+	// Limits bound each connection's queue.
+	Limits Limits
+	// Logger gets the faults of listeners. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate reports every value that makes no sense.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Loops < 0 || c.Loops > 1024 {
+		errs = append(errs, fmt.Errorf("loops: %d is not between 0 and 1024", c.Loops))
+	}
+	if c.Limits.Bytes < 0 {
+		errs = append(errs, fmt.Errorf("outbox-bytes: %d is negative", c.Limits.Bytes))
+	}
+	if c.Limits.Buffers < 0 {
+		errs = append(errs, fmt.Errorf("outbox-messages: %d is negative", c.Limits.Buffers))
+	}
+	return errors.Join(errs...)
+}
+
+// Poller is a set of event loops.
+type Poller struct {
+	// Immutable after New.
+	loops  []*loop
+	logger *slog.Logger
+
+	// Any goroutine (atomic).
+	next atomic.Uint32
+}
+
+// loop is one netpoll poller with the goroutine that waits on it.
+type loop struct {
+	// Immutable after newLoop.
+	poll    netpoll.Poll
+	epfd    int
+	limits  Limits
+	stopped chan struct{}
+
+	// Owned by the loop goroutine.
+	scratch []byte
+	corked  *Conn  // whose OnData asked for Cork
+	cork    []byte // guarded by corked's mu while corked is set
+
+	// Any goroutine (atomic).
+	conns     atomic.Int64
+	bytesRead atomic.Int64
+	_         [64]byte // bytesSent is written by every goroutine that sends
+	bytesSent atomic.Int64
+}
+
+// New opens the loops and proves on real sockets that netpoll still behaves as
+// this package needs.
+func New(c Config) (*Poller, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	n := c.Loops
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	p := &Poller{logger: c.Logger}
+	if p.logger == nil {
+		p.logger = slog.Default()
+	}
+	for range n {
+		l, err := newLoop(c.Limits.orDefault())
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.loops = append(p.loops, l)
+	}
+	if err := p.selfTest(); err != nil {
+		return nil, errors.Join(fmt.Errorf("poller: self-test: %w", err), p.Close())
+	}
+	return p, nil
+}
+
+func newLoop(lim Limits) (*loop, error) {
+	poll, epfd, err := newPoll()
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{
+		poll: poll, epfd: epfd, limits: lim, stopped: make(chan struct{}),
+		scratch: make([]byte, scratchBytes), cork: make([]byte, 0, scratchBytes),
+	}
+	go func() {
+		defer close(l.stopped)
+		if err := poll.Wait(); err != nil {
+			panic(fmt.Sprintf("poller: epoll_wait: %v", err)) // the descriptor is ours alone
+		}
+	}()
+	return l, nil
+}
+
+func (p *Poller) nextLoop() *loop {
+	return p.loops[int(p.next.Add(1))%len(p.loops)]
+}
+
+// Close stops the loops and waits for them. Every connection and listener must
+// have been closed before.
+func (p *Poller) Close() error {
+	var errs []error
+	for _, l := range p.loops {
+		if err := l.poll.Close(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		<-l.stopped
+	}
+	return errors.Join(errs...)
+}
+
+// Stats are sums over all loops since New.
+type Stats struct {
+	Conns     int64 // open now
+	BytesRead int64
+	BytesSent int64 // taken by the kernel
+}
+
+// Stats returns the sums; any goroutine.
+func (p *Poller) Stats() Stats {
+	var s Stats
+	for _, l := range p.loops {
+		s.Conns += l.conns.Load()
+		s.BytesRead += l.bytesRead.Load()
+		s.BytesSent += l.bytesSent.Load()
+	}
+	return s
+}
+
+// Loops returns how many loops there are.
+func (p *Poller) Loops() int { return len(p.loops) }

@@ -1,0 +1,172 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/panjf2000/ants/v2"
+)
+
+// Task is something to run once. A pointer type makes Go free of allocations.
+type Task interface{ Run() }
+
+// Config says how a Pool is to be made. The zero value works.
+type Config struct {
+	// Workers is how many tasks run at the same time; a handler that waits for a
+	// database holds one. An idle worker is gone after ten seconds. Zero means 512.
+	Workers int
+	// Logger gets the panics of tasks. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+const defaultWorkers = 512
+
+// Validate reports every value that makes no sense.
+func (c Config) Validate() error {
+	if c.Workers < 0 {
+		return fmt.Errorf("workers: %d is negative", c.Workers)
+	}
+	return nil
+}
+
+// ErrClosed is returned by Close when it is called twice.
+var ErrClosed = errors.New("pool: closed")
+
+// Pool runs tasks in the order in which they were given, as many at a time as it
+// has workers. Every method may be called by any goroutine.
+type Pool struct {
+	// Immutable after New.
+	workers int
+	ants    *ants.PoolWithFuncGeneric[Task]
+	logger  *slog.Logger
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	waiting ring
+	running int
+	closed  bool
+	idle    chan struct{} // closed when running is 0 after closed
+	stats   Stats
+}
+
+// Stats tell how busy a Pool is.
+type Stats struct {
+	Workers int // the bound
+	Running int // tasks that run now
+	Waiting int // tasks for which no worker was free
+	Done    int64
+	Panics  int64
+}
+
+// expiry is how long an idle worker keeps its goroutine.
+const expiry = 10 * time.Second
+
+// New makes a Pool. It costs two goroutines of ants and no worker yet.
+func New(c Config) (*Pool, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Pool{workers: c.Workers, logger: c.Logger, idle: make(chan struct{})}
+	if p.workers == 0 {
+		p.workers = defaultWorkers
+	}
+	if p.logger == nil {
+		p.logger = slog.Default()
+	}
+	var err error
+	// The bound is kept here, not by ants: it has no queue, and refuses a task while
+	// a worker that has just finished is not back yet.
+	p.ants, err = ants.NewPoolWithFuncGeneric(-1, p.work, ants.WithExpiryDuration(expiry), ants.WithNonblocking(true))
+	if err != nil {
+		return nil, fmt.Errorf("ants: %w", err)
+	}
+	return p, nil
+}
+
+// Go runs t on a worker, at once or when one is free. It never blocks and never runs
+// t itself. A Pool that is closed still runs it: what is under way has to end.
+func (p *Pool) Go(t Task) {
+	p.mu.Lock()
+	if p.running >= p.workers {
+		p.waiting.push(t)
+		p.mu.Unlock()
+		return
+	}
+	p.running++
+	p.mu.Unlock()
+	if err := p.ants.Invoke(t); err != nil {
+		go p.work(t) // ants is released already
+	}
+}
+
+// work runs t and then what waits; worker goroutine.
+func (p *Pool) work(t Task) {
+	for ok := true; ok; t, ok = p.next() {
+		p.run(t)
+	}
+}
+
+// next returns the task that has waited longest, or takes this worker off duty.
+func (p *Pool) next() (Task, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stats.Done++
+	if t, ok := p.waiting.pop(); ok {
+		return t, true
+	}
+	p.running--
+	if p.closed && p.running == 0 {
+		close(p.idle)
+	}
+	return nil, false
+}
+
+// run keeps a panic from taking a worker, and all that waits behind it, along.
+func (p *Pool) run(t Task) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.mu.Lock()
+			p.stats.Panics++
+			p.mu.Unlock()
+			p.logger.Error("pool: task panicked", "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	t.Run()
+}
+
+// Stats returns the figures.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Workers, s.Running, s.Waiting = p.workers, p.running, p.waiting.len()
+	return s
+}
+
+// Close waits until every task is done and then ends the workers' goroutines. When
+// ctx ends first, it returns its error and leaves the workers that are still busy.
+func (p *Pool) Close(ctx context.Context) error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return ErrClosed
+	}
+	p.closed = true
+	if p.running == 0 {
+		close(p.idle)
+	}
+	p.mu.Unlock()
+	var err error
+	select {
+	case <-p.idle:
+	case <-ctx.Done():
+		err = fmt.Errorf("pool: tasks still run: %w", ctx.Err())
+	}
+	p.ants.Release()
+	return err
+}
