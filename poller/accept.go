@@ -139,6 +139,13 @@ func (a *Acceptor) resume() {
 	}
 }
 
+// Refuse answers a connection that was accepted and is not wanted, and closes it.
+func Refuse(fd int, response []byte) {
+	_, _ = send(fd, response)
+	_ = unix.Shutdown(fd, unix.SHUT_WR)
+	_ = unix.Close(fd)
+}
+
 // Stats returns the counts; any goroutine.
 func (a *Acceptor) Stats() AcceptStats {
 	a.mu.Lock()

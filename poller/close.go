@@ -126,7 +126,7 @@ func (c *Conn) finalize() {
 	}
 	c.state |= closed | shut
 	op, out, cause := c.op, c.out, c.cause
-	c.op, c.out, c.cork = nil, nil, nil
+	c.op, c.out = nil, nil
 	c.mu.Unlock()
 
 	if out != nil {
@@ -145,7 +145,7 @@ func (c *Conn) finalize() {
 func (c *Conn) GiveAway(take func(fd int)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state&(shut|closed|hungup) != 0 || c.out != nil {
+	if c.state&(shut|closed|hungup|attaching) != 0 || c.out != nil {
 		return false
 	}
 	c.uncorkLocked()

@@ -43,7 +43,6 @@ type Conn struct {
 	mu       sync.Mutex
 	op       *netpoll.FDOperator // nil once released
 	out      *queue              // nil while nothing waits
-	cork     *[]byte             // where sends gather between Cork and Uncork
 	cause    error               // why it ends; set once
 }
 
@@ -52,6 +51,7 @@ type state uint16
 
 const (
 	dialing     state = 1 << iota // connect(2) has not finished
+	attaching                     // not registered yet: Attach delivers first
 	paused                        // reading is paused by PauseReading
 	ended                         // the peer sent everything it will: EOF or error
 	hungup                        // the kernel reported a hang-up; the operator is detached
@@ -62,27 +62,36 @@ const (
 	shut                          // Close was called or an error ended it
 	closed                        // the descriptor is closed or given away
 	wantDrained                   // call OnDrained when the queue is empty
+	corked                        // sends gather in loop.cork, until OnData returns
 )
 
 // Attach makes c drive the connected, non-blocking socket fd on one of the
 // poller's loops. From here on fd belongs to c, also when Attach fails, in
 // which case fd is closed and no event is delivered. Events may be delivered
-// before Attach returns.
-func (p *Poller) Attach(c *Conn, fd int, ev Events) error {
-	return p.attach(c, fd, ev, netpoll.PollReadable, unix.EPOLLIN, 0)
+// before Attach returns. first, if not empty, is input that was read from fd before: it is
+// given to OnData by the caller's goroutine before anything else.
+func (p *Poller) Attach(c *Conn, fd int, ev Events, first []byte) error {
+	return p.attach(c, fd, ev, netpoll.PollReadable, 0, first)
 }
 
-func (p *Poller) attach(c *Conn, fd int, ev Events, how netpoll.PollEvent, mask uint32, s state) error {
+func (p *Poller) attach(c *Conn, fd int, ev Events, how netpoll.PollEvent, s state, first []byte) error {
 	l := p.nextLoop()
 	c.loop, c.events, c.fd = l, ev, int32(fd)
 	op := l.poll.Alloc()
 	op.FD = fd
 	op.OnRead, op.OnWrite, op.OnHup = c.onRead, c.onWrite, c.onHup
+	if len(first) > 0 {
+		c.mu.Lock()
+		c.op, c.state = op, attaching
+		c.mu.Unlock()
+		ev.OnData(first)
+	}
 
 	// mu is held so that no callback sees a half-made connection.
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.op, c.state, c.interest = op, s, mask
+	c.op = op
+	c.state = c.state&^attaching | s
 	if err := op.Control(how); err != nil {
 		// Never in epoll, so nobody else can be in the operator.
 		c.op, c.state = nil, closed|shut
@@ -92,9 +101,13 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, how netpoll.PollEvent, mask 
 	}
 	l.conns.Add(1)
 	// netpoll also asks for EPOLLRDHUP, on which it detaches; see netpoll.go.
-	_ = setMask(l.epfd, op, fd, mask)
+	c.interest = noInterest
+	c.updateInterestLocked()
 	return nil
 }
+
+// noInterest is a mask that is never wanted.
+const noInterest = ^uint32(0)
 
 // PauseReading stops reading until ResumeReading, so that TCP slows the peer.
 // What has been read but not yet delivered is still delivered. Queued
@@ -130,7 +143,7 @@ func (c *Conn) updateInterestLocked() {
 	if c.out != nil || c.state&dialing != 0 {
 		want |= unix.EPOLLOUT
 	}
-	if want == c.interest || c.op == nil || c.state&hungup != 0 {
+	if want == c.interest || c.op == nil || c.state&(hungup|attaching) != 0 {
 		return
 	}
 	c.interest = want
@@ -155,6 +168,9 @@ func (c *Conn) Open() bool {
 	defer c.mu.Unlock()
 	return c.state&(shut|closed) == 0
 }
+
+// Loop returns the number of the connection's loop, from 0.
+func (c *Conn) Loop() int { return c.loop.index }
 
 // RemoteAddr asks the kernel for the peer's address. It is the zero AddrPort for
 // a unix socket or when the connection is gone.

@@ -38,7 +38,7 @@ func (p *Poller) Dial(c *Conn, to netip.AddrPort, ev Events, o DialOptions) erro
 		_ = unix.Close(fd)
 		return &OpError{Op: "connect", Err: err}
 	}
-	return p.attach(c, fd, ev, netpoll.PollWritable, unix.EPOLLOUT, dialing)
+	return p.attach(c, fd, ev, netpoll.PollWritable, dialing, nil)
 }
 
 func (o DialOptions) prepare(fd int) error {

@@ -55,13 +55,14 @@ type loop struct {
 	// Immutable after newLoop.
 	poll    netpoll.Poll
 	epfd    int
+	index   int
 	limits  Limits
 	stopped chan struct{}
 
 	// Owned by the loop goroutine.
 	scratch []byte
 	corked  *Conn  // whose OnData asked for Cork
-	cork    []byte // guarded by corked's mu while corked is set
+	cork    []byte // guarded by the mu of the Conn that is corked, while one is
 
 	// Any goroutine (atomic).
 	conns     atomic.Int64
@@ -85,7 +86,7 @@ func New(c Config) (*Poller, error) {
 		p.logger = slog.Default()
 	}
 	for range n {
-		l, err := newLoop(c.Limits.orDefault())
+		l, err := newLoop(len(p.loops), c.Limits.orDefault())
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -97,13 +98,13 @@ func New(c Config) (*Poller, error) {
 	return p, nil
 }
 
-func newLoop(lim Limits) (*loop, error) {
+func newLoop(index int, lim Limits) (*loop, error) {
 	poll, epfd, err := newPoll()
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{
-		poll: poll, epfd: epfd, limits: lim, stopped: make(chan struct{}),
+		poll: poll, epfd: epfd, index: index, limits: lim, stopped: make(chan struct{}),
 		scratch: make([]byte, scratchBytes), cork: make([]byte, 0, scratchBytes),
 	}
 	go func() {

@@ -18,6 +18,9 @@ func (p *Poller) selfTest() error {
 		}
 	}
 	p.next.Store(0)
+	for _, l := range p.loops {
+		l.bytesRead.Store(0)
+	}
 	return nil
 }
 
@@ -58,7 +61,7 @@ func newProbe(p *Poller) (*probe, error) {
 		return nil, &OpError{Op: "socketpair", Err: err}
 	}
 	pr := &probe{peer: fds[1], data: make(chan string, 4), closed: make(chan struct{})}
-	if err := p.Attach(&pr.conn, fds[0], pr); err != nil {
+	if err := p.Attach(&pr.conn, fds[0], pr, nil); err != nil {
 		_ = unix.Close(fds[1])
 		return nil, err
 	}

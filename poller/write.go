@@ -15,7 +15,7 @@ func (c *Conn) Send(b []byte, o Out) (dropped int, err error) {
 	switch {
 	case c.state&unsendable != 0:
 		return 0, ErrClosed
-	case c.cork != nil && c.gatherLocked(b, nil):
+	case c.state&corked != 0 && c.gatherLocked(b, nil):
 		return 0, nil
 	case c.out != nil:
 		return c.out.push(b, o, c.loop.limits)
@@ -58,7 +58,7 @@ func (c *Conn) SendCopy(head, body []byte, o Out) (dropped int, err error) {
 	switch {
 	case c.state&unsendable != 0:
 		return 0, ErrClosed
-	case c.cork != nil && c.gatherLocked(head, body):
+	case c.state&corked != 0 && c.gatherLocked(head, body):
 		return 0, nil
 	case c.out != nil:
 		return c.out.push(join(head, body), o, c.loop.limits)
@@ -108,10 +108,12 @@ const unsendable = dialing | sealed | finishing | finished | shut | closed
 func (c *Conn) Cork() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// After a hang-up OnData does not run on the loop, whose buffer it is.
-	if c.out == nil && c.state&(hungup|unsendable) == 0 {
+	// Before the registration and after a hang-up OnData does not run on the loop,
+	// whose buffer it is.
+	if c.out == nil && c.state&(attaching|hungup|unsendable) == 0 {
 		c.loop.cork = c.loop.cork[:0]
-		c.cork, c.loop.corked = &c.loop.cork, c
+		c.state |= corked
+		c.loop.corked = c
 	}
 }
 
@@ -125,11 +127,11 @@ func (c *Conn) uncork() {
 
 // uncorkLocked sends what was gathered, and gathers no more.
 func (c *Conn) uncorkLocked() {
-	if c.cork == nil {
+	if c.state&corked == 0 {
 		return
 	}
-	b := *c.cork
-	c.cork = nil
+	c.state &^= corked
+	b := c.loop.cork
 	if len(b) == 0 || c.state&(shut|closed) != 0 {
 		return
 	}
@@ -142,12 +144,12 @@ func (c *Conn) uncorkLocked() {
 // gatherLocked adds head and body to the cork buffer. It reports false when the
 // buffer had no room: then it has been sent and the connection is no longer corked.
 func (c *Conn) gatherLocked(head, body []byte) bool {
-	b := *c.cork
+	b := c.loop.cork
 	if len(b)+len(head)+len(body) > cap(b) {
 		c.uncorkLocked()
 		return false
 	}
-	*c.cork = append(append(b, head...), body...)
+	c.loop.cork = append(append(b, head...), body...)
 	return true
 }
 

@@ -1,0 +1,69 @@
+# The project's commands. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Two packages at a time: the tests measure latencies and memory, and those of
+# more packages than cores would measure each other.
+GOTEST ?= -p 2 -timeout 10m -shuffle=on
+
+# The tools are pinned in tools/go.mod, a module of its own, so that none of
+# their dependencies is one of ours. The stamp's name holds what decides the
+# binaries; golangci-lint takes minutes to build and is built once per such name.
+TOOLS := bin/tools/.$(shell { cat tools/go.mod tools/go.sum; go version; } | sha256sum | cut -c1-16)
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build and start a server for a first try: http://localhost:8000/
+	bin/millpond serve --dev
+
+# Static and without the builder's paths: the binary runs on any Linux of its
+# architecture, and the same commit gives the same bytes.
+build: ## Build bin/millpond.
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/millpond ./cmd/millpond
+
+test: setup $(TOOLS) ## Run all tests, the real-browser ones among them.
+	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) ./...
+
+check: format vet lint vuln race ## Run everything a change must pass before it lands, except make test.
+
+format: $(TOOLS)
+	@unformatted=$$(bin/tools/gofumpt -l .); \
+	if [ -n "$$unformatted" ]; then echo "gofumpt would change these (bin/tools/gofumpt -w FILE):"; echo "$$unformatted"; exit 1; fi
+
+vet:
+	go vet ./...
+
+# staticcheck runs by itself, at its own release; golangci-lint leaves it out.
+lint: $(TOOLS)
+	bin/tools/golangci-lint run
+	bin/tools/staticcheck ./...
+
+vuln: $(TOOLS)
+	@.ci/vuln
+
+# The detector slows code several times over and allocates: budgets are for
+# make test to hold, on the code that ships.
+race: setup $(TOOLS)
+	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) -race ./...
+
+bench: build ## Measure what an idle connection costs.
+	bin/millpond bench idle
+
+setup:
+	@.ci/setup
+
+clean: ## Remove what make built.
+	rm -rf bin build
+
+$(TOOLS):
+	@echo "building the pinned tools, once: some minutes"
+	@rm -f bin/tools/.[0-9a-f]*
+	cd tools && go build -o ../bin/tools/ tool
+	@touch $@
+
+.PHONY: help run build test check format vet lint vuln race bench setup clean

@@ -1,0 +1,81 @@
+// Command millpond is a WebSocket push server and the tools that go with it. This
+// package only maps flags, environment and file onto the structs of push and bench.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the build.
+var version = "unknown"
+
+// cli is the command line. Every flag is also MILLPOND_<FLAG> in the environment,
+// and those of serve are keys of the file.
+type cli struct {
+	Serve   serveCommand   `cmd:"" help:"Run the server."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run parses and runs one command and returns the exit code: 0, 1 for a command that
+// went wrong, 2 for a command line that makes no sense.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	var c cli
+	exited := errors.New("exit")
+	defer func() {
+		// Kong's --help exits; a test must be able to ask for it.
+		if v := recover(); v != nil && v != exited { //nolint:errorlint // our own sentinel
+			panic(v)
+		}
+	}()
+	parser, err := kong.New(&c,
+		kong.Name("millpond"),
+		kong.Description("A WebSocket push server that stays calm at a million connections."),
+		kong.UsageOnError(),
+		kong.DefaultEnvars("MILLPOND"),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(n int) { code = n; panic(exited) }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(&streams{stdout, stderr}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "millpond:", err)
+		return 2
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(stderr, "millpond:", err)
+		return 2
+	}
+	if err := command.Run(); err != nil {
+		fmt.Fprintln(stderr, "millpond:", err)
+		return 1
+	}
+	return 0
+}
+
+// streams are where a command writes.
+type streams struct{ out, err io.Writer }
+
+type versionCommand struct{}
+
+// Run prints the version on one line.
+func (versionCommand) Run(s *streams) error {
+	_, err := fmt.Fprintf(s.out, "millpond %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/millpond/millpond/push"
+	"github.com/millpond/millpond/session"
+)
+
+// serveCommand has the flags of the server. Zero values mean what push.Config and
+// session.Config say.
+type serveCommand struct {
+	Listen         []string `help:"Public address: HOST:PORT, :PORT or unix:PATH; may be repeated." default:":8000" sep:"none" placeholder:"ADDR"`
+	InternalListen string   `help:"Address of API, health and metrics; may be a public one." default:"127.0.0.1:8001" placeholder:"ADDR"`
+	Config         string   `help:"YAML file; its keys are the flags, with _ for -." type:"existingfile" placeholder:"FILE"`
+	Dev            bool     `help:"Everything open, for a first try on one's own machine."`
+	Echo           bool     `help:"Serve /echo (--dev does)."`
+	Playground     bool     `help:"Serve the playground page at / (--dev does)."`
+
+	TokenHmacSecretFile string   `help:"File with the secret that signs the clients' tokens (HS256, HS384, HS512)." type:"existingfile" placeholder:"FILE"`
+	APIKeyFile          string   `name:"api-key-file" help:"File with the keys for the API, one a line." type:"existingfile" placeholder:"FILE"`
+	AllowedOrigins      []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
+	TrustedProxies      []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
+
+	Loops              int           `help:"Event loops; 0: one per core."`
+	Workers            int           `help:"Handlers that may run at the same time; 0: 512."`
+	MaxConnections     int           `help:"Connections at most; 0: no bound but the file descriptors."`
+	MaxHTTPConnections int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
+	MaxHeaderBytes     int           `help:"Bytes in the header of an opening handshake." default:"8192"`
+	HandshakeTimeout   time.Duration `help:"Time from accept to the end of the header." default:"10s"`
+	MaxMessageBytes    int           `help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
+	MaxChannels        int           `help:"Channels that one connection may subscribe to." default:"128"`
+	InboxBytes         int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
+	OutboxBytes        int           `help:"Bytes that wait for a slow client." default:"262144"`
+	OutboxMessages     int           `help:"Messages that wait for a slow client." default:"1024"`
+	SendBufferBytes    int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
+	SlowPolicy         string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest" default:"disconnect"`
+	PingInterval       time.Duration `help:"Time between two pings; negative: never." default:"25s"`
+	PongTimeout        time.Duration `help:"Time from a ping to any sign of life." default:"8s"`
+	CloseTimeout       time.Duration `help:"Time that a client has to answer a close frame." default:"5s"`
+	DrainTimeout       time.Duration `help:"Time from SIGTERM until what is left is cut." default:"15s"`
+
+	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info"`
+	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
+}
+
+// Run serves until ctx ends, which SIGTERM does, and then drains.
+func (c *serveCommand) Run(ctx context.Context, s *streams) error {
+	logger := c.logger(s)
+	config, err := c.config(logger)
+	if err != nil {
+		return err
+	}
+	server, err := push.New(config)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		logger.Info("draining", "timeout", c.DrainTimeout)
+		deadline, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)
+		defer cancel()
+		if err := server.Shutdown(deadline); err != nil {
+			logger.Warn("drained with force", "error", err)
+		}
+	})
+	defer stop()
+	if err := server.Serve(); !errors.Is(err, push.ErrServerClosed) {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+func (c *serveCommand) logger(s *streams) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(s.err, o))
+	}
+	return slog.New(slog.NewTextHandler(s.err, o))
+}
+
+// config maps the flags onto the product's structs.
+func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
+	policies := map[string]session.Policy{
+		"disconnect": session.PolicyDisconnect, "drop-oldest": session.PolicyDropOldest,
+		"drop-newest": session.PolicyDropNewest,
+	}
+	out := push.Config{
+		Listen: c.Listen, InternalListen: c.InternalListen, Dev: c.Dev, Echo: c.Echo, Playground: c.Playground,
+		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, SlowPolicy: policies[c.SlowPolicy],
+		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
+		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes},
+		Engine: session.Config{
+			Loops: c.Loops, Workers: c.Workers, MaxConnections: c.MaxConnections, MaxHTTPConns: c.MaxHTTPConnections,
+			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,
+			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, PingInterval: c.PingInterval,
+			PongTimeout: c.PongTimeout, CloseTimeout: c.CloseTimeout,
+		},
+	}
+	var errs []error
+	for _, p := range c.TrustedProxies {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("trusted-proxies: %w", err))
+		}
+		out.Engine.TrustedProxies = append(out.Engine.TrustedProxies, prefix)
+	}
+	var err error
+	if out.TokenSecret, err = readSecret(c.TokenHmacSecretFile); err != nil {
+		errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
+	}
+	keys, err := readSecret(c.APIKeyFile)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("api-key-file: %w", err))
+	}
+	for line := range bytes.Lines(keys) {
+		if key := bytes.TrimSpace(line); len(key) > 0 {
+			out.APIKeys = append(out.APIKeys, string(key))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// readSecret reads a file without the white space around its content; no path, no secret.
+func readSecret(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if b = bytes.TrimSpace(b); len(b) == 0 {
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return b, nil
+}

@@ -1,0 +1,85 @@
+package handshake
+
+import (
+	"bytes"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Request is a handshake that is in order but for its Accept. It is valid until
+// Accept returns; its strings are copies and may be kept.
+type Request struct {
+	// Path is the Route's.
+	Path string
+	// RawQuery is what follows the question mark, as it was sent.
+	RawQuery string
+	// Host is the host and port that the client asked for.
+	Host string
+	// Origin is the page's origin, empty if the client is no browser. It is allowed.
+	Origin string
+	// Subprotocols are those the client offers, in its order of preference.
+	Subprotocols []string
+	// Subprotocol is the chosen one, empty if there is none.
+	Subprotocol string
+	// ClientAddr is the client's address, as trusted proxies tell it. It is the zero
+	// Addr on a unix socket without a proxy.
+	ClientAddr netip.Addr
+
+	head  []byte // the caller's, nil once Accept has returned
+	query url.Values
+}
+
+// Query returns the parameters of the query, without those that are malformed. It
+// parses at the first call.
+func (r *Request) Query() url.Values {
+	if r.query == nil {
+		// ParseQuery returns what it could read beside the error, and never nil.
+		r.query, _ = url.ParseQuery(r.RawQuery)
+	}
+	return r.query
+}
+
+// Header returns the value of the first field of that name in any case, or "".
+func (r *Request) Header(name string) string {
+	name = strings.ToLower(name)
+	_, rest, _ := cutLine(r.head)
+	for len(rest) > 0 {
+		var line []byte
+		line, rest, _ = cutLine(rest)
+		field, value, _ := cutField(line)
+		if len(field) > 0 && equalFold(field, name) {
+			return string(value)
+		}
+		if len(line) == 0 {
+			break
+		}
+	}
+	return ""
+}
+
+// offered returns the elements of all Sec-WebSocket-Protocol fields of head, of
+// which there are lines.
+func offered(head []byte, lines int) []string {
+	if lines == 0 {
+		return nil
+	}
+	var all []string
+	_, rest, _ := cutLine(head)
+	for lines > 0 {
+		var line []byte
+		line, rest, _ = cutLine(rest)
+		name, value, _ := bytes.Cut(line, []byte{':'})
+		if !equalFold(name, "sec-websocket-protocol") {
+			continue
+		}
+		lines--
+		for len(value) > 0 {
+			var element []byte
+			if element, value = cutElement(value); len(element) > 0 {
+				all = append(all, string(element))
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,285 @@
+package handshake
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"github.com/gobwas/ws"
+)
+
+// Upgrader answers opening handshakes. Any number of goroutines may use it at once.
+type Upgrader struct {
+	// Immutable after New.
+	routes     map[string]*route
+	forwarding forwarding
+	maxHeader  int
+
+	// Any goroutine (atomic).
+	attempts sync.Pool // of *attempt
+}
+
+// Result is what a handshake has agreed on.
+type Result struct {
+	// Route is the Upgrader's copy of the matching Route, which must not be changed.
+	Route *Route
+	// Subprotocol is one of the Route's, empty if none was chosen.
+	Subprotocol string
+	// ClientAddr is the client's address, as trusted proxies tell it. It is the zero
+	// Addr on a unix socket without a proxy.
+	ClientAddr netip.Addr
+	// Data is what the Route's Accept returned.
+	Data any
+}
+
+// MaxHeaderBytes returns the most bytes that a header may have. When so many have
+// come and HeaderEnd has found no end, TooLarge has the answer.
+func (u *Upgrader) MaxHeaderBytes() int { return u.maxHeader }
+
+// Upgrade answers the request whose header is head, through the blank line and not
+// further. peer is the other end of the socket, the zero AddrPort for a unix
+// socket. The whole response is appended to dst in one go: a 101, after which both
+// sides speak frames, or, when err is not nil, the response of err, which is always
+// a *Fault and after which the connection is to be closed.
+//
+// head is only read, and not kept. Upgrade does not block and allocates two small
+// objects at most, apart from what Accept does and is given. A panic of Accept
+// passes through.
+func (u *Upgrader) Upgrade(dst, head []byte, peer netip.AddrPort) (resp []byte, res Result, err error) {
+	if len(head) > u.maxHeader {
+		f := TooLarge(head[:u.maxHeader])
+		return refuse(dst, head, f), Result{}, f
+	}
+	a := u.attempts.Get().(*attempt)
+	resp, res, f := a.run(dst, head, peer.Addr())
+	a.clear()
+	u.attempts.Put(a)
+	if f != nil {
+		return refuse(dst, head, f), Result{}, f
+	}
+	return resp, res, nil
+}
+
+// refuse appends the fault's response.
+func refuse(dst, head []byte, f *Fault) []byte {
+	// RFC 9110 §9.3.2: "the server MUST NOT send content in the response" to HEAD.
+	if bytes.HasPrefix(head, []byte(http.MethodHead+" ")) {
+		return f.appendHeader(dst, len(f.reason())+1)
+	}
+	return f.AppendResponse(dst)
+}
+
+// attempt is one run of ws.Upgrader: what it reads from, what it writes to, and its
+// callbacks. Binding them costs an allocation each, so attempts are pooled
+// (BenchmarkUpgrade: 2 allocations instead of 6).
+type attempt struct {
+	// Immutable after newAttempt.
+	u  *Upgrader
+	ws ws.Upgrader
+
+	// Owned by the goroutine that runs Upgrade.
+	header      header
+	head        []byte // the caller's
+	in          []byte // what ws.Upgrader has yet to read
+	out         []byte // the caller's dst and what ws.Upgrader has written
+	joined      []byte // see join
+	peer        netip.Addr
+	route       *route
+	subprotocol string
+	result      Result
+}
+
+func newAttempt(u *Upgrader) *attempt {
+	a := &attempt{u: u}
+	// No extension is accepted, so that Negotiate is not set; see extension.go.
+	a.ws = ws.Upgrader{
+		OnRequest:       a.onRequest,
+		ProtocolCustom:  a.onProtocol,
+		OnBeforeUpgrade: a.onBeforeUpgrade,
+	}
+	return a
+}
+
+// clear drops everything that is not the attempt's own.
+func (a *attempt) clear() {
+	*a = attempt{u: a.u, ws: a.ws, joined: a.joined[:0]}
+}
+
+func (a *attempt) run(dst, head []byte, peer netip.Addr) ([]byte, Result, *Fault) {
+	if f := a.header.parse(head); f != nil {
+		return nil, Result{}, f
+	}
+	a.head, a.in, a.out, a.peer = head, head, dst, peer
+	up, conn := &a.header.upgrade, &a.header.connection
+	if up.ok() && conn.ok() && !(up.plain && conn.plain) {
+		a.joined = join(a.joined, head)
+		a.in = a.joined
+	}
+	// Upgrade writes to a.out, also when it refuses; that response is not ours.
+	if _, err := a.ws.Upgrade(a); err != nil {
+		return nil, Result{}, a.fault(err)
+	}
+	return a.out, a.result, nil
+}
+
+// Read gives ws.Upgrader the header.
+func (a *attempt) Read(p []byte) (int, error) {
+	if len(a.in) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, a.in)
+	a.in = a.in[n:]
+	return n, nil
+}
+
+// Write takes ws.Upgrader's response.
+func (a *attempt) Write(p []byte) (int, error) {
+	a.out = append(a.out, p...)
+	return len(p), nil
+}
+
+// onRequest follows the request line.
+func (a *attempt) onRequest([]byte) error {
+	// RFC 6455 §4.2.2 asks for the path last, so that an unknown one is no fault yet.
+	a.route = a.u.routes[string(a.header.path)]
+	return nil
+}
+
+// onProtocol follows each Sec-WebSocket-Protocol field until it has returned a
+// choice. parse has checked the field.
+//
+// RFC 6455 §4.2.2: "The value chosen MUST be derived from the client's handshake,
+// specifically by selecting one of the values from the |Sec-WebSocket-Protocol|
+// field that the server is willing to use for this connection (if any)."
+func (a *attempt) onProtocol(value []byte) (string, bool) {
+	if a.route == nil {
+		return "", true
+	}
+	for len(value) > 0 {
+		var element []byte
+		element, value = cutElement(value)
+		for _, s := range a.route.Subprotocols {
+			if s == string(element) {
+				a.subprotocol = s // the server's own string
+				return s, true
+			}
+		}
+	}
+	return "", true
+}
+
+// onBeforeUpgrade follows a handshake that ws.Upgrader has found in order.
+func (a *attempt) onBeforeUpgrade() (ws.HandshakeHeader, error) {
+	if f := a.judge(); f != nil {
+		return nil, f
+	}
+	return ws.HandshakeHeaderString(""), nil
+}
+
+func (a *attempt) judge() *Fault {
+	h := &a.header
+	switch {
+	case !h.upgrade.ok():
+		return ErrBadUpgrade
+	case !h.connection.ok():
+		return ErrBadConnection
+	case !isKey(h.key):
+		return ErrBadKey
+	case a.route == nil:
+		return ErrPath
+	case !a.route.origins.allow(h.origin, h.host):
+		return ErrOrigin
+	}
+	a.result = Result{
+		Route:       &a.route.Route,
+		Subprotocol: a.subprotocol,
+		ClientAddr:  a.u.forwarding.clientAddr(a.head, a.peer),
+	}
+	if a.route.Accept == nil {
+		return nil
+	}
+	return a.accept()
+}
+
+// accept asks the route's Accept.
+func (a *attempt) accept() *Fault {
+	r := &Request{
+		Path:         a.route.Path,
+		RawQuery:     string(a.header.query),
+		Host:         string(a.header.host),
+		Origin:       string(a.header.origin),
+		Subprotocols: offered(a.head, a.header.protocols),
+		Subprotocol:  a.subprotocol,
+		ClientAddr:   a.result.ClientAddr,
+		head:         a.head,
+	}
+	data, err := a.route.Accept(r)
+	r.head = nil
+	a.result.Data = data
+	if err == nil {
+		return nil
+	}
+	var f *Fault
+	if !errors.As(err, &f) || f == nil {
+		return &Fault{Status: http.StatusInternalServerError, Kind: KindInternal, Reason: ErrInternal.Reason, cause: err}
+	}
+	if f.Kind == "" {
+		refused := *f
+		refused.Kind = KindRefused
+		f = &refused
+	}
+	return f
+}
+
+// fault turns the error of ws.Upgrader into ours. RFC 6455 §4.2.1: "If the server,
+// while reading the handshake, finds that the client did not send a handshake that
+// matches the description below ... the server MUST stop processing the client's
+// handshake and return an HTTP response with an appropriate error code (such as 400
+// Bad Request)."
+func (a *attempt) fault(err error) *Fault {
+	var f *Fault
+	if errors.As(err, &f) {
+		return f // from a callback
+	}
+	switch err { //nolint:errorlint // ws.Upgrader returns these very values
+	case ws.ErrHandshakeBadProtocol:
+		return ErrHTTPVersion
+	case ws.ErrHandshakeBadMethod:
+		return ErrMethod
+	case ws.ErrHandshakeBadHost:
+		return ErrBadHost
+	case ws.ErrHandshakeBadUpgrade:
+		if a.header.upgrade.lines == 0 {
+			return ErrUpgradeMissing
+		}
+		return ErrBadUpgrade
+	case ws.ErrHandshakeBadConnection:
+		return ErrBadConnection
+	case ws.ErrHandshakeBadSecVersion:
+		return ErrVersionMissing
+	case ws.ErrHandshakeUpgradeRequired:
+		return ErrVersion
+	case ws.ErrHandshakeBadSecKey:
+		return ErrBadKey
+	}
+	return ErrBadHeader
+}
+
+// join appends head to dst with one Upgrade and one Connection field in place of
+// those it has, which parse has found to name what they must. RFC 9110 §5.3 lets a
+// recipient join the lines of a list. ws.Upgrader needs it: it judges every line by
+// itself, takes Upgrade for one word and does not know that a tab is space.
+func join(dst, head []byte) []byte {
+	for line, rest, _ := cutLine(head); len(line) > 0; line, rest, _ = cutLine(rest) {
+		name, _, _ := bytes.Cut(line, []byte{':'})
+		if equalFold(name, "upgrade") || equalFold(name, "connection") {
+			continue
+		}
+		dst = append(dst, line...)
+		dst = append(dst, "\r\n"...)
+	}
+	return append(dst, "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"...)
+}

@@ -1,0 +1,141 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+// methods are the last parts of the paths. An error that is no *rejection is
+// the answer to a request that was understood.
+var methods = map[string]func(h *Handler, ctx context.Context, body []byte) (any, error){
+	"publish":   (*Handler).publish,
+	"broadcast": (*Handler).broadcast,
+}
+
+const methodPaths = "/api/publish and /api/broadcast"
+
+// message is what publish and broadcast have in common.
+type message struct {
+	Data    json.RawMessage   `json:"data"`
+	B64Data []byte            `json:"b64data"`
+	Tags    map[string]string `json:"tags"`
+}
+
+type publishRequest struct {
+	Channel string `json:"channel"`
+	message
+}
+
+type broadcastRequest struct {
+	Channels []string `json:"channels"`
+	message
+}
+
+type publishResult struct {
+	Offset uint64 `json:"offset,omitempty"`
+	Epoch  string `json:"epoch,omitempty"`
+}
+
+type broadcastResult struct {
+	Responses []response `json:"responses"`
+}
+
+func (h *Handler) publish(ctx context.Context, body []byte) (any, error) {
+	var request publishRequest
+	if err := decode(body, &request); err != nil {
+		return nil, err
+	}
+	if request.Channel == "" {
+		return nil, missing("channel")
+	}
+	data, err := request.payload()
+	if err != nil {
+		return nil, err
+	}
+	return h.send(ctx, request.Channel, data, request.Tags)
+}
+
+func (h *Handler) broadcast(ctx context.Context, body []byte) (any, error) {
+	var request broadcastRequest
+	if err := decode(body, &request); err != nil {
+		return nil, err
+	}
+	if len(request.Channels) == 0 {
+		return nil, missing("channels")
+	}
+	if n := len(request.Channels); n > h.config.MaxChannels {
+		return nil, fmt.Errorf("%w: broadcast to %d channels, at most %d are allowed", hub.ErrLimitExceeded, n, h.config.MaxChannels)
+	}
+	data, err := request.payload()
+	if err != nil {
+		return nil, err
+	}
+	responses := make([]response, 0, len(request.Channels))
+	for _, channel := range request.Channels {
+		result, err := h.send(ctx, channel, data, request.Tags)
+		if err != nil {
+			responses = append(responses, response{Error: h.describe(err)})
+			continue
+		}
+		responses = append(responses, response{Result: result})
+	}
+	return broadcastResult{responses}, nil
+}
+
+func (h *Handler) send(ctx context.Context, channel string, data []byte, tags map[string]string) (any, error) {
+	position, err := h.config.Publisher.Publish(ctx, channel, data, hub.PublishOptions{Tags: tags})
+	if err != nil {
+		h.failed.Add(1)
+		return nil, err
+	}
+	h.published.Add(1)
+	return publishResult{position.Offset, position.Epoch}, nil
+}
+
+// payload returns the bytes to publish: one of data and b64data.
+func (m *message) payload() ([]byte, error) {
+	switch {
+	case m.Data != nil && m.B64Data != nil:
+		return nil, fmt.Errorf(`%w: there are both "data" and "b64data"`, hub.ErrBadRequest)
+	case m.Data != nil:
+		return m.Data, nil
+	case m.B64Data != nil:
+		return m.B64Data, nil
+	}
+	return nil, missing("data")
+}
+
+func missing(field string) error {
+	return fmt.Errorf("%w: %q is missing or empty", hub.ErrBadRequest, field)
+}
+
+// decode reads a request's body, one JSON object, into v.
+func decode(body []byte, v any) error {
+	if !utf8.Valid(body) {
+		// RFC 8259 §8.1: JSON text MUST be encoded using UTF-8. And a text
+		// frame that is not would cost every subscriber its connection.
+		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body is not valid UTF-8")
+	}
+	err := json.Unmarshal(body, v)
+	if err == nil {
+		return nil
+	}
+	var syntax *json.SyntaxError
+	var mismatch *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
+	case errors.As(err, &mismatch) && mismatch.Field != "":
+		return reject(http.StatusBadRequest, hub.ErrBadRequest, "%q has the wrong type: %s", mismatch.Field, mismatch.Value)
+	case errors.As(err, &mismatch):
+		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body must be a JSON object, not %s", mismatch.Value)
+	}
+	// What remains is base64, and of that there is one field.
+	return reject(http.StatusBadRequest, hub.ErrBadRequest, `"b64data" is not base64: %v`, err)
+}

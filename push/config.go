@@ -1,0 +1,120 @@
+package push
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/millpond/millpond/push/auth"
+	"github.com/millpond/millpond/session"
+)
+
+// Config says how a Server is to be made. The zero value works with Dev, or with a
+// TokenSecret.
+type Config struct {
+	// Listen are the public addresses: "HOST:PORT", ":PORT" or "unix:PATH". Nil means ":8000".
+	Listen []string
+	// InternalListen is the address of API, health and metrics. It may be one of
+	// Listen. Empty means "127.0.0.1:8001".
+	InternalListen string
+
+	// Dev opens everything, for a first try on one's own machine: no token is
+	// needed, clients may subscribe and publish, echo and playground are on, any page
+	// may connect, and programs on this host may use the API without a key.
+	Dev bool
+	// Echo serves /echo.
+	Echo bool
+	// Playground serves the playground page at /.
+	Playground bool
+
+	// TokenSecret signs the clients' tokens: at least 32 bytes.
+	TokenSecret []byte
+	// APIKeys open the API, and on an address that is not loopback also metrics and pprof.
+	APIKeys []string
+	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
+	AllowedOrigins []string
+
+	// MaxMessageBytes bounds a client's message. Zero means 64 KiB, on /echo 16 MiB.
+	MaxMessageBytes int
+	// MaxChannels bounds one client's subscriptions. Zero means 128.
+	MaxChannels int
+	// SlowPolicy is what happens when a client's outbox is full. Zero is session.PolicyDisconnect.
+	SlowPolicy session.Policy
+
+	// Engine has the bounds and times of connections. Its Endpoints, HTTP,
+	// MaxMessageBytes and Logger are set by New.
+	Engine session.Config
+	// Socket has the options of public listeners.
+	Socket session.SocketOptions
+
+	// Version is shown in metrics.
+	Version string
+	// Logger gets what an operator has to know. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+const (
+	defaultListen   = ":8000"
+	defaultInternal = "127.0.0.1:8001"
+
+	defaultEchoMessageBytes = 16 << 20
+)
+
+func (c Config) withDefaults() Config {
+	if len(c.Listen) == 0 {
+		c.Listen = []string{defaultListen}
+	}
+	if c.InternalListen == "" {
+		c.InternalListen = defaultInternal
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Dev {
+		c.Echo, c.Playground = true, true
+		if c.AllowedOrigins == nil {
+			c.AllowedOrigins = []string{"*"}
+		}
+	}
+	return c
+}
+
+// Validate reports everything that keeps a server from starting, each by the name of its flag.
+func (c Config) Validate() error {
+	d := c.withDefaults()
+	var errs []error
+	switch {
+	case d.Dev:
+	case len(d.TokenSecret) == 0:
+		errs = append(errs, errors.New("token-hmac-secret-file: not given, so nobody could log in; give one, or --dev for a first try on your own machine"))
+	default:
+		if _, err := auth.NewVerifier(d.TokenSecret); err != nil {
+			errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
+		}
+	}
+	if !d.Dev && len(d.APIKeys) == 0 && !isLoopback(d.InternalListen) {
+		errs = append(errs, fmt.Errorf("internal-listen: %s is not loopback; give an --api-key-file", d.InternalListen))
+	}
+	if d.MaxChannels < 0 {
+		errs = append(errs, fmt.Errorf("max-channels: %d is negative", d.MaxChannels))
+	}
+	engine := d.Engine
+	engine.MaxMessageBytes = d.MaxMessageBytes
+	return errors.Join(append(errs, engine.Validate())...)
+}
+
+// shared reports whether the internal routes are served on a public address.
+func (c Config) shared() bool { return slices.Contains(c.Listen, c.InternalListen) }
+
+// isLoopback reports whether only this host can reach a listening address.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

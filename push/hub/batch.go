@@ -1,0 +1,104 @@
+package hub
+
+import "sync"
+
+// keptBatch bounds the capacity, in publications, of batches that are reused.
+// Larger ones go to the garbage collector, so one burst is not remembered.
+const keptBatch = 1024
+
+// Batch is what a Subscriber is handed: the publications of one channel that
+// waited, oldest first, at least one. It is valid during the call only.
+//
+// Its life: it is a shard's queue while publications wait, then it is taken
+// as a whole and passed from subscriber to subscriber, then it is reused.
+type Batch struct {
+	// Guarded by queueMu while it is the queue; owned by the goroutine that
+	// delivers afterwards.
+	publications []*Publication
+	bytes        int
+	room         chan struct{} // closed when the queue is taken; nil if nobody waits
+
+	// Owned by the goroutine that delivers.
+	skip    int // publications that the present subscriber must not see
+	encoded [encodings]frameList
+}
+
+// frameList is a *frames[T] of which T is known to the protocol alone.
+type frameList interface{ reset() }
+
+type frames[T any] struct{ list []T }
+
+func (f *frames[T]) reset() {
+	clear(f.list)
+	f.list = f.list[:0]
+}
+
+// Publications returns the publications to deliver. The slice is valid during
+// the call of Deliver; the publications themselves may be kept.
+func (b *Batch) Publications() []*Publication { return b.publications[b.skip:] }
+
+// Frames returns the publications of b in encoding e, in order: Encoded for
+// each. The slice is made once for all subscribers of a shard, which is why
+// delivering to one more of them allocates nothing; it is valid during the call
+// of Deliver, the frames in it may be kept.
+func Frames[T any](b *Batch, e Encoding, build func(*Publication) T) []T {
+	f, _ := b.encoded[e].(*frames[T])
+	if f == nil {
+		f = new(frames[T])
+		b.encoded[e] = f
+	}
+	if len(f.list) != len(b.publications) {
+		f.list = f.list[:0]
+		for _, p := range b.publications {
+			f.list = append(f.list, Encoded(p, e, build))
+		}
+	}
+	return f.list[b.skip:]
+}
+
+// add appends p. Nothing may be added once frames have been made.
+func (b *Batch) add(p *Publication) {
+	b.publications = append(b.publications, p)
+	b.bytes += len(p.Data)
+}
+
+// full reports whether b is at a bound, in publications or in bytes of data.
+func (b *Batch) full(publications, bytes int) bool {
+	return len(b.publications) >= publications || b.bytes >= bytes
+}
+
+// roomSignal returns the channel that is closed when the queue b is taken.
+func (b *Batch) roomSignal() <-chan struct{} {
+	if b.room == nil {
+		b.room = make(chan struct{})
+	}
+	return b.room
+}
+
+// wake lets those go who wait for room.
+func (b *Batch) wake() {
+	if b.room != nil {
+		close(b.room)
+		b.room = nil
+	}
+}
+
+// batches keeps idle channels free of queues and busy ones free of garbage.
+var batches = sync.Pool{New: func() any { return new(Batch) }}
+
+func newBatch() *Batch { return batches.Get().(*Batch) }
+
+func (b *Batch) recycle() {
+	if cap(b.publications) > keptBatch {
+		return
+	}
+	clear(b.publications)
+	b.publications = b.publications[:0]
+	b.bytes, b.skip = 0, 0
+	for _, f := range b.encoded {
+		if f != nil {
+			f.reset()
+		}
+	}
+	batches.Put(b)
+}

@@ -1,0 +1,72 @@
+package hub
+
+import "context"
+
+// Position is a place in a channel's stream. Offsets rise strictly within one
+// epoch; a new epoch says that the stream began anew and that offsets of the
+// old one mean nothing.
+type Position struct {
+	Offset uint64
+	Epoch  string
+}
+
+// PublishOptions are what a publisher may add to a publication's data.
+type PublishOptions struct {
+	// Tags travel with the publication to its subscribers. The map is kept:
+	// it must not be changed after the call.
+	Tags map[string]string
+}
+
+// Broker orders the publications of each channel and brings them to the hubs
+// of all nodes that subscribe to it. All methods may be called concurrently.
+type Broker interface {
+	// Attach names the hub that publications are handed to. New calls it
+	// once, before any other method.
+	Attach(sink Sink)
+
+	// Publish appends data to the channel and returns its position. It must
+	// hand the publication to the sink of every subscribed node, in the order
+	// of the positions; it need not have done so when it returns. data is kept.
+	// When ctx ends first the outcome is unknown, unless the error says otherwise.
+	Publish(ctx context.Context, channel string, data []byte, options PublishOptions) (Position, error)
+
+	// Subscribe is called when a channel gets its first subscriber on this
+	// node. Publications accepted after it returned nil must reach the sink.
+	Subscribe(ctx context.Context, channel string) error
+
+	// Unsubscribe is called after the last subscriber has gone. It must not
+	// wait for a network. For one channel, Subscribe and Unsubscribe alternate
+	// and never overlap.
+	Unsubscribe(channel string)
+}
+
+// Sink is where a broker hands publications over: the Hub.
+type Sink interface {
+	// Deliver queues p for the channel's local subscribers and reports
+	// whether there are any. The broker must not overlap calls for one
+	// channel; their order is the order that subscribers see. It never
+	// blocks, so it may be called under a lock of the broker's.
+	Deliver(p *Publication) (subscribed bool)
+
+	// Admit waits until the channel's queues have room. A broker that reads
+	// from a log calls it before Deliver, holding no lock.
+	// Publications that came through Hub.Publish have been admitted.
+	Admit(ctx context.Context, channel string) error
+
+	// Flush delivers what the executor had no worker for. A broker that reads
+	// from a log calls it after Deliver, holding no lock. Hub.Publish does so
+	// by itself.
+	Flush(channel string)
+}
+
+// Task is a piece of work for an Executor.
+type Task interface{ Run() }
+
+// Executor runs tasks on other goroutines.
+type Executor interface {
+	// Submit hands t to a worker, now or later, and returns true; or it
+	// returns false at once and drops t, because no worker is free. The
+	// publisher then does the work. Submit must not block and must not call
+	// t.Run itself, since the caller may hold a broker's lock.
+	Submit(t Task) bool
+}

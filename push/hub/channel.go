@@ -1,0 +1,174 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// channel is a name with at least one subscriber, or about to get or lose it.
+//
+// A personal channel has one subscriber, so there may be as many of these as
+// of connections: keep it at 144 bytes.
+type channel struct {
+	// Immutable after newChannel.
+	name   string
+	bucket *bucket
+
+	// Guarded by bucket.mu.
+	changing chan struct{} // set while the broker is asked; closed when it has answered
+	more     *[]*shard     // shards after the first; nil for nearly all channels
+	count    int32         // sum of the shards' reserved
+	room     int32         // no shard below this index has room
+
+	// Guarded by its own locks.
+	first shard
+}
+
+func newChannel(b *bucket, name string) *channel {
+	// A clone, so that a name cut out of a request doesn't keep the request.
+	c := &channel{name: strings.Clone(name), bucket: b, changing: make(chan struct{})}
+	c.first.channel = c
+	return c
+}
+
+// shardsLocked returns the shards after the first. They are only ever appended
+// to, so the slice may be read without the lock.
+func (c *channel) shardsLocked() []*shard {
+	if c.more == nil {
+		return nil
+	}
+	return *c.more
+}
+
+func (c *channel) shardLocked(index int32) *shard {
+	if index == 0 {
+		return &c.first
+	}
+	return (*c.more)[index-1]
+}
+
+// reserveLocked takes a place in the first shard that has fewer than limit
+// subscriptions, or in a new one. Filling from the front lets the shards at the
+// end run empty as subscribers leave; an empty shard costs a broadcast nothing.
+func (c *channel) reserveLocked(limit int) *shard {
+	n := int32(1 + len(c.shardsLocked()))
+	for c.room < n && int(c.shardLocked(c.room).reserved) >= limit {
+		c.room++
+	}
+	if c.room == n {
+		if c.more == nil {
+			c.more = new([]*shard)
+		}
+		*c.more = append(*c.more, &shard{channel: c, index: n})
+	}
+	s := c.shardLocked(c.room)
+	s.reserved++
+	c.count++
+	return s
+}
+
+func (c *channel) releaseLocked(s *shard) {
+	s.reserved--
+	c.count--
+	c.room = min(c.room, s.index)
+}
+
+// bucket is a part of the hub's map of channels.
+type bucket struct {
+	// Immutable after New.
+	hub *Hub
+
+	// Guarded by mu.
+	mu            sync.Mutex
+	channels      map[string]*channel
+	subscriptions int
+	publications  uint64
+
+	// Any goroutine (atomic).
+	deliveries atomic.Uint64
+	waiting    atomic.Int64
+	refused    atomic.Int32 // shards that wait for Flush
+
+	_ [64]byte // neighbours are busy on other cores
+}
+
+// find returns the channel's shards, or nil if there is no such channel.
+func (b *bucket) find(name string) (first *shard, more []*shard) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.channels[name]
+	if c == nil {
+		return nil, nil
+	}
+	return &c.first, c.shardsLocked()
+}
+
+// join reserves a place for a subscription. The first one makes the channel
+// and asks the broker for it; the others wait for its answer.
+func (b *bucket) join(ctx context.Context, name string) (*shard, error) {
+	for {
+		b.mu.Lock()
+		c := b.channels[name]
+		if c == nil {
+			c = newChannel(b, name)
+			b.channels[c.name] = c
+			b.mu.Unlock()
+			return b.open(ctx, c)
+		}
+		if c.changing == nil {
+			defer b.mu.Unlock()
+			return b.reserveLocked(c), nil
+		}
+		changing := c.changing
+		b.mu.Unlock()
+		select {
+		case <-changing:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: subscribing to %q: %w", ErrTooManyRequests, name, ctx.Err())
+		}
+	}
+}
+
+// open asks the broker for a new channel. If the broker refuses, the channel
+// goes, and those who waited ask again, each for itself.
+func (b *bucket) open(ctx context.Context, c *channel) (s *shard, err error) {
+	err = b.hub.config.Broker.Subscribe(ctx, c.name)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(c.changing)
+	c.changing = nil
+	if err != nil {
+		delete(b.channels, c.name)
+		return nil, fmt.Errorf("subscribe to %q: %w", c.name, err)
+	}
+	return b.reserveLocked(c), nil
+}
+
+func (b *bucket) reserveLocked(c *channel) *shard {
+	b.subscriptions++
+	return c.reserveLocked(b.hub.config.ShardSubscribers)
+}
+
+// leave gives up a place of s. The last one closes the channel.
+func (b *bucket) leave(s *shard) {
+	c := s.channel
+	b.mu.Lock()
+	c.releaseLocked(s)
+	b.subscriptions--
+	if c.count > 0 {
+		b.mu.Unlock()
+		return
+	}
+	c.changing = make(chan struct{})
+	b.mu.Unlock()
+
+	b.hub.config.Broker.Unsubscribe(c.name)
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(c.changing)
+	delete(b.channels, c.name)
+}

@@ -1,0 +1,51 @@
+// Package hub joins the publishers of channels with their local subscribers.
+//
+// A publication enters through [Hub.Publish]. The hub gives it to its [Broker],
+// which puts it in its place within the channel and hands it back through
+// [Hub.Deliver]; on a cluster it comes back on every node. From there the hub
+// spreads it over the channel's subscribers on this node.
+//
+// # Fan-out
+//
+// A channel keeps its subscribers in shards of Config.ShardSubscribers. A
+// shard has a queue of waiting publications, and its delivery is one task on
+// the [Executor]: never one per subscriber. A task takes everything that waits
+// and hands each subscriber the whole [Batch] in one call, so that publications
+// that arrive faster than they leave go out together.
+//
+// # What is promised
+//
+//   - Order: every subscriber sees a channel's publications in the order in
+//     which the broker called Deliver, each once, whoever else comes or goes.
+//   - Subscribe: a subscriber sees every publication whose Deliver began after
+//     its Subscribe returned, and none whose Deliver ended before Subscribe was
+//     called. Of those in between it sees a contiguous tail or nothing.
+//   - Hold: nothing reaches the subscriber before [Subscription.Start]; what
+//     arrives meanwhile is held and comes first. A protocol sends its reply, or
+//     the history it recovered, between Subscribe and Start.
+//   - Unsubscribe: once [Subscription.Unsubscribe] has returned, no Deliver of
+//     that subscription is running and none will begin.
+//
+// # Back-pressure
+//
+// The queue of a shard is bounded in publications and bytes. A publisher that
+// finds it full runs the delivery itself, or waits for the one that is running;
+// so publishers are never faster than fan-out, and nothing depends on a free
+// worker: an executor whose every worker is publishing cannot deadlock. A queue
+// exceeds its bound by at most one publication for each publisher that was let
+// in at the same moment.
+//
+// # Locks
+//
+// The order is: the broker's own locks, then bucket.mu, then shard.mu, then
+// shard.queueMu, then whatever a Subscriber locks in Deliver. Nobody holds a
+// bucket.mu while a broker's Publish, Subscribe or Unsubscribe runs. bucket.mu
+// and shard.mu are nested by ConsistencyCheck alone: the other paths let go of
+// the one before they take the other, so a fan-out in progress never delays
+// other channels. Subscriber.Deliver is called under shard.mu, and that is the
+// one callback under a lock in this package: the promises on Start and
+// Unsubscribe need it. The lock is let go after every 32 subscribers. So Deliver
+// must not block and must not call the hub or a Subscription.
+// Executor.Submit and Config.OnPanic are called without locks of this package,
+// though Submit may run inside the broker's.
+package hub

@@ -1,0 +1,42 @@
+package hub
+
+import "errors"
+
+// Error is a refusal that a client or a backend may read. Code is stable and
+// part of the protocols; the numbers are those of the Centrifuge protocol.
+// Details are added by wrapping: fmt.Errorf("%w: name is empty", ErrBadRequest).
+type Error struct {
+	Code    uint32
+	Message string
+	// Temporary says that the same request may succeed later, unchanged.
+	Temporary bool
+}
+
+// Error returns the message without the code.
+func (e *Error) Error() string { return e.Message }
+
+// The refusals of the push server. Compare with errors.Is.
+var (
+	ErrInternal         = &Error{Code: 100, Message: "internal server error", Temporary: true}
+	ErrUnauthorized     = &Error{Code: 101, Message: "unauthorized"}
+	ErrUnknownChannel   = &Error{Code: 102, Message: "unknown channel"}
+	ErrPermissionDenied = &Error{Code: 103, Message: "permission denied"}
+	ErrMethodNotFound   = &Error{Code: 104, Message: "method not found"}
+	ErrSubscribed       = &Error{Code: 105, Message: "already subscribed"}
+	ErrLimitExceeded    = &Error{Code: 106, Message: "limit exceeded"}
+	ErrBadRequest       = &Error{Code: 107, Message: "bad request"}
+	ErrNotAvailable     = &Error{Code: 108, Message: "not available"}
+	ErrTooManyRequests  = &Error{Code: 111, Message: "too many requests", Temporary: true}
+	ErrUnrecoverable    = &Error{Code: 112, Message: "unrecoverable position"}
+)
+
+// Describe returns the code of err and the words to show for it. An error that
+// wraps no *Error is an internal one: its text stays in the server's log, since
+// it may name hosts and files.
+func Describe(err error) (code uint32, message string) {
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		return refusal.Code, err.Error()
+	}
+	return ErrInternal.Code, ErrInternal.Message
+}

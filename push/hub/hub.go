@@ -1,0 +1,235 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"sync/atomic"
+)
+
+// buckets is the number of parts of the channel map. Publishers of different
+// channels meet on one lock with a probability of 1 in 256.
+const buckets = 256
+
+// Config holds what a Hub needs. Broker and Executor must be set.
+type Config struct {
+	// Broker orders publications.
+	Broker Broker
+
+	// Executor runs fan-out.
+	Executor Executor
+
+	// MaxChannelBytes bounds a channel's name. Zero means 255.
+	MaxChannelBytes int
+
+	// ShardSubscribers is how many subscribers of a channel one task serves.
+	// Smaller shards spread a broadcast over more workers; each task costs
+	// about a microsecond. Zero means 1024.
+	ShardSubscribers int
+
+	// MaxWaiting bounds the publications that wait in a shard, and with it
+	// what one Batch carries. Zero means 128.
+	MaxWaiting int
+
+	// MaxWaitingBytes bounds the data that waits in a shard. One publication
+	// may be larger. Zero means 256 KiB.
+	MaxWaitingBytes int
+
+	// MaxHeld and MaxHeldBytes bound what one subscription holds between
+	// Subscribe and Start; more makes Start fail. Both are memory that is used
+	// only then. Zero means 1024 publications and 1 MiB.
+	MaxHeld      int
+	MaxHeldBytes int
+
+	// OnPanic, if set, learns of a subscriber that panicked in Deliver, on
+	// the goroutine of the panic, so that debug.Stack shows it. The other
+	// subscribers are served. The connection should be closed.
+	OnPanic func(s Subscriber, value any)
+}
+
+// Validate reports all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var problems []error
+	if c.Broker == nil {
+		problems = append(problems, errors.New("hub: Broker is missing"))
+	}
+	if c.Executor == nil {
+		problems = append(problems, errors.New("hub: Executor is missing"))
+	}
+	for _, field := range []struct {
+		name  string
+		value int
+	}{
+		{"MaxChannelBytes", c.MaxChannelBytes},
+		{"ShardSubscribers", c.ShardSubscribers},
+		{"MaxWaiting", c.MaxWaiting},
+		{"MaxWaitingBytes", c.MaxWaitingBytes},
+		{"MaxHeld", c.MaxHeld},
+		{"MaxHeldBytes", c.MaxHeldBytes},
+	} {
+		if field.value < 0 || field.value > math.MaxInt32 {
+			problems = append(problems, fmt.Errorf("hub: %s is %d, want 0 to %d", field.name, field.value, math.MaxInt32))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (c Config) withDefaults() Config {
+	for _, field := range []struct {
+		value *int
+		zero  int
+	}{
+		{&c.MaxChannelBytes, 255},
+		{&c.ShardSubscribers, 1024},
+		{&c.MaxWaiting, 128},
+		{&c.MaxWaitingBytes, 256 << 10},
+		{&c.MaxHeld, 1024},
+		{&c.MaxHeldBytes, 1 << 20},
+	} {
+		if *field.value == 0 {
+			*field.value = field.zero
+		}
+	}
+	return c
+}
+
+// Hub is the map of channels. It has no goroutine of its own and needs no
+// closing. All methods may be called by any goroutine, though none from within
+// Subscriber.Deliver.
+type Hub struct {
+	// Immutable after New.
+	config  Config
+	seed    maphash.Seed
+	buckets [buckets]bucket
+
+	// Any goroutine (atomic).
+	panics atomic.Uint64
+}
+
+var _ Sink = (*Hub)(nil)
+
+// New returns a hub and attaches it to the broker.
+func New(config Config) (*Hub, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	h := &Hub{config: config.withDefaults(), seed: maphash.MakeSeed()}
+	for i := range h.buckets {
+		h.buckets[i].hub = h
+		h.buckets[i].channels = make(map[string]*channel)
+	}
+	h.config.Broker.Attach(h)
+	return h, nil
+}
+
+func (h *Hub) bucket(channel string) *bucket {
+	return &h.buckets[maphash.String(h.seed, channel)%buckets]
+}
+
+// Subscribe adds s to the channel. Nothing is delivered before
+// [Subscription.Start]; until then publications are held, up to
+// Config.MaxHeld. The caller must end it with Unsubscribe.
+//
+// It may wait for the broker. The error wraps ErrBadRequest for a bad name and
+// ErrTooManyRequests if ctx ended first; others are the broker's.
+func (h *Hub) Subscribe(ctx context.Context, channel string, s Subscriber) (*Subscription, error) {
+	if err := h.CheckChannel(channel); err != nil {
+		return nil, err
+	}
+	shard, err := h.bucket(channel).join(ctx, channel)
+	if err != nil {
+		return nil, err
+	}
+	sub := &Subscription{subscriber: s, shard: shard}
+	shard.add(sub)
+	return sub, nil
+}
+
+// Publish sends data to the channel's subscribers, on all nodes, and returns
+// its position once the broker has accepted it. data is kept: it must not be
+// changed any more.
+//
+// While the channel's subscribers on this node have too much waiting, it helps
+// to deliver, or waits for those who do. The error wraps ErrBadRequest for a bad
+// name and ErrTooManyRequests if ctx ended while it waited; nothing was
+// published then. Other errors are the broker's.
+func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options PublishOptions) (Position, error) {
+	if err := h.CheckChannel(channel); err != nil {
+		return Position{}, err
+	}
+	if err := h.Admit(ctx, channel); err != nil {
+		return Position{}, err
+	}
+	position, err := h.config.Broker.Publish(ctx, channel, data, options)
+	h.Flush(channel)
+	if err != nil {
+		return Position{}, fmt.Errorf("publish to %q: %w", channel, err)
+	}
+	return position, nil
+}
+
+// Deliver queues p for the channel's subscribers; see [Sink].
+func (h *Hub) Deliver(p *Publication) (subscribed bool) {
+	b := h.bucket(p.Channel)
+	b.mu.Lock()
+	b.publications++
+	c := b.channels[p.Channel]
+	if c == nil || c.count == 0 {
+		b.mu.Unlock()
+		return false
+	}
+	more := c.shardsLocked()
+	b.mu.Unlock()
+
+	c.first.enqueue(p)
+	for _, s := range more {
+		s.enqueue(p)
+	}
+	return true
+}
+
+// Admit waits for room in the channel's queues; see [Sink].
+func (h *Hub) Admit(ctx context.Context, channel string) error {
+	b := h.bucket(channel)
+	if b.waiting.Load() == 0 {
+		return nil
+	}
+	first, more := b.find(channel)
+	if first == nil {
+		return nil
+	}
+	if err := first.admit(ctx); err != nil {
+		return err
+	}
+	for _, s := range more {
+		if err := s.admit(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Flush delivers what the executor refused; see [Sink].
+func (h *Hub) Flush(channel string) {
+	b := h.bucket(channel)
+	if b.refused.Load() == 0 {
+		return
+	}
+	first, more := b.find(channel)
+	if first == nil {
+		return
+	}
+	first.flush()
+	for _, s := range more {
+		s.flush()
+	}
+}
+
+func (h *Hub) panicked(s Subscriber, value any) {
+	h.panics.Add(1)
+	if h.config.OnPanic != nil {
+		h.config.OnPanic(s, value)
+	}
+}

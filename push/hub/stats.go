@@ -1,0 +1,103 @@
+package hub
+
+import "fmt"
+
+// Stats are the hub's figures since New.
+type Stats struct {
+	Channels      int    // with subscribers on this node
+	Subscriptions int    // on this node
+	Waiting       int    // publications in the queues of shards, not yet taken
+	Publications  uint64 // handed over by the broker
+	Deliveries    uint64 // publications handed to subscribers
+	Panics        uint64 // of subscribers in Deliver
+}
+
+// Stats adds the figures up. It locks one part of the channel map at a time,
+// so the sum is of slightly different moments.
+func (h *Hub) Stats() Stats {
+	s := Stats{Panics: h.panics.Load()}
+	for i := range h.buckets {
+		b := &h.buckets[i]
+		b.mu.Lock()
+		s.Channels += len(b.channels)
+		s.Subscriptions += b.subscriptions
+		s.Publications += b.publications
+		b.mu.Unlock()
+		s.Waiting += int(b.waiting.Load())
+		s.Deliveries += b.deliveries.Load()
+	}
+	return s
+}
+
+// ConsistencyCheck compares the maps with the gauges and returns the first
+// contradiction. Call it while nobody subscribes, unsubscribes or publishes.
+func (h *Hub) ConsistencyCheck() error {
+	for i := range h.buckets {
+		if err := h.buckets[i].check(); err != nil {
+			return fmt.Errorf("bucket %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (b *bucket) check() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	subscriptions, waiting, refused := 0, 0, 0
+	for name, c := range b.channels {
+		if c.name != name || c.bucket != b || c.changing != nil || c.count < 1 {
+			return fmt.Errorf("channel %q: entered as %q, count %d, changing %t", name, c.name, c.count, c.changing != nil)
+		}
+		count := 0
+		for j := range 1 + len(c.shardsLocked()) {
+			s := c.shardLocked(int32(j))
+			if int32(j) < c.room && int(s.reserved) < b.hub.config.ShardSubscribers {
+				return fmt.Errorf("channel %q: shard %d has room but the search starts at %d", name, j, c.room)
+			}
+			if err := s.check(&waiting, &refused); err != nil {
+				return fmt.Errorf("channel %q shard %d: %w", name, j, err)
+			}
+			count += len(s.subs)
+		}
+		if count != int(c.count) {
+			return fmt.Errorf("channel %q: count %d, have %d", name, c.count, count)
+		}
+		subscriptions += count
+	}
+	if subscriptions != b.subscriptions {
+		return fmt.Errorf("subscriptions: gauge %d, have %d", b.subscriptions, subscriptions)
+	}
+	if n := b.waiting.Load(); n != int64(waiting) {
+		return fmt.Errorf("waiting: gauge %d, have %d", n, waiting)
+	}
+	if n := b.refused.Load(); n != int32(refused) {
+		return fmt.Errorf("refused: gauge %d, have %d", n, refused)
+	}
+	return nil
+}
+
+// check adds what waits in s to the sums.
+func (s *shard) check(waiting, refused *int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	if int(s.reserved) != len(s.subs) || int(s.listeners) != len(s.subs) || s.cursor != 0 {
+		return fmt.Errorf("reserved %d, listeners %d, cursor %d, have %d", s.reserved, s.listeners, s.cursor, len(s.subs))
+	}
+	for i, sub := range s.subs {
+		if sub.shard != s || int(sub.index) != i || sub.state == released {
+			return fmt.Errorf("subscription at %d: index %d, state %d", i, sub.index, sub.state)
+		}
+	}
+	if s.queue != nil {
+		*waiting += len(s.queue.publications)
+		if !s.running && !s.submitted && !s.refused {
+			return fmt.Errorf("%d publications wait for nobody", len(s.queue.publications))
+		}
+	}
+	if s.refused {
+		*refused++
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package push
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/millpond/millpond/push/api"
+	"github.com/millpond/millpond/session"
+)
+
+// registry has the process's own metrics, Go's and ours.
+func (s *Server) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&collector{server: s},
+	)
+	return r
+}
+
+// collector turns the figures that the rooms keep into metrics when somebody asks:
+// nothing is counted twice, and no message pays for it.
+type collector struct{ server *Server }
+
+var _ prometheus.Collector = (*collector)(nil)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("millpond_"+name, help, labels, nil)
+}
+
+var (
+	descBuild         = desc("build_info", "1, with the version.", "version")
+	descConnections   = desc("connections", "Open connections, handshakes included.")
+	descHTTPConns     = desc("http_connections", "Open plain HTTP connections on the public listeners.")
+	descAccepted      = desc("accepted_total", "Connections accepted.")
+	descAcceptPauses  = desc("accept_pauses_total", "Pauses in accepting for lack of descriptors or memory.")
+	descOpened        = desc("handshakes_total", "Opening handshakes answered with 101.")
+	descHandshakes    = desc("handshakes_refused_total", "Opening handshakes answered with an error.", "reason")
+	descRefused       = desc("connections_refused_total", "Connections over --max-connections.")
+	descClosed        = desc("closed_total", "Connections that ended.", "reason")
+	descCloseTimeouts = desc("close_timeouts_total", "Connections cut because the peer did not close in time.")
+	descMessages      = desc("messages_total", "WebSocket messages and control frames.", "direction")
+	descBytes         = desc("bytes_total", "Bytes on public sockets, handshakes included.", "direction")
+	descPings         = desc("pings_total", "Heartbeats sent.")
+	descReadPauses    = desc("read_pauses_total", "Times that a socket was not read because an inbox or outbox was full.")
+	descDropped       = desc("dropped_total", "Messages given up for a full outbox.", "policy")
+	descFaults        = desc("protocol_faults_total", "Violations of RFC 6455 by clients.", "kind")
+	descPanics        = desc("handler_panics_total", "Handlers that panicked.")
+	descWorkers       = desc("workers", "Handlers that run.")
+	descWaiting       = desc("workers_waiting", "Handlers that wait for a worker.")
+	descChannels      = desc("channels", "Channels with subscribers.")
+	descSubscriptions = desc("subscriptions", "Subscriptions.")
+	descPublications  = desc("publications_total", "Publications handed over by the broker.")
+	descDeliveries    = desc("deliveries_total", "Publications handed to subscribers.")
+	descHubWaiting    = desc("publications_waiting", "Publications that wait for fan-out.")
+	descCommands      = desc("commands_total", "Commands of clients.", "protocol")
+	descAPIRequests   = desc("api_requests_total", "Requests to the API.")
+	descAPIRefused    = desc("api_requests_refused_total", "Requests to the API answered with a status of 400 or more.")
+	descAPIPublished  = desc("api_publications_total", "Publications that the API accepted.")
+	descAPIFailed     = desc("api_publications_failed_total", "Publications that the API could not accept.")
+	descErrors        = desc("command_errors_total", "Errors sent to clients.", "protocol", "code")
+)
+
+// Describe implements prometheus.Collector; the set depends on what happened.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descBuild, 1, c.server.config.Version)
+	collectEngine(c.server.engine.Stats(), gauge, counter)
+	c.collectHub(gauge, counter)
+}
+
+type emitInt func(d *prometheus.Desc, v int, labels ...string)
+
+type emitCount func(d *prometheus.Desc, v int64, labels ...string)
+
+func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
+	gauge(descConnections, st.Connections)
+	gauge(descHTTPConns, st.HTTPConns)
+	counter(descAccepted, st.Accepted)
+	counter(descAcceptPauses, st.AcceptPauses)
+	counter(descOpened, st.Opened)
+	counter(descRefused, st.RefusedFull)
+	counter(descCloseTimeouts, st.CloseTimeouts)
+	counter(descMessages, st.MessagesIn, "in")
+	counter(descMessages, st.MessagesOut, "out")
+	counter(descBytes, st.BytesIn, "in")
+	counter(descBytes, st.BytesOut, "out")
+	counter(descPings, st.Pings)
+	counter(descReadPauses, st.ReadPauses)
+	counter(descPanics, st.Panics)
+	gauge(descWorkers, st.Pool.Running)
+	gauge(descWaiting, st.Pool.Waiting)
+	for reason, n := range st.Closed {
+		counter(descClosed, n, reason.String())
+	}
+	for kind, n := range st.Refusals {
+		counter(descHandshakes, n, kind)
+	}
+	for policy, n := range st.Dropped {
+		counter(descDropped, n, policy)
+	}
+	for kind, n := range st.Faults {
+		counter(descFaults, n, kind)
+	}
+}
+
+func (c *collector) collectHub(gauge emitInt, counter emitCount) {
+	h := c.server.hub.Stats()
+	gauge(descChannels, h.Channels)
+	gauge(descSubscriptions, h.Subscriptions)
+	gauge(descHubWaiting, h.Waiting)
+	counter(descPublications, int64(h.Publications))
+	counter(descDeliveries, int64(h.Deliveries))
+	a := c.server.apiStats()
+	counter(descAPIRequests, int64(a.Requests))
+	counter(descAPIRefused, int64(a.Refused))
+	counter(descAPIPublished, int64(a.Published))
+	counter(descAPIFailed, int64(a.Failed))
+	p := c.server.plain.Stats()
+	counter(descCommands, int64(p.Commands), "plain")
+	for code, n := range p.Errors {
+		counter(descErrors, int64(n), "plain", strconv.FormatUint(uint64(code), 10))
+	}
+}
+
+// apiStats adds up the two handlers of the API.
+func (s *Server) apiStats() api.Stats {
+	sum := s.api.Stats()
+	if s.openAPI != nil {
+		st := s.openAPI.Stats()
+		sum.Requests += st.Requests
+		sum.Refused += st.Refused
+		sum.Published += st.Published
+		sum.Failed += st.Failed
+	}
+	return sum
+}

@@ -1,0 +1,115 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/millpond/millpond/push/auth"
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/plain"
+	"github.com/millpond/millpond/session"
+)
+
+// This file joins the plain protocol with the engine.
+
+func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
+	c := plain.Config{Hub: s.hub, MaxChannels: s.config.MaxChannels, OnInternalError: s.onInternalError}
+	if s.config.Dev {
+		everything := plain.Allow{Subscribe: true, Publish: true}
+		c.Anonymous, c.Authenticator = everything, plain.AcceptAny{Permissions: everything}
+	} else {
+		verifier, err := auth.NewVerifier(s.config.TokenSecret)
+		if err != nil {
+			return nil, err
+		}
+		c.Authenticator = tokens{verifier}
+	}
+	return plain.NewHandler(c, func(text []byte) *session.Frame { return session.NewFrame(session.OpText, text) })
+}
+
+// tokens is the plain.Authenticator of a server with a token secret.
+type tokens struct{ verifier *auth.Verifier }
+
+var _ plain.Authenticator = tokens{}
+
+// Authenticate accepts a token alone.
+func (t tokens) Authenticate(_ context.Context, c plain.Credentials) (plain.Identity, error) {
+	if c.Token == "" {
+		return plain.Identity{}, fmt.Errorf("%w: a token is needed", hub.ErrUnauthorized)
+	}
+	id, err := t.verifier.Verify(c.Token)
+	if err != nil {
+		return plain.Identity{}, fmt.Errorf("%w: %w", hub.ErrUnauthorized, err)
+	}
+	return plain.Identity{User: id.User, Permissions: granted(id.Channels)}, nil
+}
+
+// granted are the channels that a token names: its bearer may subscribe to those.
+type granted []string
+
+// MaySubscribe implements plain.Permissions.
+func (g granted) MaySubscribe(channel string) bool { return slices.Contains(g, channel) }
+
+// MayPublish implements plain.Permissions: publishing is the backend's.
+func (granted) MayPublish(string) bool { return false }
+
+func (s *Server) plainEndpoint() session.Endpoint {
+	return session.Endpoint{
+		Path: "/push", Handler: plainHandler{s.plain}, Accept: acceptPlain,
+		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
+	}
+}
+
+// acceptPlain reads what the query of the opening request asks for.
+func acceptPlain(r *session.Request) (any, error) {
+	query := r.Query()
+	p := plain.Params{Token: query.Get("token")}
+	if channels := query.Get("channels"); channels != "" {
+		p.Channels = strings.Split(channels, ",")
+	}
+	return p, nil
+}
+
+// plainConn is a session as the protocol sees it. A pointer to one is a pointer to
+// the session: it costs nothing.
+type plainConn session.Session
+
+var _ plain.Conn[*session.Frame] = (*plainConn)(nil)
+
+// Send implements plain.Conn.
+func (c *plainConn) Send(f *session.Frame) error { return (*session.Session)(c).Send(f) }
+
+// SendBatch implements plain.Conn.
+func (c *plainConn) SendBatch(fs []*session.Frame) error { return (*session.Session)(c).SendAll(fs) }
+
+// Close implements plain.Conn.
+func (c *plainConn) Close(code uint16, reason string) {
+	(*session.Session)(c).Close(session.CloseCode(code), reason)
+}
+
+// plainHandler is the protocol as the engine sees it.
+type plainHandler struct {
+	protocol *plain.Handler[*session.Frame]
+}
+
+var _ session.Handler = plainHandler{}
+
+// OnOpen implements session.Handler.
+func (h plainHandler) OnOpen(s *session.Session) {
+	params, _ := s.Data().(plain.Params)
+	client := h.protocol.NewClient((*plainConn)(s), params)
+	s.SetData(client)
+	client.OnOpen()
+}
+
+// OnMessage implements session.Handler.
+func (plainHandler) OnMessage(s *session.Session, op session.Opcode, payload []byte) {
+	s.Data().(*plain.Client[*session.Frame]).OnMessage(op == session.OpText, payload)
+}
+
+// OnClose implements session.Handler.
+func (plainHandler) OnClose(s *session.Session, _ session.Status) {
+	s.Data().(*plain.Client[*session.Frame]).OnClose()
+}

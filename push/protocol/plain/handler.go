@@ -1,0 +1,146 @@
+package plain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+// Conn is a client's connection. F is a frame as the engine sends it: encoded,
+// immutable, shared among connections. The methods may be called by any
+// goroutine and must not block. What cannot be sent ends the connection, which
+// the Client learns by OnClose; so it ignores the errors.
+type Conn[F any] interface {
+	// Send queues one frame.
+	Send(frame F) error
+
+	// SendBatch queues frames to leave together. It is called under a lock
+	// of the hub: it must not call a Client's method, not even OnClose. The
+	// slice is valid during the call only.
+	SendBatch(frames []F) error
+
+	// Close begins the closing handshake with a code of RFC 6455 §7.4.
+	Close(code uint16, reason string)
+}
+
+// Config holds what a Handler needs. Hub must be set.
+type Config struct {
+	Hub *hub.Hub
+
+	// Authenticator checks logins. With nil they are refused.
+	Authenticator Authenticator
+
+	// Anonymous is what a client may do before it has logged in. With nil it
+	// may do nothing but log in and ping.
+	Anonymous Permissions
+
+	// MaxChannels bounds a client's subscriptions; each costs 8 bytes here
+	// and about 60 in the hub. Zero means 128.
+	MaxChannels int
+
+	// MaxFaults is the number of faults in a row that closes a connection:
+	// messages that are no command, and failed logins. Zero means 16; at most
+	// 255.
+	MaxFaults int
+
+	// Timeout bounds what a command waits for: the authenticator, the broker,
+	// room in a channel's queue. Zero means 10 s.
+	Timeout time.Duration
+
+	// OnInternalError, if set, gets the errors of which the client is told
+	// only "internal server error".
+	OnInternalError func(err error)
+}
+
+// Validate reports all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var problems []error
+	if c.Hub == nil {
+		problems = append(problems, errors.New("plain: Hub is missing"))
+	}
+	if c.MaxChannels < 0 {
+		problems = append(problems, fmt.Errorf("plain: MaxChannels is %d, want 0 or more", c.MaxChannels))
+	}
+	if c.MaxFaults < 0 || c.MaxFaults > 255 {
+		problems = append(problems, fmt.Errorf("plain: MaxFaults is %d, want 0 to 255", c.MaxFaults))
+	}
+	if c.Timeout < 0 {
+		problems = append(problems, fmt.Errorf("plain: Timeout is %v, want 0 or more", c.Timeout))
+	}
+	return errors.Join(problems...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxChannels == 0 {
+		c.MaxChannels = 128
+	}
+	if c.MaxFaults == 0 {
+		c.MaxFaults = 16
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 10 * time.Second
+	}
+	return c
+}
+
+// Handler makes Clients. There is one for all connections of the protocol.
+type Handler[F any] struct {
+	// Immutable after NewHandler.
+	config  Config
+	frame   func(text []byte) F
+	message func(*hub.Publication) F
+
+	// Any goroutine (atomic).
+	commands atomic.Uint64
+	refusals [refusalCodes]atomic.Uint64
+}
+
+// NewHandler returns a handler whose clients send what frame makes of a text
+// message. frame may keep text.
+func NewHandler[F any](config Config, frame func(text []byte) F) (*Handler[F], error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	return &Handler[F]{
+		config:  config.withDefaults(),
+		frame:   frame,
+		message: func(p *hub.Publication) F { return frame(appendMessage(nil, p)) },
+	}, nil
+}
+
+func (h *Handler[F]) context() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), h.config.Timeout)
+}
+
+// Codes of hub.Error that are counted one by one.
+const (
+	firstRefusal = 100
+	refusalCodes = 20
+)
+
+// Stats are a handler's figures since NewHandler.
+type Stats struct {
+	Commands uint64            // text messages that came
+	Errors   map[uint32]uint64 // errors sent, by code; codes that did not occur are absent
+}
+
+// Stats returns the present figures.
+func (h *Handler[F]) Stats() Stats {
+	s := Stats{Commands: h.commands.Load(), Errors: map[uint32]uint64{}}
+	for i := range h.refusals {
+		if n := h.refusals[i].Load(); n > 0 {
+			s.Errors[firstRefusal+uint32(i)] = n
+		}
+	}
+	return s
+}
+
+func (h *Handler[F]) refused(code uint32) {
+	if i := code - firstRefusal; i < refusalCodes { // unsigned: smaller codes are out of range too
+		h.refusals[i].Add(1)
+	}
+}

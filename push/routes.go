@@ -1,0 +1,126 @@
+package push
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/millpond/millpond/push/web"
+)
+
+// publicRoutes answers plain HTTP on the public listeners.
+func (s *Server) publicRoutes() http.Handler {
+	mux := http.NewServeMux()
+	if s.config.Playground {
+		mux.Handle("/", web.Playground())
+	}
+	if s.config.shared() {
+		s.addInternal(mux)
+	}
+	return mux
+}
+
+// addInternal adds the routes of the internal listener.
+func (s *Server) addInternal(mux *http.ServeMux) {
+	mux.Handle("/api/", s.guardAPI(s.api))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("/readyz", s.readyz)
+	mux.Handle("/metrics", s.guard(promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{})))
+	for path, h := range map[string]http.HandlerFunc{
+		"/debug/pprof/": pprof.Index, "/debug/pprof/cmdline": pprof.Cmdline, "/debug/pprof/profile": pprof.Profile,
+		"/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+	} {
+		mux.Handle(path, s.guard(h))
+	}
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}
+
+// readyz tells a load balancer whether to send clients here.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		answer(w, http.StatusServiceUnavailable, "draining\n")
+		return
+	}
+	answer(w, http.StatusOK, "ready\n")
+}
+
+// guardAPI lets programs on this host use the API without a key in development.
+func (s *Server) guardAPI(h http.Handler) http.Handler {
+	if s.openAPI == nil {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if fromThisHost(r) {
+			s.openAPI.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// fromThisHost reports whether r came over loopback and no proxy passed it on.
+func fromThisHost(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	forwarded := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
+	return err == nil && peer.Addr().Unmap().IsLoopback() && !forwarded
+}
+
+// guard keeps what tells about the server's insides from strangers: it is open on an
+// internal listener on loopback, and wants a key anywhere else.
+func (s *Server) guard(h http.Handler) http.Handler {
+	if !s.config.shared() && isLoopback(s.config.InternalListen) {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.config.Dev && fromThisHost(r) || s.api.HasKey(r) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", "apikey")
+		answer(w, http.StatusUnauthorized, "an X-API-Key is needed\n")
+	})
+}
+
+// internalSide is the listener of the internal routes, by net/http.
+type internalSide struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+func (s *Server) newInternalSide() (*internalSide, error) {
+	mux := http.NewServeMux()
+	s.addInternal(mux)
+	var config net.ListenConfig
+	l, err := config.Listen(context.Background(), "tcp", s.config.InternalListen)
+	if err != nil {
+		return nil, err
+	}
+	return &internalSide{
+		listener: l,
+		server: &http.Server{
+			Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			ErrorLog: slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelDebug),
+		},
+	}, nil
+}
+
+func (i *internalSide) serve() error { return i.server.Serve(i.listener) }
+
+// shutdown waits for running requests and cuts them when ctx ends.
+func (i *internalSide) shutdown(ctx context.Context) error {
+	err := i.server.Shutdown(ctx)
+	_ = i.server.Close()
+	return err
+}

@@ -1,0 +1,216 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millpond/millpond/push/api"
+	"github.com/millpond/millpond/push/broker/memory"
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/plain"
+	"github.com/millpond/millpond/session"
+)
+
+// ErrServerClosed is returned by Serve after Shutdown.
+var ErrServerClosed = session.ErrServerClosed
+
+// Server is the whole product. Its methods may be called by any goroutine.
+type Server struct {
+	// Immutable after New.
+	config   Config
+	engine   *session.Server
+	hub      *hub.Hub
+	broker   *memory.Broker
+	plain    *plain.Handler[*session.Frame]
+	api      *api.Handler
+	openAPI  *api.Handler // asks for no key; nil without Dev
+	public   []*session.Listener
+	addrs    []net.Addr
+	internal *internalSide // nil when a public address carries the internal routes
+
+	// Any goroutine (atomic).
+	draining atomic.Bool
+}
+
+// New makes a server and opens its listeners; nothing is accepted before Serve.
+func New(c Config) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{config: c.withDefaults(), broker: memory.New()}
+	if err := s.build(); err != nil {
+		return nil, err
+	}
+	if err := s.listen(); err != nil {
+		return nil, errors.Join(err, s.discard())
+	}
+	return s, nil
+}
+
+// build makes the rooms, from the inside to the outside.
+func (s *Server) build() error {
+	c := s.config
+	var err error
+	// The hub's tasks run on the engine, whose handlers need the hub.
+	executor := &executor{}
+	s.hub, err = hub.New(hub.Config{Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic})
+	if err != nil {
+		return err
+	}
+	if s.plain, err = s.newPlain(); err != nil {
+		return err
+	}
+	apiConfig := api.Config{Publisher: s.hub, Keys: c.APIKeys, OnInternalError: s.onInternalError}
+	if s.api, err = api.New(apiConfig); err != nil {
+		return err
+	}
+	if c.Dev {
+		apiConfig.Insecure = true
+		if s.openAPI, err = api.New(apiConfig); err != nil {
+			return err
+		}
+	}
+	engine := c.Engine
+	engine.Logger = c.Logger
+	engine.MaxMessageBytes = c.MaxMessageBytes
+	engine.Endpoints = s.endpoints()
+	engine.HTTP = s.publicRoutes()
+	if s.engine, err = session.New(engine); err != nil {
+		return err
+	}
+	executor.engine.Store(s.engine)
+	return nil
+}
+
+// executor runs the hub's tasks on the engine.
+type executor struct {
+	engine atomic.Pointer[session.Server]
+}
+
+// Submit implements hub.Executor.
+func (e *executor) Submit(t hub.Task) bool {
+	e.engine.Load().Go(t)
+	return true
+}
+
+func (s *Server) endpoints() []session.Endpoint {
+	c := s.config
+	endpoints := []session.Endpoint{s.plainEndpoint()}
+	if c.Echo {
+		maxMessage := c.MaxMessageBytes
+		if maxMessage == 0 {
+			maxMessage = defaultEchoMessageBytes
+		}
+		endpoints = append(endpoints, session.Endpoint{
+			Path: "/echo", Handler: echo{}, Inline: true, PauseOnBacklog: true,
+			AllowedOrigins: c.AllowedOrigins, MaxMessageBytes: maxMessage,
+		})
+	}
+	return endpoints
+}
+
+// echo sends every message back.
+type echo struct{}
+
+// OnOpen implements session.Handler.
+func (echo) OnOpen(*session.Session) {}
+
+// OnMessage implements session.Handler.
+func (echo) OnMessage(s *session.Session, op session.Opcode, payload []byte) {
+	_ = s.SendMessage(op, payload)
+}
+
+// OnClose implements session.Handler.
+func (echo) OnClose(*session.Session, session.Status) {}
+
+func (s *Server) onSubscriberPanic(_ hub.Subscriber, value any) {
+	s.config.Logger.Error("push: delivery panicked", "panic", value)
+}
+
+func (s *Server) onInternalError(err error) {
+	s.config.Logger.Error("push: internal error", "error", err)
+}
+
+func (s *Server) listen() error {
+	for _, address := range s.config.Listen {
+		l, err := session.Listen(address, s.config.Socket)
+		if err != nil {
+			return err
+		}
+		s.public = append(s.public, l)
+		s.addrs = append(s.addrs, l.Addr())
+	}
+	if s.config.shared() {
+		return nil
+	}
+	var err error
+	s.internal, err = s.newInternalSide()
+	return err
+}
+
+// discard undoes New when it fails half-way.
+func (s *Server) discard() error {
+	errs := []error{s.engine.Shutdown(context.Background())}
+	for _, l := range s.public {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Addrs returns the public addresses, with the ports that the kernel chose.
+func (s *Server) Addrs() []net.Addr { return s.addrs }
+
+// InternalAddr returns the address of API, health and metrics.
+func (s *Server) InternalAddr() net.Addr {
+	if s.internal == nil {
+		for i, address := range s.config.Listen {
+			if address == s.config.InternalListen {
+				return s.addrs[i]
+			}
+		}
+	}
+	return s.internal.listener.Addr()
+}
+
+// Serve serves until Shutdown has ended, and then returns ErrServerClosed. An error of
+// a listener ends it too.
+func (s *Server) Serve() error {
+	log := s.config.Logger
+	if s.config.Dev {
+		log.Warn("DEVELOPMENT MODE: no tokens needed, clients may subscribe and publish anywhere; never run it like this in production")
+	}
+	failed := make(chan error, len(s.public)+1)
+	var running sync.WaitGroup
+	for i, l := range s.public {
+		log.Info("listening", "listener", "public", "address", s.addrs[i].String())
+		running.Go(func() { failed <- s.engine.Serve(l) })
+	}
+	log.Info("listening", "listener", "internal", "address", s.InternalAddr().String())
+	if s.internal != nil {
+		running.Go(func() { failed <- s.internal.serve() })
+	}
+	err := <-failed
+	if !errors.Is(err, ErrServerClosed) && !errors.Is(err, http.ErrServerClosed) {
+		err = errors.Join(fmt.Errorf("push: %w", err), s.Shutdown(context.Background()))
+	} else {
+		err = ErrServerClosed
+	}
+	running.Wait()
+	return err
+}
+
+// Shutdown drains: /readyz turns 503, nobody is accepted any more, every client gets
+// a close frame with 1001. When ctx ends first, it cuts what is left and returns an error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	err := s.engine.Shutdown(ctx)
+	if s.internal != nil {
+		err = errors.Join(err, s.internal.shutdown(ctx))
+	}
+	return err
+}

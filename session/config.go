@@ -1,0 +1,242 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/handshake"
+	"github.com/millpond/millpond/poller"
+	"github.com/millpond/millpond/pool"
+)
+
+// Config says how a Server is to be made. The zero value of every field works,
+// save that a server without Endpoints and HTTP serves nothing.
+type Config struct {
+	// Endpoints are the paths at which sessions are opened.
+	Endpoints []Endpoint
+	// HTTP answers the requests that are no opening handshake, on the same port. Nil
+	// answers 426 at the path of an endpoint and 404 elsewhere.
+	HTTP http.Handler
+	// MaxHTTPConns bounds the plain HTTP connections, which cost a goroutine each.
+	// Zero means 1024.
+	MaxHTTPConns int
+
+	// Loops is the number of event loops. Zero means one per core (GOMAXPROCS).
+	Loops int
+	// Workers is how many handlers may run at the same time. Zero means 512. Tasks given to
+	// Server.Go have workers of their own, two per loop, so that handlers that wait do not hold them up.
+	Workers int
+
+	// MaxConnections bounds the sessions, handshakes included; one more is answered
+	// 503. Zero means no bound but the number of file descriptors.
+	MaxConnections int
+	// MaxHeaderBytes bounds the header of an opening handshake. Zero means 8 KiB.
+	MaxHeaderBytes int
+	// HandshakeTimeout bounds the time from accept to the end of the header. Zero means 10 s.
+	HandshakeTimeout time.Duration
+	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+
+	// MaxMessageBytes bounds one message, fragments together. Zero means 64 KiB. It
+	// is taken only while a message is arriving in pieces.
+	MaxMessageBytes int
+	// InboxBytes is how much may wait for a handler until the socket is no longer
+	// read. What one read returns (64 KiB) and one message may come on top. Zero means 64 KiB.
+	InboxBytes int
+	// OutboxBytes bounds what waits for a slow client. An empty outbox takes one
+	// message of any size. Zero means 256 KiB.
+	OutboxBytes int
+	// OutboxMessages bounds the number of messages that wait. Zero means 1024.
+	OutboxMessages int
+
+	// PingInterval is how often an open session is sent a ping. Zero means 25 s,
+	// negative means never.
+	PingInterval time.Duration
+	// PongTimeout is how long after a ping anything must have been received; it must
+	// be shorter than PingInterval. Zero means 8 s, or a third of PingInterval where that is less.
+	PongTimeout time.Duration
+	// CloseTimeout bounds the closing handshake, and the wait for the peer to close TCP. Zero means 5 s.
+	CloseTimeout time.Duration
+
+	// Logger gets what an operator has to know. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Endpoint is a path at which sessions are opened, and how they are handled.
+type Endpoint struct {
+	// Path is matched exactly, without the query.
+	Path string
+	// Handler gets what happens in the sessions. It must not be nil.
+	Handler Handler
+	// Inline runs Handler on the event loop: for handlers that never block and take
+	// microseconds. It saves a copy and a switch of goroutines for each message.
+	Inline bool
+	// PauseOnBacklog stops reading from a client that does not read its answers, until
+	// its outbox is empty: for endpoints where messages are answers, such as an echo.
+	PauseOnBacklog bool
+	// Accept, if not nil, may refuse a request or attach data to the session. It
+	// runs on the event loop and must not block. An error that is a *Refusal is
+	// answered as it says, any other with 500.
+	Accept func(*Request) (data any, err error)
+	// AllowedOrigins are patterns for the Origin header, such as
+	// "https://*.example.com". Nil allows requests without Origin and those from the same host; "*" allows all.
+	AllowedOrigins []string
+	// Subprotocols are those the endpoint speaks, in its order of preference.
+	Subprotocols []string
+	// SlowPolicy is what happens to a message for which a full outbox has no room. Zero
+	// is PolicyDisconnect.
+	SlowPolicy Policy
+	// MaxMessageBytes overrides Config.MaxMessageBytes. Zero means that one.
+	MaxMessageBytes int
+	// Ping is the message that is sent every PingInterval. Nil means a WebSocket ping frame.
+	Ping *Frame
+}
+
+// These are other packages' types under the names by which users of the engine
+// know them.
+type (
+	// Request is an opening handshake; see handshake.Request.
+	Request = handshake.Request
+	// Refusal is the HTTP answer to a request that is not upgraded.
+	Refusal = handshake.Fault
+	// Frame is an encoded message that any number of sessions share.
+	Frame = codec.Frame
+	// Opcode tells text from binary messages.
+	Opcode = codec.Opcode
+	// CloseCode is a status code of RFC 6455 §7.4.
+	CloseCode = codec.CloseCode
+	// SocketOptions are set on a listener and inherited by its connections.
+	SocketOptions = poller.SocketOptions
+	// Listener is a listening socket.
+	Listener = poller.Listener
+	// Policy says what happens to a message for which a full outbox has no room.
+	Policy = poller.Policy
+)
+
+// The opcodes of messages.
+const (
+	OpText   = codec.OpText
+	OpBinary = codec.OpBinary
+)
+
+// NewFrame encodes a message once for any number of sessions. payload is copied.
+func NewFrame(op Opcode, payload []byte) *Frame { return codec.NewFrame(op, payload) }
+
+// Listen opens a listening socket on "host:port", ":port" or "unix:PATH".
+func Listen(address string, o SocketOptions) (*Listener, error) { return poller.Listen(address, o) }
+
+const (
+	defaultMaxHTTPConns     = 1024
+	defaultMaxHeaderBytes   = 8 << 10
+	defaultHandshakeTimeout = 10 * time.Second
+	defaultMaxMessageBytes  = 64 << 10
+	defaultInboxBytes       = 64 << 10
+	defaultOutboxBytes      = 256 << 10
+	defaultOutboxMessages   = 1024
+	defaultPingInterval     = 25 * time.Second
+	defaultPongTimeout      = 8 * time.Second
+	defaultCloseTimeout     = 5 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.MaxHTTPConns, defaultMaxHTTPConns)
+	setDefault(&c.MaxHeaderBytes, defaultMaxHeaderBytes)
+	setDefault(&c.HandshakeTimeout, defaultHandshakeTimeout)
+	setDefault(&c.MaxMessageBytes, defaultMaxMessageBytes)
+	setDefault(&c.InboxBytes, defaultInboxBytes)
+	setDefault(&c.OutboxBytes, defaultOutboxBytes)
+	setDefault(&c.OutboxMessages, defaultOutboxMessages)
+	setDefault(&c.PingInterval, defaultPingInterval)
+	setDefault(&c.PongTimeout, min(defaultPongTimeout, max(c.PingInterval/3, tickInterval)))
+	setDefault(&c.CloseTimeout, defaultCloseTimeout)
+	setDefault(&c.Logger, slog.Default())
+	return c
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Validate reports every value that makes no sense, each by the name of its flag.
+func (c Config) Validate() error {
+	d := c.withDefaults()
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(d.MaxHTTPConns > 0, "max-http-connections: %d is negative", d.MaxHTTPConns)
+	check(d.MaxConnections >= 0, "max-connections: %d is negative", d.MaxConnections)
+	check(d.HandshakeTimeout >= tickInterval, "handshake-timeout: %v is less than %v", d.HandshakeTimeout, tickInterval)
+	check(d.CloseTimeout >= tickInterval, "close-timeout: %v is less than %v", d.CloseTimeout, tickInterval)
+	check(d.InboxBytes > 0, "inbox-bytes: %d is negative", d.InboxBytes)
+	check(d.OutboxBytes > 0, "outbox-bytes: %d is negative", d.OutboxBytes)
+	check(d.OutboxMessages > 0, "outbox-messages: %d is negative", d.OutboxMessages)
+	if d.PingInterval > 0 {
+		check(d.PingInterval >= 2*tickInterval, "ping-interval: %v is less than %v", d.PingInterval, 2*tickInterval)
+		check(d.PongTimeout > 0 && d.PongTimeout < d.PingInterval, "pong-timeout: %v is not between 0 and ping-interval %v", d.PongTimeout, d.PingInterval)
+	}
+	paths := map[string]bool{}
+	for _, e := range c.Endpoints {
+		check(e.Handler != nil, "endpoint %q: no Handler", e.Path)
+		check(!paths[e.Path], "endpoint %q: given twice", e.Path)
+		paths[e.Path] = true
+		o := codec.Options{MaxMessageBytes: e.MaxMessageBytes}
+		if err := o.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("endpoint %q: %w", e.Path, err))
+		}
+	}
+	o := codec.Options{MaxMessageBytes: c.MaxMessageBytes}
+	return errors.Join(append(errs, o.Validate(), c.handshake().Validate(), c.poller().Validate(), c.pool().Validate())...)
+}
+
+func (c Config) poller() poller.Config {
+	return poller.Config{
+		Loops: c.Loops, Logger: c.Logger,
+		Limits: poller.Limits{Bytes: max(c.OutboxBytes, 0), Buffers: max(c.OutboxMessages, 0)},
+	}
+}
+
+func (c Config) pool() pool.Config { return pool.Config{Workers: c.Workers, Logger: c.Logger} }
+
+// handshake makes the part that handshake needs; each route carries its endpoint.
+func (c Config) handshake() handshake.Config {
+	h := handshake.Config{MaxHeaderBytes: c.MaxHeaderBytes, TrustedProxies: c.TrustedProxies}
+	for i := range c.Endpoints {
+		e := &c.Endpoints[i]
+		h.Routes = append(h.Routes, handshake.Route{
+			Path: e.Path, Subprotocols: e.Subprotocols, AllowedOrigins: e.AllowedOrigins, Accept: e.Accept,
+			Value: newEndpoint(e, c.MaxMessageBytes),
+		})
+	}
+	return h
+}
+
+// endpoint is an Endpoint made ready for the hot path. Immutable.
+type endpoint struct {
+	handler Handler
+	ping    PingHandler // nil answers pings by itself
+	codec   codec.Options
+	frame   *Frame // the heartbeat
+	policy  Policy
+	inline  bool
+	paced   bool
+}
+
+func newEndpoint(e *Endpoint, maxMessage int) *endpoint {
+	out := &endpoint{handler: e.Handler, inline: e.Inline, paced: e.PauseOnBacklog, frame: e.Ping, policy: e.SlowPolicy}
+	out.ping, _ = e.Handler.(PingHandler)
+	setDefault(&out.frame, codec.Ping)
+	out.codec.MaxMessageBytes = e.MaxMessageBytes
+	setDefault(&out.codec.MaxMessageBytes, maxMessage)
+	return out
+}

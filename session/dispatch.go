@@ -1,0 +1,85 @@
+package session
+
+import "runtime/debug"
+
+// post has a record handled in the order of events: at once by an inline handler,
+// else by a worker. It is called by the reader, and by OnClose when there is none any more.
+func (s *Session) post(kind byte, payload []byte) {
+	if s.endpoint.inline {
+		s.dispatch(kind, payload)
+		return
+	}
+	schedule, waiting := s.inbox.Push(kind, payload)
+	if schedule {
+		s.srv.pool.Go((*turn)(s))
+	}
+	if waiting > s.srv.config.InboxBytes {
+		s.pauseReading(inboxFull)
+		if s.inbox.Waiting() <= s.srv.config.InboxBytes {
+			s.resumeReading(inboxFull) // a worker took everything before we paused
+		}
+	}
+}
+
+// turn is a Session as the pool sees it: a task that handles what waits in the inbox.
+type turn Session
+
+// Run implements pool.Task.
+func (t *turn) Run() {
+	s := (*Session)(t)
+	if batch := s.inbox.Take(); batch != nil {
+		for kind, payload, ok := batch.Next(); ok; kind, payload, ok = batch.Next() {
+			s.guarded(kind, payload)
+		}
+		batch.Release()
+	}
+	if s.inbox.Waiting() <= s.srv.config.InboxBytes {
+		s.resumeReading(inboxFull)
+	}
+	if s.inbox.Done() {
+		s.srv.pool.Go(t) // behind the others
+	}
+}
+
+// guarded keeps a panic from losing the records behind it: OnClose must still come.
+func (s *Session) guarded(kind byte, payload []byte) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(v, debug.Stack())
+		}
+	}()
+	s.dispatch(kind, payload)
+}
+
+// dispatch does what a record asks for; one call at a time for a session.
+func (s *Session) dispatch(kind byte, payload []byte) {
+	switch kind {
+	case kindText, kindBinary:
+		if !s.deaf() {
+			s.endpoint.handler.OnMessage(s, Opcode(kind), payload)
+		}
+	case kindPing:
+		if !s.deaf() {
+			s.endpoint.ping.OnPing(s, payload)
+		}
+	case kindOpen:
+		s.endpoint.handler.OnOpen(s)
+	case kindClose:
+		s.answerClose(payload)
+	case kindFault:
+		s.answerFault()
+	case kindEOF:
+		s.inputDone.Store(true)
+		if !s.conn.NotifyDrained() {
+			s.conn.Close(nil)
+		}
+	case kindClosed:
+		s.endpoint.handler.OnClose(s, *s.status.Load())
+	}
+}
+
+// deaf reports whether the session was ended here, so that no message is handled any more.
+func (s *Session) deaf() bool {
+	why := s.status.Load()
+	return why != nil && why.Reason.ours()
+}

@@ -1,0 +1,82 @@
+package session
+
+import (
+	"time"
+
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/handshake"
+	"github.com/millpond/millpond/poller"
+)
+
+// tickInterval is the unit of the server's clock: how exact its deadlines are.
+const tickInterval = 100 * time.Millisecond
+
+// maxCatchUp is how many ticks the clock takes at once when the process was held up.
+// It counts the time in which the server could have listened: after a freeze
+// of a minute, nobody is thrown out for a pong that nobody read.
+const maxCatchUp = 2
+
+// runClock advances the clock until stop is closed.
+func (srv *Server) runClock() {
+	defer close(srv.clockDone)
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-srv.stopClock:
+			return
+		case now := <-ticker.C:
+			ticks := int(now.Sub(last) / tickInterval) // on the monotonic clock
+			last = last.Add(time.Duration(ticks) * tickInterval)
+			for range min(ticks, maxCatchUp) {
+				srv.tick()
+			}
+		}
+	}
+}
+
+// tick is one step of the clock: it ends what is overdue, and sends the pings of one phase.
+func (srv *Server) tick() {
+	now := srv.clock.Add(1)
+	for id, ok := srv.handshakes.expired(now); ok; id, ok = srv.handshakes.expired(now) {
+		if s := srv.table.Get(id); s != nil && s.state.Load() == handshaking {
+			s.refuse(handshake.ErrHeaderTimeout)
+		}
+	}
+	for id, ok := srv.closings.expired(now); ok; id, ok = srv.closings.expired(now) {
+		if s := srv.table.Get(id); s != nil {
+			srv.closeTimeouts.Add(1)
+			s.conn.Abort(nil)
+		}
+	}
+	if srv.pingTicks > 0 {
+		phase := now % srv.pingTicks
+		srv.table.phase(phase, srv.pingTicks, func(s *Session) { s.ping() })
+		pinged := (now - srv.pongTicks) % srv.pingTicks
+		srv.table.phase(pinged, srv.pingTicks, func(s *Session) { s.checkPong(now) })
+	}
+}
+
+// ping sends the heartbeat.
+func (s *Session) ping() {
+	if s.state.Load() != open {
+		return
+	}
+	if _, err := s.conn.Send(s.endpoint.frame.Bytes(), poller.Out{Pinned: true, Key: keyPing}); err == nil {
+		s.srv.pings.Add(1)
+	}
+}
+
+// checkPong ends a session that was sent a ping pongTicks ago and of which nothing
+// was received since. While we do not read, its silence says nothing.
+func (s *Session) checkPong(now uint32) {
+	silent := now - s.lastSeen.Load()
+	if s.state.Load() != open || silent <= s.srv.pongTicks || s.readingPaused() {
+		return
+	}
+	s.fail(&Status{Reason: ReasonPongTimeout, Code: codec.StatusInternalError, Text: "pong timeout"}, true)
+}
+
+// ticks converts d, rounded up.
+func ticks(d time.Duration) uint32 { return uint32((d + tickInterval - 1) / tickInterval) }

@@ -1,0 +1,237 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millpond/millpond/handshake"
+)
+
+// httpSide serves the connections whose first request is no opening handshake, by
+// net/http, on the same port. They cost a goroutine each and are bounded in number.
+type httpSide struct {
+	// Immutable after newHTTPSide.
+	server *http.Server
+	owner  *Server
+	conns  chan net.Conn
+	closed chan struct{}
+	served chan struct{} // closed when server.Serve has returned
+
+	// Guarded by mu: whoever hands over a connection holds it for reading, so that none
+	// comes after shutdown.
+	mu   sync.RWMutex
+	down bool
+
+	// Any goroutine (atomic).
+	open       atomic.Int64
+	noUpgrades atomic.Bool
+}
+
+func newHTTPSide(srv *Server) *httpSide {
+	h := &httpSide{
+		owner: srv, conns: make(chan net.Conn), closed: make(chan struct{}), served: make(chan struct{}),
+	}
+	h.server = &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: srv.config.HandshakeTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    srv.config.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(srv.config.Logger.Handler(), slog.LevelDebug),
+	}
+	go func() {
+		defer close(h.served)
+		_ = h.server.Serve(h)
+	}()
+	return h
+}
+
+// handToHTTP takes the socket out of the poller and gives it to net/http, with the
+// bytes that were read; loop goroutine.
+func (s *Session) handToHTTP(head, rest []byte) {
+	srv := s.srv
+	if srv.stopping.Load() || srv.http.open.Load() >= int64(srv.config.MaxHTTPConns) {
+		s.refuse(handshake.ErrOverloaded)
+		return
+	}
+	input := bytes.Join([][]byte{head, rest}, nil)
+	srv.http.open.Add(1)
+	given := s.conn.GiveAway(func(fd int) {
+		s.state.Store(gone)
+		srv.forget(s)
+		srv.handedOver.Add(1)
+		srv.http.give(fd, input)
+	})
+	if !given {
+		srv.http.open.Add(-1)
+	}
+}
+
+// give makes a net.Conn of fd and queues it for net/http.
+func (h *httpSide) give(fd int, input []byte) {
+	f := os.NewFile(uintptr(fd), "http")
+	conn, err := net.FileConn(f) // duplicates the descriptor
+	_ = f.Close()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if err != nil || h.down {
+		h.open.Add(-1)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return
+	}
+	c := &httpConn{Conn: conn, input: input, side: h}
+	select {
+	case h.conns <- c:
+	case <-h.closed:
+		_ = c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (h *httpSide) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *httpSide) Close() error {
+	select {
+	case <-h.closed:
+	default:
+		close(h.closed)
+	}
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *httpSide) Addr() net.Addr { return &net.UnixAddr{Name: "handed over", Net: "unix"} }
+
+// ServeHTTP hands an opening handshake on a kept-alive connection back to the
+// poller: a proxy may reuse one for it. All else is Config.HTTP's.
+func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if head := requestHead(r); handshake.IsUpgrade(head) {
+		h.takeBack(w, head)
+		return
+	}
+	if h.owner.config.HTTP != nil {
+		h.owner.config.HTTP.ServeHTTP(w, r)
+		return
+	}
+	h.owner.answerPlain(w, r)
+}
+
+// requestHead is r's header as it may have been on the wire.
+func requestHead(r *http.Request) []byte {
+	var head bytes.Buffer
+	head.WriteString(r.Method + " " + r.RequestURI + " " + r.Proto + "\r\nHost: " + r.Host + "\r\n")
+	if r.ContentLength != 0 {
+		head.WriteString("Transfer-Encoding: chunked\r\n") // for the refusal that it deserves
+	}
+	_ = r.Header.Write(&head)
+	head.WriteString("\r\n")
+	return head.Bytes()
+}
+
+// answerPlain is the answer where no HTTP handler is configured.
+func (srv *Server) answerPlain(w http.ResponseWriter, r *http.Request) {
+	for i := range srv.config.Endpoints {
+		if srv.config.Endpoints[i].Path == r.URL.Path {
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			http.Error(w, "this is a WebSocket endpoint", http.StatusUpgradeRequired)
+			return
+		}
+	}
+	http.NotFound(w, r)
+}
+
+// takeBack makes a session of the connection that r came on.
+func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
+	if h.noUpgrades.Load() {
+		http.Error(w, "server is shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	rest, _ := buffered.Peek(buffered.Reader.Buffered())
+	fd, err := duplicate(conn.(*httpConn).Conn)
+	if err != nil {
+		return
+	}
+	h.owner.adopt(fd, append(head, rest...))
+}
+
+// duplicate returns a second descriptor of the socket under c; closing c does not
+// end the connection then.
+func duplicate(c net.Conn) (fd int, err error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return -1, errors.New("no socket")
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	err = errors.Join(err, raw.Control(func(old uintptr) {
+		fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+	}))
+	return fd, err
+}
+
+func (h *httpSide) stopUpgrades() { h.noUpgrades.Store(true) }
+
+// shutdown waits for running requests and, when ctx ends, cuts them.
+func (h *httpSide) shutdown(ctx context.Context) error {
+	err := h.server.Shutdown(ctx)
+	h.mu.Lock()
+	h.down = true
+	h.mu.Unlock()
+	_ = h.server.Close()
+	<-h.served
+	return err
+}
+
+// httpConn is a connection that was handed over, with the bytes read before.
+type httpConn struct {
+	net.Conn
+	side  *httpSide
+	input []byte // owned by whoever reads
+	once  sync.Once
+}
+
+// Read reads what was read before, and then the socket.
+func (c *httpConn) Read(b []byte) (int, error) {
+	if len(c.input) > 0 {
+		n := copy(b, c.input)
+		if c.input = c.input[n:]; len(c.input) == 0 {
+			c.input = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// Close closes the socket and makes room for another connection.
+func (c *httpConn) Close() error {
+	c.once.Do(func() { c.side.open.Add(-1) })
+	return c.Conn.Close()
+}

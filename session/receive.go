@@ -1,0 +1,207 @@
+package session
+
+import (
+	"runtime/debug"
+	"sync"
+
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/handshake"
+	"github.com/millpond/millpond/poller"
+)
+
+// wire is a Session as its connection sees it: the poller.Events that users of the
+// package need not see.
+type wire Session
+
+// OnConnected implements poller.Events; it is for connections made by Dial.
+func (w *wire) OnConnected() {}
+
+// OnData implements poller.Events.
+func (w *wire) OnData(b []byte) {
+	s := (*Session)(w)
+	defer s.recover()
+	s.lastSeen.Store(s.srv.clock.Load())
+	if s.state.Load() == handshaking {
+		if b = s.handshake(b); len(b) == 0 {
+			return
+		}
+	}
+	s.receive(b)
+}
+
+// receive handles the frames in b.
+func (s *Session) receive(b []byte) {
+	corked := false
+	messages := 0
+	for state := s.state.Load(); state == open || state == closing; state = s.state.Load() {
+		m, n, ok, err := s.decoder.Next(&s.endpoint.codec, b)
+		if err != nil {
+			s.fault(err)
+			break
+		}
+		if !ok {
+			break
+		}
+		if b = b[n:]; len(b) > 0 && !corked {
+			corked = true // several messages: their answers leave together
+			s.conn.Cork()
+		}
+		messages++
+		s.frame(m)
+	}
+	if messages > 0 {
+		s.srv.counter(s).messagesIn.Add(int64(messages))
+	}
+	if s.endpoint.paced {
+		s.pauseOnBacklog()
+	}
+}
+
+// frame handles one message or control frame.
+func (s *Session) frame(m codec.Message) {
+	switch {
+	case m.Opcode == codec.OpClose:
+		s.closeReceived(m.Payload)
+	case s.state.Load() != open:
+		// RFC 6455 §5.5.1: "After both sending and receiving a Close message, an endpoint
+		// considers the WebSocket connection closed". What comes between is of no use.
+	case m.Opcode == codec.OpPong: // any byte counts as life
+	case m.Opcode == codec.OpPing && s.endpoint.ping == nil:
+		_ = s.Pong(m.Payload)
+	default:
+		s.post(byte(m.Opcode), m.Payload)
+	}
+}
+
+// pauseOnBacklog stops reading from a client that does not read.
+func (s *Session) pauseOnBacklog() {
+	if waiting, _, _ := s.conn.Waiting(); waiting > s.srv.config.OutboxBytes/2 {
+		s.pauseReading(outboxFull)
+		if !s.conn.NotifyDrained() {
+			s.resumeReading(outboxFull)
+		}
+	}
+}
+
+// OnDrained implements poller.Events.
+func (w *wire) OnDrained() {
+	s := (*Session)(w)
+	s.resumeReading(outboxFull)
+	if s.inputDone.Load() {
+		s.conn.Close(nil)
+	}
+}
+
+// OnEOF implements poller.Events. The peer may still read: what it sent before is
+// answered first.
+func (w *wire) OnEOF() {
+	s := (*Session)(w)
+	defer s.recover()
+	state := s.state.Load()
+	if s.advance(open, ending) {
+		s.end(&Status{Reason: ReasonPeerGone, Code: codec.StatusAbnormal})
+		s.srv.closings.add(s.id, s.srv.clock.Load()+s.srv.closeTicks)
+	}
+	if state == handshaking || state == closing {
+		s.end(&Status{Reason: ReasonPeerGone, Code: codec.StatusAbnormal})
+		s.conn.Close(nil)
+		return
+	}
+	s.post(kindEOF, nil)
+}
+
+// OnClose implements poller.Events: the descriptor is closed and nobody reads any more.
+func (w *wire) OnClose(cause error) {
+	s := (*Session)(w)
+	defer s.recover()
+	s.end(&Status{Reason: ReasonIOError, Code: codec.StatusAbnormal, Err: cause})
+	s.state.Store(gone)
+	s.decoder.Release()
+	s.srv.forget(s)
+	if s.endpoint != nil {
+		s.post(kindClosed, nil)
+	}
+}
+
+// headers hold the openings that come in pieces.
+var headers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// handshake collects the opening handshake and answers it. It returns what follows the header
+// once the session is open, and nothing before.
+func (s *Session) handshake(b []byte) (rest []byte) {
+	head, rest, err := s.collect(b)
+	switch {
+	case err != nil:
+		s.refuse(err)
+	case head == nil:
+		return nil
+	case !handshake.IsUpgrade(head):
+		s.handToHTTP(head, rest)
+	case s.upgrade(head):
+		s.post(kindOpen, nil)
+		return rest
+	}
+	return nil
+}
+
+// collect returns the header once it is complete, and what follows it in b.
+func (s *Session) collect(b []byte) (head, rest []byte, fault *handshake.Fault) {
+	limit := s.srv.config.MaxHeaderBytes
+	header, _ := s.data.(*[]byte)
+	if header == nil {
+		if end := handshake.HeaderEnd(b, 0); end >= 0 && end <= limit {
+			return b[:end], b[end:], nil
+		}
+		header = new([]byte)
+		s.data = header
+	}
+	have := len(*header)
+	*header = append(*header, b[:min(len(b), limit-have)]...)
+	end := handshake.HeaderEnd(*header, have)
+	if end < 0 {
+		if len(*header) >= limit {
+			return nil, nil, handshake.TooLarge(*header)
+		}
+		return nil, nil, nil
+	}
+	s.data = nil
+	return (*header)[:end], b[end-have:], nil
+}
+
+// responses hold the answers to opening handshakes while they are written.
+var responses = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+// upgrade answers the opening handshake in head and reports whether the session is open.
+func (s *Session) upgrade(head []byte) bool {
+	if s.srv.stopping.Load() {
+		s.refuse(handshake.ErrShuttingDown)
+		return false
+	}
+	buf := responses.Get().(*[]byte)
+	defer responses.Put(buf)
+	resp, result, err := s.srv.upgrader.Upgrade((*buf)[:0], head, s.conn.RemoteAddr())
+	*buf = resp[:0]
+	if err != nil {
+		s.refused(resp, err)
+		return false
+	}
+	if !s.advance(handshaking, upgrading) {
+		return false // timed out in this moment, and answered
+	}
+	s.endpoint, s.data = result.Route.Value.(*endpoint), result.Data
+	s.srv.opened.Add(1)
+	_, _ = s.conn.SendCopy(resp, nil, poller.Out{Pinned: true})
+	s.advance(upgrading, open)
+	if s.srv.stopping.Load() { // Shutdown may have passed by
+		s.closeWith(shutdownStatus())
+	}
+	return true
+}
+
+// recover keeps a panic, ours or an inline handler's, from taking the loop and all
+// its sessions along.
+func (s *Session) recover() {
+	if v := recover(); v != nil {
+		s.panicked(v, debug.Stack())
+	}
+}

@@ -1,0 +1,251 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/handshake"
+	"github.com/millpond/millpond/poller"
+	"github.com/millpond/millpond/pool"
+)
+
+// Server accepts connections and runs their sessions. Every method may be called by
+// any goroutine.
+type Server struct {
+	// Immutable after New.
+	config     Config
+	upgrader   *handshake.Upgrader
+	poller     *poller.Poller
+	pool       *pool.Pool // runs handlers, which may wait
+	tasks      *pool.Pool // runs what is given to Go, which may not
+	http       *httpSide
+	counters   []counter // one per loop
+	closeTicks uint32
+	pingTicks  uint32 // 0 means no heartbeats
+	pongTicks  uint32
+	stopClock  chan struct{}
+	clockDone  chan struct{}
+
+	table      Table
+	handshakes deadlines
+	closings   deadlines
+
+	// Guarded by mu.
+	mu        sync.Mutex
+	acceptors []*poller.Acceptor
+	down      bool
+	done      chan struct{} // closed when Shutdown has ended
+	empty     chan struct{} // closed when the last session is gone after stopping
+	refusals  map[handshake.Kind]int64
+
+	// Any goroutine (atomic).
+	clock         atomic.Uint32 // ticks since New
+	stopping      atomic.Bool
+	opened        atomic.Int64
+	refused       atomic.Int64 // by MaxConnections
+	handedOver    atomic.Int64
+	panics        atomic.Int64
+	pauses        atomic.Int64
+	pings         atomic.Int64
+	closeTimeouts atomic.Int64
+	closed        [numReasons]atomic.Int64
+	dropped       [PolicyLatest + 1]atomic.Int64
+	faults        [codec.NumFaultKinds]atomic.Int64
+}
+
+// counter has the figures that change with every message, on a cache line of one loop.
+type counter struct {
+	messagesIn  atomic.Int64
+	messagesOut atomic.Int64
+	_           [112]byte
+}
+
+// New makes a server and its loops. It must be ended by Shutdown.
+func New(c Config) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	srv := &Server{
+		config:     c,
+		closeTicks: ticks(c.CloseTimeout),
+		pongTicks:  ticks(c.PongTimeout),
+		stopClock:  make(chan struct{}), clockDone: make(chan struct{}),
+		done: make(chan struct{}), empty: make(chan struct{}),
+		refusals: map[handshake.Kind]int64{},
+	}
+	if c.PingInterval > 0 {
+		srv.pingTicks = max(ticks(c.PingInterval), srv.pongTicks+1)
+	}
+	var err error
+	if srv.upgrader, err = handshake.New(c.handshake()); err != nil {
+		return nil, err
+	}
+	if srv.poller, err = poller.New(c.poller()); err != nil {
+		return nil, err
+	}
+	if srv.pool, err = pool.New(c.pool()); err != nil {
+		return nil, errors.Join(err, srv.poller.Close())
+	}
+	if srv.tasks, err = pool.New(pool.Config{Workers: 2 * srv.poller.Loops(), Logger: c.Logger}); err != nil {
+		return nil, errors.Join(err, srv.pool.Close(context.Background()), srv.poller.Close())
+	}
+	srv.counters = make([]counter, srv.poller.Loops())
+	srv.http = newHTTPSide(srv)
+	go srv.runClock()
+	return srv, nil
+}
+
+func (srv *Server) counter(s *Session) *counter { return &srv.counters[s.conn.Loop()] }
+
+// Serve accepts the connections of l until Shutdown, and then returns
+// ErrServerClosed. It owns l. Several listeners may be served at the same time.
+func (srv *Server) Serve(l *Listener) error {
+	srv.mu.Lock()
+	if srv.down {
+		srv.mu.Unlock()
+		return errors.Join(ErrServerClosed, l.Close())
+	}
+	a, err := srv.poller.Serve(l, srv.accept)
+	if err != nil {
+		srv.mu.Unlock()
+		return errors.Join(fmt.Errorf("serve %s: %w", l.Addr(), err), l.Close())
+	}
+	srv.acceptors = append(srv.acceptors, a)
+	srv.mu.Unlock()
+	<-srv.done
+	return ErrServerClosed
+}
+
+// accept makes a session of a new connection; loop goroutine.
+func (srv *Server) accept(fd int, _ netip.AddrPort) {
+	if limit := srv.config.MaxConnections; limit > 0 && srv.table.Len() >= limit {
+		srv.refused.Add(1)
+		poller.Refuse(fd, overloaded)
+		return
+	}
+	srv.adopt(fd, nil)
+}
+
+// overloaded is the answer to one connection too many.
+var overloaded = handshake.ErrOverloaded.AppendResponse(nil)
+
+// adopt makes a session of a connected socket. input is what was read from it before.
+func (srv *Server) adopt(fd int, input []byte) {
+	s := &Session{srv: srv}
+	s.lastSeen.Store(srv.clock.Load())
+	srv.table.add(s)
+	srv.handshakes.add(s.id, srv.clock.Load()+ticks(srv.config.HandshakeTimeout))
+	if err := srv.poller.Attach(&s.conn, fd, (*wire)(s), input); err != nil {
+		srv.config.Logger.Warn("session: connection not registered", "error", err)
+		(*wire)(s).OnClose(err)
+	}
+}
+
+// countRefusal counts an opening handshake that was answered with err.
+func (srv *Server) countRefusal(err error) {
+	kind := handshake.KindInternal
+	var f *handshake.Fault
+	if errors.As(err, &f) {
+		kind = f.Kind
+	}
+	srv.mu.Lock()
+	srv.refusals[kind]++
+	srv.mu.Unlock()
+}
+
+// forget takes a session out of the table.
+func (srv *Server) forget(s *Session) {
+	if srv.table.remove(s) && srv.stopping.Load() {
+		srv.mu.Lock()
+		defer srv.mu.Unlock()
+		srv.signalEmptyLocked()
+	}
+}
+
+func (srv *Server) signalEmptyLocked() {
+	select {
+	case <-srv.empty:
+	default:
+		if srv.table.Len() == 0 && len(srv.acceptors) == 0 {
+			close(srv.empty)
+		}
+	}
+}
+
+// Session returns the open session with this id, or nil.
+func (srv *Server) Session(id uint64) *Session {
+	if s := srv.table.Get(id); s != nil && s.state.Load() == open {
+		return s
+	}
+	return nil
+}
+
+// Range calls f for every open session. f must not block.
+func (srv *Server) Range(f func(*Session)) {
+	srv.table.Range(func(s *Session) {
+		if s.state.Load() == open {
+			f(s)
+		}
+	})
+}
+
+// Task is work for Server.Go.
+type Task = pool.Task
+
+// Go runs t soon on another goroutine, and never blocks: for work that takes CPU and does not
+// wait, such as a broadcast to a thousand sessions.
+func (srv *Server) Go(t Task) { srv.tasks.Go(t) }
+
+// Shutdown stops accepting, closes every session with 1001 and waits until all are
+// gone, the clients' answers are in or CloseTimeout has passed, and the handlers have returned. When
+// ctx ends first it cuts what is left and returns ctx's error. In any case the server's
+// goroutines and descriptors are gone when it returns, save those of handlers that do not.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.mu.Lock()
+	if srv.down {
+		srv.mu.Unlock()
+		<-srv.done
+		return nil
+	}
+	srv.down = true
+	acceptors := srv.acceptors
+	srv.mu.Unlock()
+	defer close(srv.done)
+
+	var errs []error
+	for _, a := range acceptors {
+		errs = append(errs, a.Close())
+	}
+	srv.stopping.Store(true)
+	srv.http.stopUpgrades()
+	srv.table.Range(func(s *Session) {
+		s.refuse(handshake.ErrShuttingDown)
+		s.closeWith(shutdownStatus())
+	})
+	srv.mu.Lock()
+	srv.acceptors = nil
+	srv.signalEmptyLocked()
+	srv.mu.Unlock()
+	errs = append(errs, srv.http.shutdown(ctx), srv.awaitEmpty(ctx), srv.pool.Close(ctx), srv.tasks.Close(ctx))
+	close(srv.stopClock)
+	<-srv.clockDone
+	return errors.Join(append(errs, srv.poller.Close())...)
+}
+
+// awaitEmpty waits for the last session, and cuts those that are left when ctx ends.
+func (srv *Server) awaitEmpty(ctx context.Context) error {
+	select {
+	case <-srv.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	srv.table.Range(func(s *Session) { s.conn.Abort(nil) })
+	<-srv.empty
+	return fmt.Errorf("session: connections cut: %w", ctx.Err())
+}

@@ -1,0 +1,205 @@
+package session
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/poller"
+	"github.com/millpond/millpond/pool"
+)
+
+// Session is one connection, from accept to close: one allocation, its poller.Conn
+// within. See the package's doc for its states and goroutines.
+type Session struct {
+	conn poller.Conn
+
+	// Immutable after newSession.
+	srv *Server
+	id  uint64 // its place in the Table
+
+	// Immutable after the upgrade; before, owned by the reader.
+	endpoint *endpoint
+	data     any // before: *[]byte, what has come of the opening handshake, if it did not come at once
+
+	// Owned by the reader: the goroutine in OnData.
+	decoder codec.Decoder
+
+	inbox pool.Inbox
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	paused pause
+
+	// Any goroutine (atomic).
+	status    atomic.Pointer[Status] // set once, when the end begins
+	lastSeen  atomic.Uint32          // tick at which something was last received
+	state     atomic.Uint32
+	inputDone atomic.Bool // the peer's stream has ended and all of it was handled
+}
+
+// The states. A session only moves forward.
+const (
+	handshaking uint32 = iota
+	upgrading          // the 101 is on its way
+	open
+	closing // our close frame is sent, theirs is awaited
+	ending  // the last bytes are on their way; input is discarded
+	gone    // the descriptor is closed
+)
+
+// pause says why reading is paused.
+type pause uint8
+
+const (
+	inboxFull pause = 1 << iota
+	outboxFull
+)
+
+// ID returns the number that names the session for as long as the server lives; Server.Session finds
+// it by that.
+func (s *Session) ID() uint64 { return s.id }
+
+// Data returns what Endpoint.Accept attached, or what SetData did last.
+func (s *Session) Data() any { return s.data }
+
+// SetData attaches v to the session. It may be called only by Handler.OnOpen.
+func (s *Session) SetData(v any) { s.data = v }
+
+// RemoteAddr asks the kernel for the address at the other end of the socket: the
+// client's or a proxy's. It is the zero AddrPort once the session is closed.
+func (s *Session) RemoteAddr() netip.AddrPort { return s.conn.RemoteAddr() }
+
+// Keys of the control messages of which only the newest may wait.
+const (
+	keyPing = math.MaxUint64 - iota
+	keyPong
+)
+
+// Delivery says how a message is to be treated if it has to wait. The zero value
+// ends the session when the outbox is full.
+type Delivery struct {
+	Policy Policy
+	// Key names what the message is about, for PolicyLatest. Zero is no key.
+	Key uint64
+}
+
+// Send sends f, which is shared, not copied, by the endpoint's policy. The error is
+// ErrClosed, ErrSlowConsumer, or that of the socket; nil does not say that the client got it.
+func (s *Session) Send(f *Frame) error { return s.SendWith(f, Delivery{Policy: s.endpoint.policy}) }
+
+// SendWith is Send with a policy.
+func (s *Session) SendWith(f *Frame, d Delivery) error {
+	dropped, err := s.conn.Send(f.Bytes(), poller.Out{Policy: d.Policy, Key: d.Key})
+	return s.sent(1, dropped, d, err)
+}
+
+// sendBatch is how many frames SendAll gathers on the stack.
+const sendBatch = 64
+
+// SendAll sends the frames in order, as Send does each, in as few system calls as it can.
+func (s *Session) SendAll(frames []*Frame) error {
+	d := Delivery{Policy: s.endpoint.policy}
+	var bufs [sendBatch][]byte
+	for len(frames) > 0 {
+		n := min(len(frames), sendBatch)
+		for i, f := range frames[:n] {
+			bufs[i] = f.Bytes()
+		}
+		dropped, err := s.conn.SendAll(bufs[:n], poller.Out{Policy: d.Policy, Key: d.Key})
+		if err = s.sent(n, dropped, d, err); err != nil {
+			return err
+		}
+		frames = frames[n:]
+	}
+	return nil
+}
+
+// SendMessage sends a message of its own. payload is borrowed: it may change as
+// soon as SendMessage returns. Text must be valid UTF-8.
+func (s *Session) SendMessage(op Opcode, payload []byte) error {
+	var head [maxHeaderBytes]byte
+	d := Delivery{Policy: s.endpoint.policy}
+	dropped, err := s.conn.SendCopy(codec.AppendHeader(head[:0], op, true, len(payload)), payload, poller.Out{Policy: d.Policy})
+	return s.sent(1, dropped, d, err)
+}
+
+// sent counts, and ends the session whose outbox was full.
+func (s *Session) sent(n, dropped int, d Delivery, err error) error {
+	c := s.srv.counter(s)
+	if dropped > 0 {
+		s.srv.dropped[d.Policy].Add(int64(dropped))
+	}
+	if err == nil {
+		c.messagesOut.Add(int64(n))
+		return nil
+	}
+	if errors.Is(err, poller.ErrQueueFull) {
+		s.evict()
+		return ErrSlowConsumer
+	}
+	if errors.Is(err, poller.ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
+
+// Ping sends a ping with a payload of at most 125 bytes. While one waits in the outbox, only
+// the newest does.
+func (s *Session) Ping(payload []byte) error { return s.control(codec.OpPing, keyPing, payload) }
+
+// Pong sends a pong with a payload of at most 125 bytes. RFC 6455 §5.5.3: "If an
+// endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
+// previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most
+// recently processed Ping frame." So while one waits, only the newest does.
+func (s *Session) Pong(payload []byte) error { return s.control(codec.OpPong, keyPong, payload) }
+
+// control sends a control frame, which no policy drops.
+func (s *Session) control(op Opcode, key uint64, payload []byte) error {
+	var head [maxHeaderBytes]byte
+	payload = payload[:min(len(payload), maxControlBytes)]
+	_, err := s.conn.SendCopy(codec.AppendHeader(head[:0], op, true, len(payload)), payload, poller.Out{Pinned: true, Key: key})
+	if errors.Is(err, poller.ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
+
+// maxHeaderBytes is the longest header of a frame that a server sends.
+const maxHeaderBytes = 10
+
+// maxControlBytes is the longest payload of a control frame (RFC 6455 §5.5).
+const maxControlBytes = 125
+
+// pauseReading and resumeReading keep the reasons apart: reading goes on when the
+// last is gone.
+func (s *Session) pauseReading(why pause) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused == 0 {
+		s.conn.PauseReading()
+		s.srv.pauses.Add(1)
+	}
+	s.paused |= why
+}
+
+func (s *Session) resumeReading(why pause) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused&why == 0 {
+		return
+	}
+	if s.paused &^= why; s.paused == 0 {
+		s.lastSeen.Store(s.srv.clock.Load()) // it was we who did not listen
+		s.conn.ResumeReading()
+	}
+}
+
+func (s *Session) readingPaused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused != 0
+}

@@ -1,0 +1,99 @@
+package session
+
+import (
+	"fmt"
+
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/poller"
+	"github.com/millpond/millpond/pool"
+)
+
+// Stats are the figures of a server since New. Any of them may be a moment older
+// than another.
+type Stats struct {
+	Connections   int   // now: sessions, handshakes included
+	HTTPConns     int   // now: plain HTTP connections
+	Opened        int64 // handshakes answered with 101
+	Accepted      int64
+	AcceptPauses  int64 // for lack of descriptors or memory
+	RefusedFull   int64 // by MaxConnections
+	HandedToHTTP  int64
+	MessagesIn    int64 // control frames included
+	MessagesOut   int64 // taken by the socket or the outbox
+	BytesIn       int64
+	BytesOut      int64
+	Pings         int64
+	ReadPauses    int64 // for a full inbox or outbox
+	CloseTimeouts int64 // peers that did not close in time
+	Panics        int64
+	Closed        map[Reason]int64
+	Refusals      map[string]int64 // by handshake.Kind
+	Dropped       map[string]int64 // by policy
+	Faults        map[string]int64 // by codec.FaultKind
+	Pool          pool.Stats
+	Loops         int
+}
+
+var policyNames = [...]string{
+	PolicyDisconnect: "disconnect", PolicyDropOldest: "drop_oldest", PolicyDropNewest: "drop_newest", PolicyLatest: "latest",
+}
+
+// Stats returns the figures.
+func (srv *Server) Stats() Stats {
+	p := srv.poller.Stats()
+	st := Stats{
+		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
+		Opened: srv.opened.Load(), RefusedFull: srv.refused.Load(), HandedToHTTP: srv.handedOver.Load(),
+		BytesIn: p.BytesRead, BytesOut: p.BytesSent, Pings: srv.pings.Load(), ReadPauses: srv.pauses.Load(),
+		CloseTimeouts: srv.closeTimeouts.Load(), Panics: srv.panics.Load(),
+		Closed: make(map[Reason]int64, numReasons), Dropped: make(map[string]int64, len(srv.dropped)),
+		Refusals: srv.refusalCounts(),
+		Faults:   make(map[string]int64, codec.NumFaultKinds),
+		Pool:     srv.pool.Stats(), Loops: srv.poller.Loops(),
+	}
+	for i := range srv.counters {
+		st.MessagesIn += srv.counters[i].messagesIn.Load()
+		st.MessagesOut += srv.counters[i].messagesOut.Load()
+	}
+	for _, r := range Reasons() {
+		st.Closed[r] = srv.closed[r].Load()
+	}
+	for i := range srv.dropped {
+		st.Dropped[policyNames[i]] = srv.dropped[i].Load()
+	}
+	for i := range srv.faults {
+		st.Faults[codec.FaultKind(i).String()] = srv.faults[i].Load()
+	}
+	for _, a := range srv.listening() {
+		s := a.Stats()
+		st.Accepted += s.Accepted
+		st.AcceptPauses += s.Backoffs
+	}
+	return st
+}
+
+func (srv *Server) refusalCounts() map[string]int64 {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	counts := make(map[string]int64, len(srv.refusals))
+	for kind, n := range srv.refusals {
+		counts[string(kind)] = n
+	}
+	return counts
+}
+
+func (srv *Server) listening() []*poller.Acceptor {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.acceptors
+}
+
+// ConsistencyCheck compares what is counted twice; it holds while nothing changes.
+func (srv *Server) ConsistencyCheck() error {
+	n := int64(0)
+	srv.table.Range(func(*Session) { n++ })
+	if length, conns := int64(srv.table.Len()), srv.poller.Stats().Conns; n != length || n != conns {
+		return fmt.Errorf("session: %d in slots, %d counted, %d registered", n, length, conns)
+	}
+	return nil
+}
