@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/session"
@@ -106,8 +107,11 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs, engine.Validate())...)
 }
 
-// shared reports whether the internal routes are served on a public address.
-func (c Config) shared() bool { return slices.Contains(c.Listen, c.InternalListen) }
+// shared reports whether the internal routes are served on a public address. Port 0 is another
+// port each time.
+func (c Config) shared() bool {
+	return slices.Contains(c.Listen, c.InternalListen) && !strings.HasSuffix(c.InternalListen, ":0")
+}
 
 // isLoopback reports whether only this host can reach a listening address.
 func isLoopback(address string) bool {

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,12 @@ func (s *Server) build() error {
 	var err error
 	// The hub's tasks run on the engine, whose handlers need the hub.
 	executor := &executor{}
-	s.hub, err = hub.New(hub.Config{Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic})
+	s.hub, err = hub.New(hub.Config{
+		Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
+		// What waits for fan-out arrives at a session in one batch: a quarter of its outbox, so
+		// that a burst alone does not make a slow consumer of a client that reads.
+		MaxWaiting: min(128, s.outboxMessages()/4+1), MaxWaitingBytes: s.outboxBytes()/4 + 1,
+	})
 	if err != nil {
 		return err
 	}
@@ -86,6 +92,10 @@ func (s *Server) build() error {
 	executor.engine.Store(s.engine)
 	return nil
 }
+
+func (s *Server) outboxBytes() int { return cmp.Or(s.config.Engine.OutboxBytes, 256<<10) }
+
+func (s *Server) outboxMessages() int { return cmp.Or(s.config.Engine.OutboxMessages, 1024) }
 
 // executor runs the hub's tasks on the engine.
 type executor struct {

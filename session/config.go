@@ -19,8 +19,8 @@ import (
 type Config struct {
 	// Endpoints are the paths at which sessions are opened.
 	Endpoints []Endpoint
-	// HTTP answers the requests that are no opening handshake, on the same port. Nil
-	// answers 426 at the path of an endpoint and 404 elsewhere.
+	// HTTP answers the requests that are no opening handshake, on the same port, save
+	// those for the path of an endpoint, which get 426. Nil answers 404.
 	HTTP http.Handler
 	// MaxHTTPConns bounds the plain HTTP connections, which cost a goroutine each.
 	// Zero means 1024.

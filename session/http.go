@@ -129,11 +129,26 @@ func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.takeBack(w, head)
 		return
 	}
-	if h.owner.config.HTTP != nil {
-		h.owner.config.HTTP.ServeHTTP(w, r)
+	for i := range h.owner.config.Endpoints {
+		if h.owner.config.Endpoints[i].Path == r.URL.Path {
+			answerNoUpgrade(w)
+			return
+		}
+	}
+	if h.owner.config.HTTP == nil {
+		http.NotFound(w, r)
 		return
 	}
-	h.owner.answerPlain(w, r)
+	h.owner.config.HTTP.ServeHTTP(w, r)
+}
+
+// answerNoUpgrade answers a plain request for a WebSocket endpoint.
+func answerNoUpgrade(w http.ResponseWriter) {
+	for _, field := range handshake.ErrUpgradeMissing.Header {
+		w.Header().Set(field.Name, field.Value)
+	}
+	w.Header().Set("Connection", "Upgrade")
+	http.Error(w, handshake.ErrUpgradeMissing.Reason, handshake.ErrUpgradeMissing.Status)
 }
 
 // requestHead is r's header as it may have been on the wire.
@@ -146,19 +161,6 @@ func requestHead(r *http.Request) []byte {
 	_ = r.Header.Write(&head)
 	head.WriteString("\r\n")
 	return head.Bytes()
-}
-
-// answerPlain is the answer where no HTTP handler is configured.
-func (srv *Server) answerPlain(w http.ResponseWriter, r *http.Request) {
-	for i := range srv.config.Endpoints {
-		if srv.config.Endpoints[i].Path == r.URL.Path {
-			w.Header().Set("Upgrade", "websocket")
-			w.Header().Set("Connection", "Upgrade")
-			http.Error(w, "this is a WebSocket endpoint", http.StatusUpgradeRequired)
-			return
-		}
-	}
-	http.NotFound(w, r)
 }
 
 // takeBack makes a session of the connection that r came on.
