@@ -48,6 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		kong.Description("A WebSocket push server that stays calm at a million connections."),
 		kong.UsageOnError(),
 		kong.DefaultEnvars("MILLPOND"),
+		kong.Configuration(loadFile),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { code = n; panic(exited) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),

@@ -10,6 +10,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/millpond/millpond/push"
 	"github.com/millpond/millpond/session"
 )
@@ -17,12 +19,12 @@ import (
 // serveCommand has the flags of the server. Zero values mean what push.Config and
 // session.Config say.
 type serveCommand struct {
-	Listen         []string `help:"Public address: HOST:PORT, :PORT or unix:PATH; may be repeated." default:":8000" sep:"none" placeholder:"ADDR"`
-	InternalListen string   `help:"Address of API, health and metrics; may be a public one." default:"127.0.0.1:8001" placeholder:"ADDR"`
-	Config         string   `help:"YAML file; its keys are the flags, with _ for -." type:"existingfile" placeholder:"FILE"`
-	Dev            bool     `help:"Everything open, for a first try on one's own machine."`
-	Echo           bool     `help:"Serve /echo (--dev does)."`
-	Playground     bool     `help:"Serve the playground page at / (--dev does)."`
+	Listen         []string        `help:"Public address: HOST:PORT, :PORT or unix:PATH; may be repeated." default:":8000" sep:"none" placeholder:"ADDR"`
+	InternalListen string          `help:"Address of API, health and metrics; may be a public one." default:"127.0.0.1:8001" placeholder:"ADDR"`
+	Config         kong.ConfigFlag `help:"YAML file; its keys are the flags, with _ for -." placeholder:"FILE"`
+	Dev            bool            `help:"Everything open, for a first try on one's own machine."`
+	Echo           bool            `help:"Serve /echo (--dev does)."`
+	Playground     bool            `help:"Serve the playground page at / (--dev does)."`
 
 	TokenHmacSecretFile string   `help:"File with the secret that signs the clients' tokens (HS256, HS384, HS512)." type:"existingfile" placeholder:"FILE"`
 	APIKeyFile          string   `name:"api-key-file" help:"File with the keys for the API, one a line." type:"existingfile" placeholder:"FILE"`

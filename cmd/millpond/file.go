@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/goccy/go-yaml"
+)
+
+// file is a configuration file: each key is a flag of serve, with _ for -. Flags and
+// environment win over it.
+type file map[string]any
+
+var _ kong.Resolver = file(nil)
+
+// loadFile reads YAML; a key that stands twice is an error.
+func loadFile(r io.Reader) (kong.Resolver, error) {
+	f := file{}
+	if err := yaml.NewDecoder(r).Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return f, nil
+}
+
+// Validate reports every key that is no flag, with the nearest that is.
+func (f file) Validate(app *kong.Application) error {
+	var names []string
+	for _, command := range app.Children {
+		if command.Name == "serve" {
+			for _, flag := range command.Flags {
+				names = append(names, key(flag))
+			}
+		}
+	}
+	var errs []error
+	for name := range f {
+		if !slices.Contains(names, name) || name == "config" {
+			errs = append(errs, fmt.Errorf("config: unknown key %s, did you mean %s?", name, nearest(name, names)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Resolve implements kong.Resolver.
+func (f file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, env := range flag.Envs {
+		if _, ok := os.LookupEnv(env); ok {
+			return nil, nil //nolint:nilnil // kong: no value from here
+		}
+	}
+	return f[key(flag)], nil
+}
+
+func key(flag *kong.Flag) string { return strings.ReplaceAll(flag.Name, "-", "_") }
+
+// nearest returns the name with the least edit distance to s.
+func nearest(s string, names []string) string {
+	return slices.MinFunc(names, func(a, b string) int { return distance(s, a) - distance(s, b) })
+}
+
+// distance is Levenshtein's, on bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,136 @@
+package arrows
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/millpond/millpond"
+
+// row says what a package of ours may import beside the standard library: packages of ours by
+// their path in the module, modules of others by their path.
+type row struct {
+	pkg  string
+	why  string
+	may  []string
+	test []string // what its tests may import on top
+}
+
+// anywhere is what every package's tests may import.
+var anywhere = []string{"go.uber.org/goleak", "github.com/coder/websocket", "golang.org/x/sys"}
+
+var table = []row{
+	{"poller", "knows descriptors and nothing of WebSocket; the only one that knows netpoll",
+		[]string{"github.com/cloudwego/netpoll", "golang.org/x/sys"}, nil},
+	{"handshake", "bytes to bytes, knows nothing of sockets; with codec the only one that knows gobwas/ws",
+		[]string{"github.com/gobwas/ws"}, nil},
+	{"codec", "bytes to messages, knows nothing of sockets; with handshake the only one that knows gobwas/ws",
+		[]string{"github.com/gobwas/ws"}, nil},
+	{"pool", "runs functions; the only one that knows ants",
+		[]string{"github.com/panjf2000/ants/v2"}, nil},
+	{"session", "the engine: joins the four below it, and knows nothing of channels",
+		[]string{"poller", "handshake", "codec", "pool", "golang.org/x/sys"}, nil},
+	{"push", "the product: joins its rooms with the engine",
+		[]string{
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/auth", "push/api", "push/web",
+			"github.com/prometheus/client_golang",
+		}, []string{"internal/browser", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"}},
+	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", nil, []string{"push/broker/memory"}},
+	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub"}, nil},
+	{"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own", []string{"push/hub"},
+		[]string{"push/broker/memory"}},
+	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
+	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
+	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
+	{"bench", "a client of the engine's parts, which knows nothing of the product",
+		[]string{"session", "poller", "codec", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"}, nil},
+	{"cmd/millpond", "maps flags onto the structs of push and bench",
+		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/goccy/go-yaml"}, nil},
+	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
+	{"internal/arrows", "this test", nil, nil},
+}
+
+// listed is a package as go list prints it.
+type listed struct {
+	ImportPath   string
+	Standard     bool
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+func TestArrows(t *testing.T) {
+	rows := map[string]row{}
+	for _, r := range table {
+		rows[r.pkg] = r
+	}
+	std := standard(t)
+	for _, p := range list(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		r, ok := rows[name]
+		if !ok {
+			t.Errorf("%s has no row in the table: say what it may import, and why", p.ImportPath)
+			continue
+		}
+		delete(rows, name)
+		check(t, r, std, p.Imports, r.may)
+		check(t, r, std, append(p.TestImports, p.XTestImports...), slices.Concat(r.may, r.test, anywhere, []string{name}))
+	}
+	for name := range rows {
+		t.Errorf("the table has a row for %s, which does not exist", name)
+	}
+}
+
+func check(t *testing.T, r row, std map[string]bool, imports, may []string) {
+	t.Helper()
+	for _, path := range imports {
+		if std[path] || path == "C" || slices.ContainsFunc(may, func(allowed string) bool { return covers(allowed, path) }) {
+			continue
+		}
+		t.Errorf("%s imports %s, but: %s", r.pkg, path, r.why)
+	}
+}
+
+// covers reports whether a row's entry allows an import: one package of ours, or all
+// packages of another's module.
+func covers(allowed, path string) bool {
+	if ours, ok := strings.CutPrefix(path, module+"/"); ok {
+		return allowed == ours
+	}
+	return path == allowed || strings.HasPrefix(path, allowed+"/")
+}
+
+// standard returns the import paths of the standard library.
+func standard(t *testing.T) map[string]bool {
+	std := map[string]bool{"unsafe": true}
+	for _, p := range list(t, "std") {
+		std[p.ImportPath] = true
+	}
+	return std
+}
+
+func list(t *testing.T, pattern string) []listed {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Standard,Imports,TestImports,XTestImports", pattern)
+	command.Dir = "../.."
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []listed
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
