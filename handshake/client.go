@@ -16,7 +16,7 @@ const (
 // forwarding finds out who is behind the proxies. It never changes.
 type forwarding struct {
 	trusted []netip.Prefix
-	field   string // in lower case
+	field   string
 }
 
 // clientAddr returns the address of the client whose request is head: that of the
@@ -30,13 +30,13 @@ func (w *forwarding) clientAddr(head []byte, peer netip.Addr) netip.Addr {
 	if len(w.trusted) == 0 || addr.IsValid() && !w.trusts(addr) {
 		return addr
 	}
-	rest := bytes.TrimSuffix(head, []byte("\r\n"))
+	rest := bytes.TrimSuffix(head, []byte("\r\n")) // the blank line
 	for hops := 0; ; {
 		var line []byte
 		if line, rest = cutLastLine(rest); len(rest) == 0 {
 			return addr // line is the request line
 		}
-		name, value, _ := cutField(line)
+		name, value, _, _ := cutField(line)
 		if !equalFold(name, w.field) {
 			continue
 		}
@@ -62,7 +62,7 @@ func (w *forwarding) trusts(addr netip.Addr) bool {
 
 // node reads the address of one element of the field.
 func (w *forwarding) node(element []byte) (netip.Addr, bool) {
-	if w.field == "forwarded" {
+	if w.field == "Forwarded" {
 		element = forwardedFor(element)
 	}
 	return parseNode(element)
@@ -113,10 +113,9 @@ func parseNode(b []byte) (netip.Addr, bool) {
 // IPv4, and a zone, which means something on one host only, goes.
 func normal(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
-// cutLastLine cuts the last line off b, which ends with CRLF.
+// cutLastLine cuts the last line, with its CRLF, off b, which ends with it.
 func cutLastLine(b []byte) (line, rest []byte) {
-	b = bytes.TrimSuffix(b, []byte("\r\n"))
-	lf := bytes.LastIndexByte(b, '\n')
+	lf := bytes.LastIndexByte(b[:len(b)-1], '\n')
 	return b[lf+1:], b[:lf+1]
 }
 

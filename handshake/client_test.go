@@ -39,6 +39,7 @@ func TestClientAddr(t *testing.T) {
 		{"proxy as IPv4 in IPv6", "", "::ffff:10.0.0.1", "X-Forwarded-For: 198.51.100.1\r\n", "198.51.100.1"},
 		{"IPv6 proxy", "", "fd00::1", "X-Forwarded-For: 198.51.100.1, fd00::2\r\n", "198.51.100.1"},
 		{"very long entry", "", proxy, "X-Forwarded-For: " + strings.Repeat("1", 5000) + "\r\n", proxy},
+		{"very long zone", "", proxy, "X-Forwarded-For: fe80::1%" + strings.Repeat("a", 5000) + "\r\n", proxy},
 		{"unix socket", "", "", "X-Forwarded-For: 198.51.100.1\r\n", "198.51.100.1"},
 		{"unix socket that says nothing", "", "", "", "invalid IP"},
 		{"fields that the proxy does not write", "", proxy, "Forwarded: for=203.0.113.5\r\nX-Real-IP: 203.0.113.5\r\n", proxy},

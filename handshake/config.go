@@ -3,9 +3,9 @@ package handshake
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -155,11 +155,12 @@ func (c Config) compileForwarding() (forwarding, []error) {
 			problems = append(problems, fmt.Errorf("trusted-proxies: %v is not a network of IPv4 or IPv6", p))
 		}
 	}
-	field := strings.ToLower(c.ForwardedHeader)
+	field := "X-Forwarded-For"
+	if c.ForwardedHeader != "" {
+		field = http.CanonicalHeaderKey(c.ForwardedHeader)
+	}
 	switch field {
-	case "":
-		field = "x-forwarded-for"
-	case "x-forwarded-for", "forwarded", "x-real-ip":
+	case "X-Forwarded-For", "Forwarded", "X-Real-Ip":
 	default:
 		problems = append(problems, fmt.Errorf("forwarded-header: %q is not one of X-Forwarded-For, Forwarded, X-Real-IP", c.ForwardedHeader))
 	}

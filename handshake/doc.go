@@ -16,7 +16,8 @@
 //   - before it, the header must be HTTP to the letter (RFC 9112) and unambiguous:
 //     line ends, field names, control characters, doubled fields, an announced body;
 //   - beside it, list fields that it reads line by line (Connection, Upgrade) are
-//     judged over all their lines;
+//     judged over all their lines; it gets to read the fields that it judges, each
+//     list as one line, and not the rest;
 //   - after it, the key must decode to 16 bytes, the path must have a [Route], the
 //     origin must be allowed, and the route's Accept has its say.
 //

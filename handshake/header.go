@@ -43,15 +43,15 @@ func IsUpgrade(head []byte) bool {
 		name = trimSpace(name)
 		switch len(name) {
 		case len("upgrade"):
-			if equalFold(name, "upgrade") && namesWebSocket(value) {
+			if equalFold(name, "Upgrade") && namesWebSocket(value) {
 				return true
 			}
 		case len("sec-websocket-key"):
-			if equalFold(name, "sec-websocket-key") {
+			if equalFold(name, "Sec-WebSocket-Key") {
 				return true
 			}
 		case len("sec-websocket-version"):
-			if equalFold(name, "sec-websocket-version") {
+			if equalFold(name, "Sec-WebSocket-Version") {
 				return true
 			}
 		}
@@ -75,19 +75,26 @@ func cutLine(b []byte) (line, rest []byte, ok bool) {
 	return b[:lf-1], b[lf+1:], true
 }
 
-// cutField cuts a header line into the field's name and value; ok is false when
-// the line is no field line of RFC 9112 §5.
-func cutField(line []byte) (name, value []byte, ok bool) {
-	colon := bytes.IndexByte(line, ':')
+// cutField cuts the first field line off b. value comes without the space around it;
+// ok is false when b does not begin with a field line of RFC 9112 §5 and its CRLF.
+func cutField(b []byte) (name, value, rest []byte, ok bool) {
+	colon := 0
+	for colon < len(b) && octets[b[colon]]&tokenOctet != 0 {
+		colon++
+	}
 	// RFC 9112 §5.1: "A server MUST reject, with a response status code of 400 (Bad
 	// Request), any received request message that contains whitespace between a
 	// header field name and colon." A space is no token character, and neither is
 	// the one that begins an obs-fold: §5.2: "A server that receives an obs-fold in
 	// a request message ... MUST either reject the message by sending a 400 (Bad
 	// Request) ... or replace each received obs-fold".
-	if colon < 1 || !isToken(line[:colon]) {
-		return nil, nil, false
+	if colon == 0 || colon == len(b) || b[colon] != ':' {
+		return nil, nil, b, false
 	}
-	value = trimSpace(line[colon+1:])
-	return line[:colon], value, allOctets(value, valueOctet)
+	name, rest = b[:colon], b[colon+1:]
+	end := valueEnd(rest)
+	if len(rest)-end < 2 || rest[end] != '\r' || rest[end+1] != '\n' {
+		return nil, nil, b, false
+	}
+	return name, trimSpace(rest[:end]), rest[end+2:], true
 }

@@ -7,25 +7,17 @@ import "bytes"
 type list struct {
 	lines     int
 	named     bool // some element is the one looked for
-	plain     bool // there is one line, and it is that element alone
 	malformed bool // some element has not the field's form
 }
 
 // ok reports whether the field is well-formed and names the element.
 func (l *list) ok() bool { return l.named && !l.malformed }
 
-// add reads the value of one more line. want is the element looked for, in lower
+// add reads the value of one more line. want is the element looked for, in any
 // case; valid tells the form of an element. Empty elements of a list are to be
 // ignored (RFC 9110 §5.6.1.2).
 func (l *list) add(value []byte, want string, valid func([]byte) bool) {
 	l.lines++
-	value = trimSpace(value)
-	if equalFold(value, want) {
-		l.plain = l.lines == 1
-		l.named = true
-		return
-	}
-	l.plain = false
 	for len(value) > 0 {
 		var element []byte
 		element, value = cutElement(value)

@@ -162,7 +162,7 @@ func naiveIPv6(host string) bool {
 	if !strings.HasPrefix(host, "[") {
 		return true
 	}
-	_, err := http.NewRequest("GET", "http://"+host+"/", http.NoBody)
+	_, err := http.NewRequest(http.MethodGet, "http://"+host+"/", http.NoBody)
 	return err == nil
 }
 

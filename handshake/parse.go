@@ -16,6 +16,14 @@ type header struct {
 
 	upgrade, connection list
 	seen                uint8 // the fields met that may come only once
+
+	// digest is what ws.Upgrader gets to read: the request line and the fields that it
+	// judges. It judges every line by itself, takes Upgrade for one word and does not
+	// know that a tab is space, so the lists come as one line, or not at all when they
+	// don't name what they must; RFC 9110 §5.3 lets a recipient join the lines of a
+	// list. The other fields would only cost it time (BenchmarkUpgrade/browser: 450 ns
+	// of 2000).
+	digest []byte
 }
 
 // The fields that may come only once, as bits of header.seen.
@@ -28,30 +36,34 @@ const (
 )
 
 // parse reads head, which must end with its blank line. It checks what ws.Upgrader
-// does not and leaves the rest to it.
+// does not, and leaves the rest to it in h.digest.
 func (h *header) parse(head []byte) *Fault {
 	line, rest, ok := cutLine(head)
 	if !ok || !h.parseRequestLine(line) {
 		return ErrBadRequestLine
 	}
-	for {
-		if line, rest, ok = cutLine(rest); !ok {
+	h.digest = append(h.digest, head[:len(head)-len(rest)]...)
+	for string(rest) != "\r\n" {
+		b := rest
+		var name, value []byte
+		if name, value, rest, ok = cutField(b); !ok {
 			return ErrBadHeader
 		}
-		if len(line) == 0 {
-			break
-		}
-		name, value, ok := cutField(line)
-		if !ok {
-			return ErrBadHeader
-		}
-		if f := h.field(name, value); f != nil {
+		judged, f := h.field(name, value)
+		if f != nil {
 			return f
 		}
+		if judged {
+			h.digest = append(h.digest, b[:len(b)-len(rest)]...)
+		}
 	}
-	if len(rest) > 0 {
-		return ErrBadHeader
+	if h.upgrade.ok() {
+		h.digest = append(h.digest, "Upgrade: websocket\r\n"...)
 	}
+	if h.connection.ok() {
+		h.digest = append(h.digest, "Connection: Upgrade\r\n"...)
+	}
+	h.digest = append(h.digest, "\r\n"...)
 	// RFC 9112 §3.2.2: "When an origin server receives a request with an
 	// absolute-form of request-target, the origin server MUST ignore the received
 	// Host header field (if any) and instead use the host information of the
@@ -81,55 +93,52 @@ func isVersion(b []byte) bool {
 		b[5] >= '0' && b[5] <= '9' && b[6] == '.' && b[7] >= '0' && b[7] <= '9'
 }
 
-// field takes in one field.
-func (h *header) field(name, value []byte) *Fault {
+// field takes in one field and reports whether its line is for ws.Upgrader to judge.
+func (h *header) field(name, value []byte) (judged bool, f *Fault) {
 	switch len(name) {
-	case len("host"):
-		if equalFold(name, "host") {
-			return h.hostField(value)
+	case len("Host"):
+		if equalFold(name, "Host") {
+			return true, h.hostField(value)
 		}
-	case len("origin"):
-		if equalFold(name, "origin") {
+	case len("Origin"):
+		if equalFold(name, "Origin") {
 			h.origin = value
-			return h.once(originSeen)
+			return false, h.once(originSeen)
 		}
-	case len("upgrade"):
-		if equalFold(name, "upgrade") {
+	case len("Upgrade"):
+		if equalFold(name, "Upgrade") {
 			h.upgrade.add(value, "websocket", isProtocol)
 		}
-	case len("connection"):
-		if equalFold(name, "connection") {
-			h.connection.add(value, "upgrade", isToken)
+	case len("Connection"):
+		if equalFold(name, "Connection") {
+			h.connection.add(value, "Upgrade", isToken)
 		}
-	case len("content-length"):
-		if equalFold(name, "content-length") {
-			return h.lengthField(value)
+	case len("Content-Length"):
+		if equalFold(name, "Content-Length") {
+			return false, h.lengthField(value)
 		}
-	case len("transfer-encoding"): // and sec-websocket-key
-		if equalFold(name, "transfer-encoding") {
-			return ErrBody
+	case len("Transfer-Encoding"): // and Sec-WebSocket-Key
+		if equalFold(name, "Transfer-Encoding") {
+			return false, ErrBody
 		}
-		if equalFold(name, "sec-websocket-key") {
+		if equalFold(name, "Sec-WebSocket-Key") {
 			h.key = value
-			return h.once(keySeen)
+			return true, h.once(keySeen)
 		}
-	case len("sec-websocket-version"):
-		if equalFold(name, "sec-websocket-version") {
-			return h.once(versionSeen)
+	case len("Sec-WebSocket-Version"):
+		if equalFold(name, "Sec-WebSocket-Version") {
+			return true, h.once(versionSeen)
 		}
-	case len("sec-websocket-protocol"):
-		if equalFold(name, "sec-websocket-protocol") {
-			return h.protocolField(value)
+	case len("Sec-WebSocket-Protocol"):
+		if equalFold(name, "Sec-WebSocket-Protocol") {
+			return true, h.protocolField(value)
 		}
-	case len("sec-websocket-extensions"):
-		// RFC 6455 §9.1: "If a value is received by either the client or the server
-		// during negotiation that does not conform to the ABNF below, the recipient
-		// of such malformed data MUST immediately _Fail the WebSocket Connection_."
-		if equalFold(name, "sec-websocket-extensions") && !isExtensionList(value) {
-			return ErrBadExtensions
+	case len("Sec-WebSocket-Extensions"):
+		if equalFold(name, "Sec-WebSocket-Extensions") {
+			return false, extensionsField(value)
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // once records a field that may come only once. Of two, one program would believe
@@ -173,6 +182,16 @@ func (h *header) protocolField(value []byte) *Fault {
 		return ErrBadSubprotocol
 	}
 	h.protocols++
+	return nil
+}
+
+func extensionsField(value []byte) *Fault {
+	// RFC 6455 §9.1: "If a value is received by either the client or the server
+	// during negotiation that does not conform to the ABNF below, the recipient of
+	// such malformed data MUST immediately _Fail the WebSocket Connection_."
+	if !isExtensionList(value) {
+		return ErrBadExtensions
+	}
 	return nil
 }
 

@@ -1,10 +1,8 @@
 package handshake
 
 import (
-	"bytes"
 	"net/netip"
 	"net/url"
-	"strings"
 )
 
 // Request is a handshake that is in order but for its Accept. It is valid until
@@ -42,35 +40,28 @@ func (r *Request) Query() url.Values {
 
 // Header returns the value of the first field of that name in any case, or "".
 func (r *Request) Header(name string) string {
-	name = strings.ToLower(name)
 	_, rest, _ := cutLine(r.head)
-	for len(rest) > 0 {
-		var line []byte
-		line, rest, _ = cutLine(rest)
-		field, value, _ := cutField(line)
-		if len(field) > 0 && equalFold(field, name) {
+	for {
+		field, value, after, ok := cutField(rest)
+		if !ok {
+			return "" // the blank line
+		}
+		if equalFold(field, name) {
 			return string(value)
 		}
-		if len(line) == 0 {
-			break
-		}
+		rest = after
 	}
-	return ""
 }
 
 // offered returns the elements of all Sec-WebSocket-Protocol fields of head, of
 // which there are lines.
 func offered(head []byte, lines int) []string {
-	if lines == 0 {
-		return nil
-	}
 	var all []string
 	_, rest, _ := cutLine(head)
 	for lines > 0 {
-		var line []byte
-		line, rest, _ = cutLine(rest)
-		name, value, _ := bytes.Cut(line, []byte{':'})
-		if !equalFold(name, "sec-websocket-protocol") {
+		var name, value []byte
+		name, value, rest, _ = cutField(rest)
+		if !equalFold(name, "Sec-WebSocket-Protocol") {
 			continue
 		}
 		lines--

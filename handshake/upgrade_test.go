@@ -26,15 +26,18 @@ func TestUpgrade(t *testing.T) {
 			if got != r.status {
 				t.Fatalf("status %d, want %d: %v", got, r.status, err)
 			}
+			if twin := naive(r.in, c); (twin == nil) != (r.status == 101) {
+				t.Errorf("the twin says: %v", twin)
+			}
 			if err == nil {
 				if res.Subprotocol != r.sub {
 					t.Errorf("subprotocol %q, want %q", res.Subprotocol, r.sub)
 				}
-			} else if f := err.(*Fault); f.Kind != r.kind {
-				t.Errorf("kind %q, want %q", f.Kind, r.kind)
+				return
 			}
-			if twin := naive(r.in, c); (twin == nil) != (r.status == 101) {
-				t.Errorf("the twin says: %v", twin)
+			var f *Fault
+			if errors.As(err, &f); f.Kind != r.kind {
+				t.Errorf("kind %q, want %q", f.Kind, r.kind)
 			}
 		})
 	}
@@ -80,7 +83,7 @@ func checkAccepted(tb testing.TB, r *http.Response, res Result) {
 			tb.Errorf("subprotocol %q is not the route's", res.Subprotocol)
 		}
 	}
-	if r.StatusCode != 101 || len(r.Header.Get("Sec-WebSocket-Accept")) != 28 || !sameHeader(r.Header, want) {
+	if r.StatusCode != http.StatusSwitchingProtocols || len(r.Header.Get("Sec-WebSocket-Accept")) != 28 || !sameHeader(r.Header, want) {
 		tb.Errorf("%s with %v, want %v", r.Status, r.Header, want)
 	}
 }
@@ -202,13 +205,13 @@ func TestAcceptSeesTheRequest(t *testing.T) {
 	if err != nil || res.Data != 42 || res.ClientAddr != netip.MustParseAddr("192.0.2.9") {
 		t.Fatal(res, err)
 	}
+	if got := kept.Header("Cookie"); got != "" {
+		t.Errorf("Header after Accept: %q", got)
+	}
 	// What was handed out is not the caller's buffer.
 	clear(head)
 	if kept.Origin != "https://b.example" || kept.Subprotocols[2] != "three" || kept.RawQuery == "" {
 		t.Errorf("%+v has changed with the input", kept)
-	}
-	if got := kept.Header("Cookie"); got != "" {
-		t.Errorf("Header after Accept: %q", got)
 	}
 }
 

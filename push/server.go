@@ -195,7 +195,9 @@ func (s *Server) Serve() error {
 		log.Warn("DEVELOPMENT MODE: no tokens needed, clients may subscribe and publish anywhere; never run it like this in production")
 	}
 	failed := make(chan error, len(s.public)+1)
+	stop := make(chan struct{})
 	var running sync.WaitGroup
+	running.Go(func() { s.trim(stop) })
 	for i, l := range s.public {
 		log.Info("listening", "listener", "public", "address", s.addrs[i].String())
 		running.Go(func() { failed <- s.engine.Serve(l) })
@@ -210,6 +212,7 @@ func (s *Server) Serve() error {
 	} else {
 		err = ErrServerClosed
 	}
+	close(stop)
 	running.Wait()
 	return err
 }

@@ -39,9 +39,10 @@ func (srv *Server) runClock() {
 // tick is one step of the clock: it ends what is overdue, and sends the pings of one phase.
 func (srv *Server) tick() {
 	now := srv.clock.Add(1)
+	srv.handshakes.settle(srv.isHandshaking)
 	for id, ok := srv.handshakes.expired(now); ok; id, ok = srv.handshakes.expired(now) {
-		if s := srv.table.Get(id); s != nil && s.state.Load() == handshaking {
-			s.refuse(handshake.ErrHeaderTimeout)
+		if s := srv.table.Get(id); s != nil {
+			s.refuse(handshake.ErrHeaderTimeout) // does nothing to those that are through
 		}
 	}
 	for id, ok := srv.closings.expired(now); ok; id, ok = srv.closings.expired(now) {
@@ -56,6 +57,11 @@ func (srv *Server) tick() {
 		pinged := (now - srv.pongTicks) % srv.pingTicks
 		srv.table.phase(pinged, srv.pingTicks, func(s *Session) { s.checkPong(now) })
 	}
+}
+
+func (srv *Server) isHandshaking(id uint64) bool {
+	s := srv.table.Get(id)
+	return s != nil && s.state.Load() == handshaking
 }
 
 // ping sends the heartbeat.
