@@ -96,13 +96,16 @@ func ExampleServer_pingAndClose() {
 				Message: func(s *session.Session, op session.Opcode, payload []byte) { _ = s.SendMessage(op, payload) },
 				Close:   func(_ *session.Session, why session.Status) { closed <- why },
 			},
-			Ping: func(s *session.Session, payload []byte) { _ = s.Pong(append([]byte("got "), payload...)) },
+			Ping: func(s *session.Session, payload []byte) {
+				_ = s.Pong(append([]byte("got "), payload...))
+				_ = s.Pong(payload) // which is what a client waits for
+			},
 		},
 	})
 	defer stop()
 
 	ctx := context.Background()
-	pongs := make(chan string, 1)
+	pongs := make(chan string, 2)
 	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/echo", &websocket.DialOptions{
 		OnPongReceived: func(_ context.Context, payload []byte) { pongs <- string(payload) },
 	})
@@ -111,16 +114,12 @@ func ExampleServer_pingAndClose() {
 	}
 	write(ctx, c, "hello")
 	read(ctx, c)
-	// This client waits for a pong with its own payload, in vain, so it is given a
-	// moment only, and a reader, without which it sees no pong.
-	pingCtx, cancel := context.WithCancel(ctx)
-	go func() {
-		fmt.Println("pong:", <-pongs)
-		cancel()
-	}()
-	readDone := c.CloseRead(ctx)
-	_ = c.Ping(pingCtx)
-	<-pingCtx.Done()
+	readDone := c.CloseRead(ctx) // without a reader this client sees no pong
+	if err := c.Ping(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("pong:", <-pongs)
+	fmt.Println("pong:", <-pongs)
 	_ = c.Close(4000, "that's all")
 	<-readDone.Done()
 
@@ -129,6 +128,7 @@ func ExampleServer_pingAndClose() {
 	// Output:
 	// received: hello
 	// pong: got 1
+	// pong: 1
 	// closed: client_close 4000 that's all
 }
 
