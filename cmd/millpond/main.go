@@ -22,6 +22,7 @@ var version = "unknown"
 // and those of serve are keys of the file.
 type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server."`
+	Bench   benchCommand   `cmd:"" help:"Load a server and print what it costs."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -52,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { code = n; panic(exited) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(&streams{stdout, stderr}),
+		kong.Bind(&streams{stdout, stderr}, &c),
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "millpond:", err)

@@ -1,0 +1,136 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// clockTick is USER_HZ, in which /proc counts CPU time: 100 on every Linux that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// rss returns a process's resident memory in bytes, 0 if pid is 0.
+func rss(pid int) (int64, error) {
+	if pid == 0 {
+		return 0, nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0, errors.New("/proc: statm has no second field")
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
+// cpu returns the CPU time that a process has used, 0 if pid is 0.
+func cpu(pid int) (time.Duration, error) {
+	if pid == 0 {
+		return 0, nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the command in parentheses, which may hold anything.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, errors.New("/proc: stat is too short")
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
+}
+
+// goroutines reads the gauge from a Prometheus page, 0 if url is empty.
+func goroutines(ctx context.Context, url string) (int, error) {
+	if url == "" {
+		return 0, nil
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if n, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
+			return strconv.Atoi(n)
+		}
+	}
+	return 0, fmt.Errorf("%s has no go_goroutines", url)
+}
+
+// listening finds an address in the server's log.
+var listening = regexp.MustCompile(`listening.*listener"?[=:]"?(public|internal)"?.*address"?[=:]"?([^\s"]+)`)
+
+// start starts the own binary's server on free ports of loopback. stop ends it by SIGTERM
+// and reports how that went.
+func start(ctx context.Context) (t Target, stop func() error, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return t, nil, err
+	}
+	command := exec.CommandContext(context.WithoutCancel(ctx), self, "serve", "--dev",
+		"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--log-format=text")
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is ours to handle
+	stderr, err := command.StderrPipe()
+	if err != nil {
+		return t, nil, err
+	}
+	if err := command.Start(); err != nil {
+		return t, nil, fmt.Errorf("start the server: %w", err)
+	}
+	stop = func() error { return terminate(command) }
+	t.PID = command.Process.Pid
+	lines := bufio.NewScanner(stderr)
+	var last string
+	for (t.URL == "" || t.Metrics == "") && lines.Scan() {
+		last = lines.Text()
+		switch m := listening.FindStringSubmatch(last); {
+		case m == nil:
+		case m[1] == "public":
+			t.URL = "ws://" + m[2] + "/echo"
+		default:
+			t.Metrics = "http://" + m[2] + "/metrics"
+		}
+	}
+	if t.Metrics == "" {
+		return t, nil, errors.Join(fmt.Errorf("the server does not listen: %s", last), stop())
+	}
+	go func() { // so that the server never waits for its log
+		for lines.Scan() {
+		}
+	}()
+	return t, stop, nil
+}
+
+// terminate sends SIGTERM and wants an exit code of 0 within 30 s.
+func terminate(command *exec.Cmd) error {
+	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	kill := time.AfterFunc(30*time.Second, func() { _ = command.Process.Kill() })
+	defer kill.Stop()
+	if err := command.Wait(); err != nil {
+		return fmt.Errorf("the server's end: %w", err)
+	}
+	return nil
+}

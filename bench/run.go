@@ -1,0 +1,107 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/millpond/millpond/poller"
+)
+
+// Target is the server to load.
+type Target struct {
+	// URL is ws://HOST:PORT/PATH of an echo. Empty starts the own binary's.
+	URL string
+	// PID is the server's process, for its memory and CPU. Zero means unknown.
+	PID int
+	// Metrics is the URL of the server's /metrics, for its goroutines. Empty means unknown.
+	Metrics string
+}
+
+// portsPerSource is how many connections one source address opens to one target: the kernel's
+// range of local ports has 28,232 by default.
+const portsPerSource = 25000
+
+// resolve returns the address, and the Host and request target of the handshake.
+func (t Target) resolve(ctx context.Context) (addr netip.AddrPort, host, path string, err error) {
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Scheme != "ws" || u.Port() == "" {
+		return addr, "", "", fmt.Errorf("--url %q: want ws://HOST:PORT/PATH", t.URL)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return addr, "", "", fmt.Errorf("--url: %w", err)
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		return addr, "", "", fmt.Errorf("--url: %w", err)
+	}
+	return netip.AddrPortFrom(ips[0].Unmap(), uint16(port)), u.Host, u.RequestURI(), nil
+}
+
+// source returns where connection n connects from: on loopback several addresses share the
+// load, else the kernel chooses.
+func source(target netip.AddrPort, n int) netip.AddrPort {
+	if k := n / portsPerSource; k > 0 && target.Addr().Is4() && target.Addr().IsLoopback() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(k >> 8), byte(k + 1)}), 0)
+	}
+	return netip.AddrPort{}
+}
+
+// maxDialing is how many connections may be on their way at once: a listen backlog holds more.
+const maxDialing = 256
+
+// open opens n connections, each of which sends its first batch, and returns when every one has
+// come back or failed. Its clients keep running.
+func (l *load) openAll(ctx context.Context, n int) ([]*client, error) {
+	l.settled = make(chan *client, n)
+	clients := make([]*client, 0, n)
+	timeout := time.NewTimer(time.Minute + time.Duration(n)*time.Millisecond)
+	defer timeout.Stop()
+	for dialed := 0; len(clients) < n; {
+		for ; dialed < n && dialed-len(clients) < maxDialing; dialed++ {
+			l.dial(source(l.target, dialed))
+		}
+		select {
+		case c := <-l.settled:
+			clients = append(clients, c)
+		case <-ctx.Done():
+			return clients, ctx.Err()
+		case <-timeout.C:
+			return clients, fmt.Errorf("%d of %d connections did not get their first answer", n-len(clients), n)
+		}
+	}
+	return clients, nil
+}
+
+// closeAll ends the connections and waits until the poller has none.
+func (l *load) closeAll(clients []*client) {
+	l.stopping.Store(true)
+	for _, c := range clients {
+		c.conn.Close(nil)
+	}
+	for range 500 {
+		if l.poller.Stats().Conns == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // hang-ups come from the kernel, one loop turn later
+	}
+}
+
+// counts returns the failures so far.
+func (l *load) counts() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make(map[string]int, len(l.failures))
+	for k, v := range l.failures {
+		out[k] = v
+	}
+	return out
+}
+
+// newPoller is the client's.
+func newPoller() (*poller.Poller, error) { return poller.New(poller.Config{}) }

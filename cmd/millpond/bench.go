@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millpond/millpond/bench"
+)
+
+// benchCommand loads a server: the own one, unless --url names another.
+type benchCommand struct {
+	URL     string `help:"ws://HOST:PORT/PATH of an echo; default: start an own server." placeholder:"URL"`
+	PID     int    `name:"pid" help:"Process of the server at --url, for its memory and CPU."`
+	Metrics string `help:"URL of that server's /metrics, for its goroutines." placeholder:"URL"`
+	JSON    bool   `name:"json" help:"Print the report as JSON."`
+
+	Idle idleCommand `cmd:"" help:"What does an idle connection cost?"`
+	Echo echoCommand `cmd:"" help:"What does a message cost?"`
+}
+
+func (b *benchCommand) target() bench.Target {
+	return bench.Target{URL: b.URL, PID: b.PID, Metrics: b.Metrics}
+}
+
+// print prints a report, also one of a run that was cut short.
+func (b *benchCommand) print(s *streams, report fmt.Stringer, err error) error {
+	if !b.JSON {
+		_, werr := fmt.Fprint(s.out, report.String())
+		return errors.Join(err, werr)
+	}
+	e := json.NewEncoder(s.out)
+	e.SetIndent("", "  ")
+	return errors.Join(err, e.Encode(report))
+}
+
+type idleCommand struct {
+	Connections  int           `help:"Connections." default:"15000"`
+	Rounds       int           `help:"Times to connect, hold and disconnect." default:"1"`
+	MessageBytes int           `help:"Bytes of the one message that each sends." default:"64"`
+	Hold         time.Duration `help:"Time to stay connected." default:"5s"`
+}
+
+// Run measures idle connections.
+func (c *idleCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	report, err := bench.Idle(ctx, bench.IdleConfig{
+		Target: b.Bench.target(), Connections: c.Connections, Rounds: c.Rounds, MessageBytes: c.MessageBytes, Hold: c.Hold,
+	})
+	if n := report.Failed(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d connections failed", n))
+	}
+	return b.Bench.print(s, report, err)
+}
+
+type echoCommand struct {
+	Connections  int           `help:"Connections." default:"100"`
+	Depth        int           `help:"Messages that each sends before it waits for all of them." default:"1"`
+	MessageBytes int           `help:"Bytes of a message." default:"64"`
+	Duration     time.Duration `help:"Time to measure." default:"10s"`
+}
+
+// Run measures echoes.
+func (c *echoCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	report, err := bench.Echo(ctx, bench.EchoConfig{
+		Target: b.Bench.target(), Connections: c.Connections, Depth: c.Depth, MessageBytes: c.MessageBytes, Duration: c.Duration,
+	})
+	if len(report.Failures) > 0 {
+		err = errors.Join(err, errors.New("connections failed"))
+	}
+	return b.Bench.print(s, report, err)
+}
