@@ -64,7 +64,14 @@ func Idle(ctx context.Context, c IdleConfig) (report IdleReport, err error) {
 	if report.Base, err = rss(c.Target.PID); err != nil {
 		return report, err
 	}
-	for range cmp.Or(c.Rounds, 1) {
+	rounds := cmp.Or(c.Rounds, 1)
+	metrics := c.Target.Metrics
+	for i := range rounds {
+		// Asking for the metrics costs the server megabytes, which must not count as the
+		// connections': so only in the end, after all memory is measured.
+		if c.Target.Metrics = ""; i == rounds-1 {
+			c.Target.Metrics = metrics
+		}
 		round, err := idleRound(ctx, c, c.Connections, report.Base)
 		report.Rounds = append(report.Rounds, round)
 		if err != nil {
@@ -115,8 +122,7 @@ func idleRound(ctx context.Context, c IdleConfig, n int, base int64) (r IdleRoun
 	if now, err := rss(os.Getpid()); err == nil {
 		r.ClientBytesPerConn = (now - own) / int64(n)
 	}
-	// Asking makes the server allocate, so it comes after the measurement of memory.
-	if base > 0 {
+	if base > 0 { // not the first connection of all
 		r.GoroutinesWith, err = goroutines(ctx, c.Target.Metrics)
 	}
 	return r, err
@@ -144,7 +150,9 @@ func (r IdleReport) String() string {
 		fmt.Fprintf(&b, "round %d: %d open in %.1fs (%.0f/s)\n", i+1, round.Open, round.Connecting.Seconds(),
 			float64(round.Open)/round.Connecting.Seconds())
 		fmt.Fprintf(&b, "  server memory       %6d B of RSS growth per connection\n", round.BytesPerConnection)
-		fmt.Fprintf(&b, "  server goroutines   %6d with them, %d without\n", round.GoroutinesWith, round.GoroutinesWithout)
+		if round.GoroutinesWith > 0 {
+			fmt.Fprintf(&b, "  server goroutines   %6d with them, %d without\n", round.GoroutinesWith, round.GoroutinesWithout)
+		}
 		fmt.Fprintf(&b, "  server CPU          %6.2f %% of a core while held for %v\n", 100*round.HoldCPU.Seconds()/round.Hold.Seconds(), round.Hold)
 		fmt.Fprintf(&b, "  client memory       %6d B of RSS growth per connection\n", round.ClientBytesPerConn)
 		fmt.Fprintf(&b, "  after they left     %6.1f MB over the beginning\n", float64(round.BytesAfterwardsOver)/1e6)

@@ -93,4 +93,8 @@ func TestPlayground(t *testing.T) {
 		}
 	}
 	browser.Screenshot(ctx, t, "e2e-push")
+	// As a phone at night shows it.
+	p.do(chromedp.EmulateViewport(390, 844), chromedp.Click("#theme"))
+	p.waitFor(`document.getAnimations().every(a => a.playState !== "running" || a.effect.getTiming().iterations === Infinity)`)
+	browser.Screenshot(ctx, t, "e2e-push-narrow-dark")
 }

@@ -123,9 +123,6 @@ func (w *wire) OnClose(cause error) {
 	}
 }
 
-// headers hold the openings that come in pieces.
-var headers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
-
 // handshake collects the opening handshake and answers it. It returns what follows the header
 // once the session is open, and nothing before.
 func (s *Session) handshake(b []byte) (rest []byte) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -53,8 +54,16 @@ type serveCommand struct {
 	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
 }
 
+// gcPercent makes the garbage of a storm of handshakes half of what Go would let it become: 438
+// instead of 491 B of RSS per idle connection (GOGC=100 millpond bench idle shows the
+// latter). Steady traffic allocates little, so the collections stay rare.
+const gcPercent = 50
+
 // Run serves until ctx ends, which SIGTERM does, and then drains.
 func (c *serveCommand) Run(ctx context.Context, s *streams) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	logger := c.logger(s)
 	config, err := c.config(logger)
 	if err != nil {

@@ -26,32 +26,59 @@ type row struct {
 var anywhere = []string{"go.uber.org/goleak", "github.com/coder/websocket", "golang.org/x/sys"}
 
 var table = []row{
-	{"poller", "knows descriptors and nothing of WebSocket; the only one that knows netpoll",
-		[]string{"github.com/cloudwego/netpoll", "golang.org/x/sys"}, nil},
-	{"handshake", "bytes to bytes, knows nothing of sockets; with codec the only one that knows gobwas/ws",
-		[]string{"github.com/gobwas/ws"}, nil},
-	{"codec", "bytes to messages, knows nothing of sockets; with handshake the only one that knows gobwas/ws",
-		[]string{"github.com/gobwas/ws"}, nil},
-	{"pool", "runs functions; the only one that knows ants",
-		[]string{"github.com/panjf2000/ants/v2"}, nil},
-	{"session", "the engine: joins the four below it, and knows nothing of channels",
-		[]string{"poller", "handshake", "codec", "pool", "golang.org/x/sys"}, nil},
-	{"push", "the product: joins its rooms with the engine",
+	{
+		"poller", "knows descriptors and nothing of WebSocket; the only one that knows netpoll",
+		[]string{"github.com/cloudwego/netpoll", "golang.org/x/sys"},
+		nil,
+	},
+	{
+		"handshake", "bytes to bytes, knows nothing of sockets; with codec the only one that knows gobwas/ws",
+		[]string{"github.com/gobwas/ws"},
+		nil,
+	},
+	{
+		"codec", "bytes to messages, knows nothing of sockets; with handshake the only one that knows gobwas/ws",
+		[]string{"github.com/gobwas/ws"},
+		nil,
+	},
+	{
+		"pool", "runs functions; the only one that knows ants",
+		[]string{"github.com/panjf2000/ants/v2"},
+		nil,
+	},
+	{
+		"session", "the engine: joins the four below it, and knows nothing of channels",
+		[]string{"poller", "handshake", "codec", "pool", "golang.org/x/sys"},
+		nil,
+	},
+	{
+		"push", "the product: joins its rooms with the engine",
 		[]string{
 			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/auth", "push/api", "push/web",
 			"github.com/prometheus/client_golang",
-		}, []string{"internal/browser", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"}},
+		},
+		[]string{"internal/browser", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"},
+	},
 	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", nil, []string{"push/broker/memory"}},
 	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub"}, nil},
-	{"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own", []string{"push/hub"},
-		[]string{"push/broker/memory"}},
+	{
+		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",
+		[]string{"push/hub"},
+		[]string{"push/broker/memory"},
+	},
 	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
 	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
-	{"bench", "a client of the engine's parts, which knows nothing of the product",
-		[]string{"session", "poller", "codec", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"}, nil},
-	{"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/goccy/go-yaml"}, nil},
+	{
+		"bench", "a client of the engine's parts, which knows nothing of the product",
+		[]string{"session", "poller", "codec", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"},
+		nil,
+	},
+	{
+		"cmd/millpond", "maps flags onto the structs of push and bench",
+		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/goccy/go-yaml"},
+		nil,
+	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
 	{"internal/arrows", "this test", nil, nil},
 }

@@ -43,7 +43,7 @@ func Start(t testing.TB, expected ...string) context.Context {
 	ctx, closeTab := chromedp.NewContext(allocator)
 	t.Cleanup(closeTab)
 
-	watchConsole(t, ctx, expected)
+	watchConsole(ctx, t, expected)
 	// Starts the process, which the first action does.
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("start %s: %v", path, err)
@@ -89,7 +89,7 @@ func options(t testing.TB, path string) []chromedp.ExecAllocatorOption {
 
 // watchConsole fails the test for what the page complains about. It returns when
 // the subscription stands; a goroutine reads until ctx ends, before the test does.
-func watchConsole(t testing.TB, ctx context.Context, expected []string) {
+func watchConsole(ctx context.Context, t testing.TB, expected []string) {
 	t.Helper()
 	messages := chromedp.Console(ctx)
 	var reader sync.WaitGroup
