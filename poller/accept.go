@@ -76,6 +76,9 @@ func (a *Acceptor) onRead(netpoll.Poll) error {
 		case 0:
 			a.count(&a.stats.Accepted)
 			a.accept(fd, addrPort(&a.peer))
+			if a.paused() {
+				return nil
+			}
 		case unix.EAGAIN:
 			return nil
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -88,6 +91,12 @@ func (a *Acceptor) onRead(netpoll.Poll) error {
 		}
 	}
 	return nil
+}
+
+func (a *Acceptor) paused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.timer != nil
 }
 
 func (a *Acceptor) count(n *int64) {

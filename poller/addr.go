@@ -51,14 +51,14 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: uint32(zone)}
 }
 
-// socketError fetches and clears a socket's pending error.
+// socketError fetches and clears a socket's pending error, if there is one.
 func socketError(fd int) error {
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return err
 	}
 	if n == 0 {
-		return unix.ECONNRESET
+		return nil
 	}
 	return unix.Errno(n)
 }

@@ -98,23 +98,50 @@ func (c *Conn) onHup(netpoll.Poll) error {
 		return nil
 	}
 	c.state |= hungup
-	if c.state&dialing != 0 && c.state&shut == 0 {
-		c.state |= shut
-		c.cause = &OpError{Op: "connect", Err: socketError(int(c.fd))}
-	}
-	final := c.state&shut != 0
-	if !final && c.state&paused == 0 {
-		c.state |= draining
-	}
-	drain := c.state&draining != 0
-	c.mu.Unlock()
-	switch {
-	case final:
+	c.takeHangUpLocked()
+	if c.state&shut != 0 {
+		c.mu.Unlock()
 		c.finalize()
-	case drain:
-		c.drain()
+		return nil
 	}
+	drained := c.state&wantDrained != 0
+	if c.out != nil { // nothing can leave any more
+		c.out.release()
+		c.out = nil
+	}
+	c.state = c.state&^wantDrained | draining
+	c.mu.Unlock()
+	if drained {
+		c.events.OnDrained()
+	}
+	c.drain()
 	return nil
+}
+
+// takeHangUpLocked finds out what a hang-up ends. Where input may be left, reading
+// it will tell; else this is the last chance to notice an error.
+func (c *Conn) takeHangUpLocked() {
+	op := "send"
+	switch {
+	case c.state&shut != 0:
+		return
+	case c.state&dialing != 0:
+		op = "connect"
+	case c.state&ended == 0:
+		return
+	}
+	err := socketError(int(c.fd))
+	switch {
+	case err != nil:
+	case c.state&dialing != 0:
+		err = unix.ECONNRESET
+	case c.out != nil:
+		err = unix.EPIPE
+	default:
+		return // both sides have said all; Close is the user's to call
+	}
+	c.state |= shut
+	c.cause = &OpError{Op: op, Err: err}
 }
 
 // finalize frees the operator and closes the descriptor: the only place that does.
@@ -140,15 +167,15 @@ func (c *Conn) finalize() {
 
 // GiveAway takes the socket out of the poller and, once the loop has let go of it,
 // hands the descriptor to take on a goroutine of its own. It may be called only from
-// inside OnData. It reports false when the connection is already ending; then take is
-// not called. No event follows, OnClose neither.
+// inside OnData, and not for what was given to Attach as read before. It reports false when
+// the connection is already ending or something waits in its queue; then take is not called. No event follows, OnClose neither.
 func (c *Conn) GiveAway(take func(fd int)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.uncorkLocked() // may leave a queue, or fail and end the connection
 	if c.state&(shut|closed|hungup|attaching) != 0 || c.out != nil {
 		return false
 	}
-	c.uncorkLocked()
 	c.state |= closed | shut
 	op := c.op
 	c.op = nil

@@ -22,7 +22,8 @@ type Events interface {
 	// works until the connection is closed, which is the user's to ask for: nothing
 	// else ends it.
 	OnEOF()
-	// OnDrained tells that the queue has become empty after NotifyDrained.
+	// OnDrained tells that the queue has become empty after NotifyDrained: it has left,
+	// or the kernel reported a hang-up and it never will.
 	OnDrained()
 	// OnClose tells that the descriptor is closed. cause is what was given to the
 	// first Close, or the error that ended the connection.
@@ -71,10 +72,10 @@ const (
 // before Attach returns. first, if not empty, is input that was read from fd before: it is
 // given to OnData by the caller's goroutine before anything else.
 func (p *Poller) Attach(c *Conn, fd int, ev Events, first []byte) error {
-	return p.attach(c, fd, ev, netpoll.PollReadable, 0, first)
+	return p.attach(c, fd, ev, 0, first)
 }
 
-func (p *Poller) attach(c *Conn, fd int, ev Events, how netpoll.PollEvent, s state, first []byte) error {
+func (p *Poller) attach(c *Conn, fd int, ev Events, s state, first []byte) error {
 	l := p.nextLoop()
 	c.loop, c.events, c.fd = l, ev, int32(fd)
 	op := l.poll.Alloc()
@@ -92,7 +93,8 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, how netpoll.PollEvent, s sta
 	defer c.mu.Unlock()
 	c.op = op
 	c.state = c.state&^attaching | s
-	if err := op.Control(how); err != nil {
+	c.interest = c.wantedLocked()
+	if err := register(l.epfd, op, fd, c.interest); err != nil {
 		// Never in epoll, so nobody else can be in the operator.
 		c.op, c.state = nil, closed|shut
 		op.Free()
@@ -100,17 +102,11 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, how netpoll.PollEvent, s sta
 		return &OpError{Op: "epoll_ctl", Err: err}
 	}
 	l.conns.Add(1)
-	// netpoll also asks for EPOLLRDHUP, on which it detaches; see netpoll.go.
-	c.interest = noInterest
-	c.updateInterestLocked()
 	return nil
 }
 
-// noInterest is a mask that is never wanted.
-const noInterest = ^uint32(0)
-
 // PauseReading stops reading until ResumeReading, so that TCP slows the peer.
-// What has been read but not yet delivered is still delivered. Queued
+// One read that the loop has already been told of may still be delivered. Queued
 // output goes on leaving.
 func (c *Conn) PauseReading() {
 	c.mu.Lock()
@@ -134,15 +130,21 @@ func (c *Conn) ResumeReading() {
 	}
 }
 
-// updateInterestLocked brings epoll's mask in line with the state.
-func (c *Conn) updateInterestLocked() {
+// wantedLocked is the epoll mask that the state asks for.
+func (c *Conn) wantedLocked() uint32 {
 	var want uint32
-	if c.state&(paused|ended) == 0 {
+	if c.state&(paused|ended|dialing) == 0 {
 		want |= unix.EPOLLIN
 	}
 	if c.out != nil || c.state&dialing != 0 {
 		want |= unix.EPOLLOUT
 	}
+	return want
+}
+
+// updateInterestLocked brings epoll's mask in line with the state.
+func (c *Conn) updateInterestLocked() {
+	want := c.wantedLocked()
 	if want == c.interest || c.op == nil || c.state&(hungup|attaching) != 0 {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 
-	"github.com/cloudwego/netpoll"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,7 +37,7 @@ func (p *Poller) Dial(c *Conn, to netip.AddrPort, ev Events, o DialOptions) erro
 		_ = unix.Close(fd)
 		return &OpError{Op: "connect", Err: err}
 	}
-	return p.attach(c, fd, ev, netpoll.PollWritable, dialing, nil)
+	return p.attach(c, fd, ev, dialing, nil)
 }
 
 func (o DialOptions) prepare(fd int) error {

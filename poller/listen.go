@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,8 @@ type Listener struct {
 	fd   int
 	addr net.Addr
 	path string // of a unix socket, to be removed on Close
+
+	closed atomic.Bool // so that the number is never closed again when it is another's
 }
 
 // Listen opens a listening socket. address is "host:port", ":port" (all addresses,
@@ -189,6 +192,9 @@ func (l *Listener) Addr() net.Addr { return l.addr }
 
 // close closes the socket, which nobody may be using any more.
 func (l *Listener) close() error {
+	if l.closed.Swap(true) {
+		return nil
+	}
 	err := unix.Close(l.fd)
 	if l.path != "" {
 		err = errors.Join(err, os.Remove(l.path))

@@ -125,6 +125,11 @@ func (p *Poller) nextLoop() *loop {
 func (p *Poller) Close() error {
 	var errs []error
 	for _, l := range p.loops {
+		select {
+		case <-l.stopped: // its descriptors' numbers may be others' by now
+			continue
+		default:
+		}
 		if err := l.poll.Close(); err != nil {
 			errs = append(errs, err)
 			continue

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the only one that knows netpoll's insides. Three things are
+// This file is the only one that knows netpoll's insides. Four things are
 // needed that netpoll v0.7.2 does not export; a change of any of them upstream
 // fails at link time or in selfTest, which runs whenever a Poller is made.
 //
@@ -23,7 +23,8 @@ import (
 //     "readable or writable", and detaches on a half-close. A connection whose
 //     reading is paused must still flush its queue, and a peer that shut down
 //     its sending side must still get its answers; both need an event mask of
-//     our own, set by epoll_ctl on the same operator.
+//     our own, set by epoll_ctl on the same operator;
+//  4. a registration with that mask from the first moment on: see register.
 
 //go:linkname openPoll github.com/cloudwego/netpoll.openPoll
 func openPoll() (netpoll.Poll, error)
@@ -68,12 +69,32 @@ func resetFunc(v reflect.Value) (func(size, caps int), bool) {
 	return f, ok
 }
 
-// setMask makes epoll report events for an operator that is registered with the
-// poller whose descriptor is epfd. Hang-up and error are always reported.
+// register makes the poller whose descriptor is epfd report events for an operator.
+// netpoll's own registration also asks for EPOLLRDHUP: a peer that has already shut down
+// its sending side would be detached before setMask could take that back. So the
+// descriptor is added here. Control then finds it there, and all that is left of it
+// is what cannot be had otherwise: it marks the operator as in use. Until then the
+// loop passes over the operator's events.
+func register(epfd int, op *netpoll.FDOperator, fd int, events uint32) error {
+	if err := epollCtl(epfd, unix.EPOLL_CTL_ADD, op, fd, events); err != nil {
+		return err
+	}
+	if err := op.Control(netpoll.PollReadable); !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("netpoll: a second registration got %v, not EEXIST", err)
+	}
+	return nil
+}
+
+// setMask makes epoll report other events for an operator that is registered with
+// the poller whose descriptor is epfd. Hang-up and error are always reported.
 func setMask(epfd int, op *netpoll.FDOperator, fd int, events uint32) error {
+	return epollCtl(epfd, unix.EPOLL_CTL_MOD, op, fd, events)
+}
+
+func epollCtl(epfd, how int, op *netpoll.FDOperator, fd int, events uint32) error {
 	ev := unix.EpollEvent{Events: events}
 	setEventData(&ev, op, fd)
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_MOD,
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(how),
 		uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if errno != 0 {
 		return errno

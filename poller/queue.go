@@ -15,12 +15,14 @@ type Policy uint8
 const (
 	// Reject keeps the queue as it is and reports ErrQueueFull.
 	Reject Policy = iota
-	// DropOldest drops waiting buffers, oldest first, until the new one fits.
+	// DropOldest drops waiting buffers, oldest first, until the new one fits. One that
+	// would not fit even then is dropped itself, and nothing else.
 	DropOldest
 	// DropNewest drops the new buffer.
 	DropNewest
-	// Latest replaces the waiting buffer that has the same key, full or not; a
-	// buffer without a waiting namesake is rejected when there is no room.
+	// Latest replaces the waiting buffer that has the same key, in a full queue too.
+	// It is rejected when there is no such buffer and no room, or when it is longer
+	// than the one it would replace and the queue too small for the difference.
 	Latest
 )
 
@@ -85,7 +87,10 @@ func (q *queue) release() {
 // buffers given up, b itself included; err is ErrQueueFull when b was refused.
 func (q *queue) push(b []byte, o Out, lim Limits) (dropped int, err error) {
 	if o.Key != 0 && (o.Pinned || o.Policy == Latest) {
-		if i := q.find(o.Key); i >= 0 {
+		if i := q.find(o.Key, o.Pinned); i >= 0 {
+			if !o.Pinned && !q.fitsInstead(len(b), len(q.items[i].b), lim) {
+				return 0, ErrQueueFull
+			}
 			q.bytes += len(b) - len(q.items[i].b)
 			q.items[i].b = b
 			return 1, nil
@@ -96,10 +101,10 @@ func (q *queue) push(b []byte, o Out, lim Limits) (dropped int, err error) {
 		case DropNewest:
 			return 1, nil
 		case DropOldest:
-			dropped = q.dropOldest(len(b), lim)
-			if !q.fits(len(b), lim) {
-				return dropped + 1, nil // what is left is pinned or half sent
+			if !q.canFit(len(b), lim) {
+				return 1, nil
 			}
+			dropped = q.dropOldest(len(b), lim)
 		default:
 			return 0, ErrQueueFull
 		}
@@ -113,11 +118,34 @@ func (q *queue) fits(n int, lim Limits) bool {
 	return len(q.items) == 0 || (q.bytes+n <= lim.Bytes && len(q.items) < lim.Buffers)
 }
 
-// find returns the index of the waiting buffer with this key that is still
-// whole, or -1.
-func (q *queue) find(key uint64) int {
+// fitsInstead is fits for n bytes that replace a buffer of old bytes.
+func (q *queue) fitsInstead(n, old int, lim Limits) bool {
+	return n <= old || len(q.items) == 1 || q.bytes+n-old <= lim.Bytes
+}
+
+// canFit reports whether n bytes fit once all is dropped that may be: what is pinned
+// or half sent stays.
+func (q *queue) canFit(n int, lim Limits) bool {
+	bytes, buffers := 0, 0
+	for i, w := range q.items {
+		switch {
+		case i == 0 && q.sent > 0:
+			bytes += len(w.b) - q.sent
+		case w.pinned:
+			bytes += len(w.b)
+		default:
+			continue
+		}
+		buffers++
+	}
+	return buffers == 0 || (bytes+n <= lim.Bytes && buffers < lim.Buffers)
+}
+
+// find returns the index of the waiting buffer with this key, and as pinned, that
+// is still whole, or -1.
+func (q *queue) find(key uint64, pinned bool) int {
 	for i := len(q.items) - 1; i >= 0; i-- {
-		if q.items[i].key == key && (i > 0 || q.sent == 0) {
+		if q.items[i].key == key && q.items[i].pinned == pinned && (i > 0 || q.sent == 0) {
 			return i
 		}
 	}

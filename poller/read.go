@@ -13,6 +13,9 @@ const maxReads = 4
 
 // onRead is netpoll's callback for readable; loop goroutine.
 func (c *Conn) onRead(netpoll.Poll) error {
+	if !c.Open() { // the event is older than a Close
+		return nil
+	}
 	for range maxReads {
 		n, errno := read(int(c.fd), c.loop.scratch)
 		switch {

@@ -30,21 +30,31 @@ func (p *Poller) selfTestNext() error {
 	if err != nil {
 		return err
 	}
-	defer a.close()
 	p.next.Store(turn) // fence lives on the same loop
 	fence, err := newProbe(p)
 	if err != nil {
-		return err
+		return errors.Join(err, a.close())
 	}
-	defer fence.close()
-	return errors.Join(
-		a.write("1"), a.expect("1"),
-		a.pause(), a.write("2"),
+	err = a.echoPaused(fence)
+	return errors.Join(err, a.close(), fence.close())
+}
+
+func (p *probe) echoPaused(fence *probe) error {
+	steps := []func() error{
+		func() error { return p.write("1") }, func() error { return p.expect("1") },
+		p.pause, func() error { return p.write("2") },
 		// The loop was there twice, so it would have read "2" by now.
-		fence.write("f"), fence.expect("f"), fence.write("g"), fence.expect("g"),
-		a.expectNothing(),
-		a.resume(), a.expect("2"),
-	)
+		func() error { return fence.write("f") }, func() error { return fence.expect("f") },
+		func() error { return fence.write("g") }, func() error { return fence.expect("g") },
+		p.expectNothing,
+		p.resume, func() error { return p.expect("2") },
+	}
+	for _, step := range steps { // the first fault ends it: each wait is long
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // probe is one end of a socket pair on a loop, and our hand on the other end.
@@ -121,10 +131,12 @@ func (p *probe) expectNothing() error {
 }
 
 // close hangs up and waits for the hang-up to arrive.
-func (p *probe) close() {
+func (p *probe) close() error {
 	_ = unix.Close(p.peer)
 	select {
 	case <-p.closed:
+		return nil
 	case <-time.After(probeTimeout):
+		return errors.New("no event for a hang-up")
 	}
 }

@@ -110,7 +110,7 @@ func (c *Conn) Cork() {
 	defer c.mu.Unlock()
 	// Before the registration and after a hang-up OnData does not run on the loop,
 	// whose buffer it is.
-	if c.out == nil && c.state&(attaching|hungup|unsendable) == 0 {
+	if c.out == nil && c.state&(corked|attaching|hungup|unsendable) == 0 {
 		c.loop.cork = c.loop.cork[:0]
 		c.state |= corked
 		c.loop.corked = c
@@ -191,8 +191,11 @@ func (c *Conn) sendErrorLocked(n int, errno unix.Errno) error {
 const smallSend = 512
 
 func (c *Conn) sendBothLocked(head, body []byte) (int, error) {
-	if len(body) == 0 {
+	switch {
+	case len(body) == 0:
 		return c.sendLocked(head)
+	case len(head) == 0:
+		return c.sendLocked(body)
 	}
 	if len(head)+len(body) <= smallSend {
 		var buf [smallSend]byte
@@ -208,8 +211,8 @@ func (c *Conn) sendBothLocked(head, body []byte) (int, error) {
 	if errno != 0 && errno != unix.EINTR {
 		return 0, c.sendErrorLocked(0, errno)
 	}
+	c.loop.bytesSent.Add(int64(n))
 	if n >= len(head) {
-		c.loop.bytesSent.Add(int64(n))
 		m, err := c.sendLocked(body[n-len(head):])
 		return n + m, err
 	}
