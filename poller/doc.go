@@ -9,13 +9,12 @@
 //
 // # Who calls what
 //
-//   - [Events.OnData], [Events.OnEOF] are called by one goroutine at a time: the
-//     connection's loop, or, after the kernel reported a hang-up, a goroutine of
-//     its own. They must not block and must not panic.
-//   - [Events.OnDrained] is called by the loop, possibly at the same time as OnData
-//     is not: the same rule of one goroutine at a time covers it.
-//   - [Events.OnClose] is called once, last, by a goroutine of its own. By then the
-//     file descriptor is closed.
+//   - The events of one connection are called by one goroutine at a time: its loop,
+//     the caller of Attach, or, after the kernel reported a hang-up, a goroutine that all
+//     connections may share which hung up in the same turn. So none of them may block, and none
+//     may panic.
+//   - [Events.OnClose] is called once, last, never by the loop. By then the file
+//     descriptor is closed.
 //   - Every method of Conn may be called by any goroutine, unless it says otherwise.
 //
 // # Locks

@@ -1,6 +1,7 @@
 package poller
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -178,7 +179,8 @@ func removeStale(path string) error {
 	if info.Mode()&os.ModeSocket == 0 {
 		return errors.New("the file exists and is no socket")
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	d := net.Dialer{Timeout: time.Second}
+	if c, err := d.DialContext(context.Background(), "unix", path); err == nil {
 		_ = c.Close()
 		return unix.EADDRINUSE
 	} else if !errors.Is(err, unix.ECONNREFUSED) {

@@ -79,10 +79,11 @@ func register(epfd int, op *netpoll.FDOperator, fd int, events uint32) error {
 	if err := epollCtl(epfd, unix.EPOLL_CTL_ADD, op, fd, events); err != nil {
 		return err
 	}
-	if err := op.Control(netpoll.PollReadable); !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("netpoll: a second registration got %v, not EEXIST", err)
+	err := op.Control(netpoll.PollReadable)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
 	}
-	return nil
+	return errors.Join(errors.New("netpoll: it registered a descriptor that its epoll had"), err)
 }
 
 // setMask makes epoll report other events for an operator that is registered with
