@@ -46,12 +46,13 @@ type Pool struct {
 	logger  *slog.Logger
 
 	// Guarded by mu.
-	mu      sync.Mutex
-	waiting ring
-	running int
-	closed  bool
-	idle    chan struct{} // closed when running is 0 after closed
-	stats   Stats
+	mu        sync.Mutex
+	waiting   ring
+	running   int
+	closed    bool
+	idle      chan struct{} // closed when running is 0 after closed
+	signalled bool          // idle is closed
+	stats     Stats
 }
 
 // Stats tell how busy a Pool is.
@@ -120,10 +121,16 @@ func (p *Pool) next() (Task, bool) {
 		return t, true
 	}
 	p.running--
-	if p.closed && p.running == 0 {
+	p.signalIdleLocked()
+	return nil, false
+}
+
+// signalIdleLocked tells Close that nothing runs. Tasks may still come and go after it.
+func (p *Pool) signalIdleLocked() {
+	if p.closed && p.running == 0 && !p.signalled {
+		p.signalled = true
 		close(p.idle)
 	}
-	return nil, false
 }
 
 // run keeps a panic from taking a worker, and all that waits behind it, along.
@@ -157,9 +164,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		return ErrClosed
 	}
 	p.closed = true
-	if p.running == 0 {
-		close(p.idle)
-	}
+	p.signalIdleLocked()
 	p.mu.Unlock()
 	var err error
 	select {

@@ -42,6 +42,7 @@ func TestServerCloses(t *testing.T) {
 // A client that never closes its side is let go after a deadline.
 func TestCloseTimeout(t *testing.T) {
 	s, closed := echoServer(t, true)
+	s.stopTicking()
 	c := s.open()
 	c.write(closeFrame(1000, ""))
 	c.expectClose(1000) // the server's end of the stream; ours stays open
@@ -112,6 +113,7 @@ func TestPanics(t *testing.T) {
 					{Path: "/panic", Inline: inline, Handler: f},
 					{Path: "/echo", Inline: inline, Handler: echoHandler{}},
 				}})
+				s.mayPanic = true
 				other := s.open()
 				c := s.connect()
 				c.write(append([]byte(strings.Replace(openingHandshake, "/echo", "/panic", 1)), text("x")...))
@@ -136,6 +138,7 @@ func TestPanics(t *testing.T) {
 		s := startServer(t, Config{Endpoints: []Endpoint{{
 			Path: "/echo", Handler: echoHandler{}, Accept: func(*Request) (any, error) { panic("oops") },
 		}}})
+		s.mayPanic = true
 		c := s.connect()
 		c.write([]byte(openingHandshake))
 		c.response("500")

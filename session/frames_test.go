@@ -105,12 +105,12 @@ func TestEchoSizes(t *testing.T) {
 		s := startServer(t, Config{Endpoints: []Endpoint{{Path: "/echo", Inline: inline, Handler: echoHandler{}, MaxMessageBytes: 1 << 20}}})
 		c := s.open()
 		for _, n := range []int{0, 1, 125, 126, 127, 1000, 65535, 65536, 65537, 300000, 1 << 20} {
-			go c.write(text(strings.Repeat("x", n)))
+			c.pour(text(strings.Repeat("x", n)))
 			if op, got := c.next(); op != OpText || len(got) != n || strings.Trim(got, "x") != "" {
 				t.Fatalf("%d bytes came back as %d", n, len(got))
 			}
 		}
-		go c.write(text(strings.Repeat("x", 1<<20+1)))
+		c.pour(text(strings.Repeat("x", 1<<20+1)))
 		c.expectClose(1009)
 	})
 }
@@ -125,7 +125,7 @@ func TestPipelined(t *testing.T) {
 		for i := range n {
 			all = append(all, text(fmt.Sprint(i))...)
 		}
-		go c.write(all)
+		c.pour(all)
 		for i := range n {
 			c.expect(fmt.Sprint("text ", i))
 		}

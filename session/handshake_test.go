@@ -77,14 +77,7 @@ func TestHeaderTooLarge(t *testing.T) {
 			c := s.connect()
 			c.t = t
 			c.write([]byte(tt.begin))
-			filler := bytes.Repeat([]byte("a"), 1<<20)
-			go func() {
-				for range 50 {
-					if _, err := c.Write(filler); err != nil {
-						return
-					}
-				}
-			}()
+			c.pour(bytes.Repeat([]byte("a"), 50<<20))
 			c.response(tt.status)
 		})
 	}
@@ -93,6 +86,7 @@ func TestHeaderTooLarge(t *testing.T) {
 // A client that dribbles its header is answered and let go.
 func TestHandshakeTimeout(t *testing.T) {
 	s, _ := echoServer(t, true)
+	s.stopTicking()
 	silent, slow, done := s.connect(), s.connect(), s.open()
 	slow.write([]byte("GET /echo HTTP/1.1\r\nHost"))
 	eventually(t, "all are accepted", func() bool { return s.table.Len() == 3 })

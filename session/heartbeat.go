@@ -36,6 +36,12 @@ func (srv *Server) runClock() {
 	}
 }
 
+// stopTicking ends runClock.
+func (srv *Server) stopTicking() {
+	srv.stopOnce.Do(func() { close(srv.stopClock) })
+	<-srv.clockDone
+}
+
 // tick is one step of the clock: it ends what is overdue, and sends the pings of one phase.
 func (srv *Server) tick() {
 	now := srv.clock.Add(1)

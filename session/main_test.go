@@ -21,6 +21,10 @@ import (
 
 // ants has a pool of its own from the start, with two goroutines.
 func TestMain(m *testing.M) {
+	// Go's own poller takes two descriptors with the first socket.
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		_ = l.Close()
+	}
 	before := descriptors()
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
 		for range 200 { // hang-ups of the last test's clients are still on their way
@@ -45,6 +49,8 @@ type testServer struct {
 	t    testing.TB
 	addr string
 	log  *syncBuffer
+
+	mayPanic bool // the test makes a handler panic
 }
 
 type syncBuffer struct {
@@ -91,6 +97,9 @@ func startServer(t testing.TB, c Config) *testServer {
 		if err := srv.ConsistencyCheck(); err != nil {
 			t.Error(err)
 		}
+		if n := srv.Stats().Panics; n > 0 && !s.mayPanic {
+			t.Errorf("%d panics: %s", n, log)
+		}
 	})
 	return s
 }
@@ -115,7 +124,7 @@ func each(t *testing.T, test func(t *testing.T, inline bool)) {
 }
 
 func echoServer(t *testing.T, inline bool) (*testServer, chan Status) {
-	closed := make(chan Status, 1000)
+	closed := make(chan Status, 5000)
 	return startServer(t, Config{Endpoints: []Endpoint{{Path: "/echo", Inline: inline, Handler: echoHandler{closed}}}}), closed
 }
 
@@ -156,6 +165,12 @@ func (c *raw) write(b []byte) {
 	if _, err := c.Write(b); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// pour writes what does not fit into the kernel's buffers while the test goes on; the server
+// may close before it has all.
+func (c *raw) pour(b []byte) {
+	go func() { _, _ = c.Write(b) }()
 }
 
 // response reads a response's header, and wants its status.

@@ -21,12 +21,14 @@ func (w *wire) OnData(b []byte) {
 	s := (*Session)(w)
 	defer s.recover()
 	s.lastSeen.Store(s.srv.clock.Load())
-	if s.state.Load() == handshaking {
-		if b = s.handshake(b); len(b) == 0 {
-			return
+	switch s.state.Load() {
+	case handshaking:
+		if b = s.handshake(b); len(b) > 0 {
+			s.receive(b)
 		}
-	}
-	s.receive(b)
+	case open, closing:
+		s.receive(b)
+	} // else we have answered our last, and what comes is discarded
 }
 
 // receive handles the frames in b.
@@ -102,7 +104,7 @@ func (w *wire) OnEOF() {
 		s.end(&Status{Reason: ReasonPeerGone, Code: codec.StatusAbnormal})
 		s.srv.closings.add(s.id, s.srv.clock.Load()+s.srv.closeTicks)
 	}
-	if state == handshaking || state == closing {
+	if state <= upgrading || state == closing || s.endpoint == nil { // nothing is under way
 		s.end(&Status{Reason: ReasonPeerGone, Code: codec.StatusAbnormal})
 		s.conn.Close(nil)
 		return

@@ -29,6 +29,7 @@ type Server struct {
 	pingTicks  uint32 // 0 means no heartbeats
 	pongTicks  uint32
 	stopClock  chan struct{}
+	stopOnce   sync.Once // closes stopClock
 	clockDone  chan struct{}
 
 	table      Table
@@ -233,8 +234,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.signalEmptyLocked()
 	srv.mu.Unlock()
 	errs = append(errs, srv.http.shutdown(ctx), srv.awaitEmpty(ctx), srv.pool.Close(ctx), srv.tasks.Close(ctx))
-	close(srv.stopClock)
-	<-srv.clockDone
+	srv.stopTicking()
 	return errors.Join(append(errs, srv.poller.Close())...)
 }
 
