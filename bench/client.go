@@ -18,7 +18,7 @@ import (
 // Faults that a server can show.
 var (
 	errHandshake = errors.New("the opening handshake was not answered as it must be")
-	errContent   = errors.New("a message came back changed")
+	errContent   = errors.New("a message came back changed, twice or out of order")
 	errSurplus   = errors.New("a message came that nobody sent")
 )
 
@@ -29,12 +29,14 @@ type load struct {
 	target  netip.AddrPort
 	request []byte
 	accept  []byte // the Sec-WebSocket-Accept that proves it
-	batch   []byte // masked frames, sent in one go
-	payload []byte // what each must come back as
-	depth   int    // frames in batch
-	again   bool   // answer a whole batch with the next one
+	batches [variants]batch
+	depth   int  // messages in a batch
+	again   bool // answer a whole batch with the next one
 	options codec.Options
 	lap     func(c *client, took time.Duration) // a batch has come back; the client's loop
+
+	// Owned by the goroutine that runs the load.
+	clients []*client
 
 	// Any goroutine (atomic).
 	stopping atomic.Bool
@@ -45,7 +47,28 @@ type load struct {
 	mu       sync.Mutex
 	failures map[string]int
 
-	settled chan *client // every client once: its first batch came back, or it failed
+	settled chan struct{} // once for every client: its first batch came back, or it failed
+}
+
+// batch is what a client sends in one go.
+type batch struct {
+	frames   []byte   // masked
+	payloads [][]byte // what must come back, in this order
+}
+
+// variants is after how many batches their contents repeat: a message that a server sends twice,
+// late or in the wrong place is then not the one that is expected.
+const variants = 8
+
+func newBatch(variant, messageBytes, depth int) batch {
+	var b batch
+	for i := range depth {
+		p := bytes.Repeat([]byte("millpond"), messageBytes/8+1)[:messageBytes]
+		copy(p, fmt.Sprintf("%c%d.", 'a'+variant, i))
+		b.payloads = append(b.payloads, p)
+		b.frames = codec.AppendMaskedFrame(b.frames, codec.OpText, true, p, [4]byte{0x6d, 0x70, 0x62, 0x21})
+	}
+	return b
 }
 
 // clientKey is 16 bytes, as RFC 6455 §4.1 wants; it need not be secret for a benchmark.
@@ -58,13 +81,12 @@ func newLoad(p *poller.Poller, target netip.AddrPort, host, path string, message
 		request: fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 			"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host, clientKey),
 		accept:   []byte(base64.StdEncoding.EncodeToString(sum[:])),
-		payload:  bytes.Repeat([]byte("millpond"), messageBytes/8+1)[:messageBytes],
 		options:  codec.Options{MaxMessageBytes: max(messageBytes, 1), Client: true},
 		failures: map[string]int{},
 		lap:      func(*client, time.Duration) {},
 	}
-	for range depth {
-		l.batch = codec.AppendMaskedFrame(l.batch, codec.OpText, true, l.payload, [4]byte{0x6d, 0x70, 0x62, 0x21})
+	for i := range l.batches {
+		l.batches[i] = newBatch(i, messageBytes, depth)
 	}
 	return l
 }
@@ -73,14 +95,16 @@ func newLoad(p *poller.Poller, target netip.AddrPort, host, path string, message
 type client struct {
 	conn poller.Conn
 
-	// Immutable after open.
-	load *load
+	// Immutable after dial.
+	load   *load
+	dialed bool // conn was given to the poller
 
 	// Owned by the loop goroutine.
 	decoder codec.Decoder
 	header  *[]byte       // of the response, while it is incomplete
 	sent    time.Duration // when the batch left, since the program began
 	waiting int32         // messages of the batch that have not come back
+	turn    uint8         // which batch was sent last
 	opened  bool
 	settled bool
 }
@@ -90,9 +114,12 @@ var began = time.Now()
 // dial begins to open a connection.
 func (l *load) dial(source netip.AddrPort) {
 	c := &client{load: l}
+	l.clients = append(l.clients, c)
 	if err := l.poller.Dial(&c.conn, l.target, c, poller.DialOptions{Source: source}); err != nil {
 		c.fail(err)
+		return
 	}
+	c.dialed = true
 }
 
 // OnConnected implements poller.Events.
@@ -129,7 +156,7 @@ func (c *client) fail(err error) {
 func (c *client) settle() {
 	if !c.settled {
 		c.settled = true
-		c.load.settled <- c
+		c.load.settled <- struct{}{}
 	}
 }
 
@@ -190,7 +217,8 @@ func (c *client) response(b []byte) []byte {
 func (c *client) send() {
 	c.sent = time.Since(began)
 	c.waiting = int32(c.load.depth)
-	_, _ = c.conn.Send(c.load.batch, poller.Out{})
+	c.turn = (c.turn + 1) % variants
+	_, _ = c.conn.Send(c.load.batches[c.turn].frames, poller.Out{})
 }
 
 // message handles what came back.
@@ -205,11 +233,11 @@ func (c *client) message(m codec.Message) error {
 		code, _, _ := codec.ParseClose(m.Payload)
 		return fmt.Errorf("close frame with %d", code)
 	}
-	if !bytes.Equal(m.Payload, c.load.payload) {
-		return errContent
-	}
 	if c.waiting == 0 {
 		return errSurplus
+	}
+	if want := c.load.batches[c.turn].payloads[c.load.depth-int(c.waiting)]; !bytes.Equal(m.Payload, want) {
+		return errContent
 	}
 	c.load.messages.Add(1)
 	if c.waiting--; c.waiting == 0 {

@@ -76,12 +76,11 @@ func Echo(ctx context.Context, c EchoConfig) (r EchoReport, err error) {
 			_ = laps[c.conn.Loop()].RecordValue(took.Nanoseconds())
 		}
 	}
-	clients, err := l.openAll(ctx, r.Connections)
-	if err == nil {
+	if err = l.openAll(ctx, r.Connections); err == nil {
 		r.measure(ctx, l, c.Target.PID, begin, cmp.Or(c.Duration, 10*time.Second))
 	}
 	r.Failures = l.counts()
-	l.closeAll(clients)
+	l.closeAll()
 	all := hdrhistogram.New(1, time.Minute.Nanoseconds(), 3)
 	for _, h := range laps {
 		all.Merge(h)

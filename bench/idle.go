@@ -21,6 +21,8 @@ type IdleConfig struct {
 	MessageBytes int
 	// Hold is how long the connections stay open. Zero means 5 s.
 	Hold time.Duration
+	// Settle is how long the server has after a round to give memory back. Zero means 4 s.
+	Settle time.Duration
 }
 
 // IdleReport is what Idle found.
@@ -94,11 +96,11 @@ func idleRound(ctx context.Context, c IdleConfig, n int, base int64) (r IdleRoun
 	own, _ := rss(os.Getpid())
 	l := newLoad(p, addr, host, path, c.MessageBytes, 1)
 	begin := time.Now()
-	clients, err := l.openAll(ctx, n)
+	err = l.openAll(ctx, n)
 	defer func() {
-		l.closeAll(clients)
+		l.closeAll()
 		if base > 0 {
-			r.BytesAfterwardsOver, _ = settledRSS(ctx, c.Target.PID, base)
+			r.BytesAfterwardsOver, _ = settledRSS(ctx, c, base)
 			r.GoroutinesWithout, _ = goroutines(ctx, c.Target.Metrics)
 		}
 	}()
@@ -130,15 +132,15 @@ func idleRound(ctx context.Context, c IdleConfig, n int, base int64) (r IdleRoun
 
 // settledRSS waits until the server has given back what it gives back, and returns how much it
 // holds over base.
-func settledRSS(ctx context.Context, pid int, base int64) (int64, error) {
-	if pid == 0 || base == 0 {
+func settledRSS(ctx context.Context, c IdleConfig, base int64) (int64, error) {
+	if c.Target.PID == 0 {
 		return 0, nil
 	}
 	select {
-	case <-time.After(4 * time.Second):
+	case <-time.After(cmp.Or(c.Settle, 4*time.Second)):
 	case <-ctx.Done():
 	}
-	now, err := rss(pid)
+	now, err := rss(c.Target.PID)
 	return now - base, err
 }
 

@@ -55,34 +55,35 @@ func source(target netip.AddrPort, n int) netip.AddrPort {
 // maxDialing is how many connections may be on their way at once: a listen backlog holds more.
 const maxDialing = 256
 
-// open opens n connections, each of which sends its first batch, and returns when every one has
-// come back or failed. Its clients keep running.
-func (l *load) openAll(ctx context.Context, n int) ([]*client, error) {
-	l.settled = make(chan *client, n)
-	clients := make([]*client, 0, n)
+// openAll opens n connections, each of which sends its first batch, and returns when every one
+// has come back or failed. Its clients keep running.
+func (l *load) openAll(ctx context.Context, n int) error {
+	l.settled = make(chan struct{}, n)
 	timeout := time.NewTimer(time.Minute + time.Duration(n)*time.Millisecond)
 	defer timeout.Stop()
-	for dialed := 0; len(clients) < n; {
-		for ; dialed < n && dialed-len(clients) < maxDialing; dialed++ {
-			l.dial(source(l.target, dialed))
+	for settled := 0; settled < n; {
+		for len(l.clients) < n && len(l.clients)-settled < maxDialing {
+			l.dial(source(l.target, len(l.clients)))
 		}
 		select {
-		case c := <-l.settled:
-			clients = append(clients, c)
+		case <-l.settled:
+			settled++
 		case <-ctx.Done():
-			return clients, ctx.Err()
+			return ctx.Err()
 		case <-timeout.C:
-			return clients, fmt.Errorf("%d of %d connections did not get their first answer", n-len(clients), n)
+			return fmt.Errorf("%d of %d connections did not get their first answer", n-settled, n)
 		}
 	}
-	return clients, nil
+	return nil
 }
 
 // closeAll ends the connections and waits until the poller has none.
-func (l *load) closeAll(clients []*client) {
+func (l *load) closeAll() {
 	l.stopping.Store(true)
-	for _, c := range clients {
-		c.conn.Close(nil)
+	for _, c := range l.clients {
+		if c.dialed {
+			c.conn.Close(nil)
+		}
 	}
 	for range 500 {
 		if l.poller.Stats().Conns == 0 {
