@@ -52,7 +52,7 @@ func (f Funcs) OnClose(s *Session, why Status) {
 	}
 }
 
-// FuncsWithPing is Funcs that also answers pings itself.
+// FuncsWithPing is Funcs that also answers pings itself; a nil Ping answers each with its payload.
 type FuncsWithPing struct {
 	Funcs
 	Ping func(s *Session, payload []byte)
@@ -61,7 +61,13 @@ type FuncsWithPing struct {
 var _ PingHandler = FuncsWithPing{}
 
 // OnPing implements PingHandler.
-func (f FuncsWithPing) OnPing(s *Session, payload []byte) { f.Ping(s, payload) }
+func (f FuncsWithPing) OnPing(s *Session, payload []byte) {
+	if f.Ping == nil {
+		_ = s.Pong(payload)
+		return
+	}
+	f.Ping(s, payload)
+}
 
 // The kinds of records in an inbox: what dispatch does in the order of events. The
 // opcodes of frames stand for themselves.
