@@ -219,3 +219,24 @@ func TestShutdownWithABlockedHandler(t *testing.T) {
 	}
 	close(release)
 }
+
+// Behind a message that is larger than the outbox, small ones come in the same read: their
+// answers find room, since reading then pauses.
+func TestBacklogBehindALargeMessage(t *testing.T) {
+	s := startServer(t, Config{Endpoints: []Endpoint{
+		{Path: "/echo", Inline: true, PauseOnBacklog: true, Handler: echoHandler{}, MaxMessageBytes: 4 << 20},
+	}})
+	c := s.open()
+	large := strings.Repeat("x", 4<<20)
+	all := text(large)
+	const small = 2000
+	for range small {
+		all = append(all, text("small")...)
+	}
+	c.pour(all)
+	eventually(t, "reading is paused", func() bool { return s.Stats().ReadPauses > 0 })
+	c.expect("text " + large)
+	for range small {
+		c.expect("text small")
+	}
+}

@@ -77,7 +77,8 @@ type Endpoint struct {
 	// microseconds. It saves a copy and a switch of goroutines for each message.
 	Inline bool
 	// PauseOnBacklog stops reading from a client that does not read its answers, until
-	// its outbox is empty: for endpoints where messages are answers, such as an echo.
+	// its outbox is empty: for endpoints where messages are answers, such as an echo. Session.SendMessage
+	// then always finds room, so that the outbox may exceed its bound by the answers to one read.
 	PauseOnBacklog bool
 	// Accept, if not nil, may refuse a request or attach data to the session. It
 	// runs on the event loop and must not block. An error that is a *Refusal is

@@ -123,7 +123,10 @@ func (s *Session) SendAll(frames []*Frame) error {
 func (s *Session) SendMessage(op Opcode, payload []byte) error {
 	var head [maxHeaderBytes]byte
 	d := Delivery{Policy: s.endpoint.policy}
-	dropped, err := s.conn.SendCopy(codec.AppendHeader(head[:0], op, true, len(payload)), payload, poller.Out{Policy: d.Policy})
+	// An answer of a paced endpoint always finds room: when much waits, no more is read
+	// than what one read has brought.
+	o := poller.Out{Policy: d.Policy, Pinned: s.endpoint.paced}
+	dropped, err := s.conn.SendCopy(codec.AppendHeader(head[:0], op, true, len(payload)), payload, o)
 	return s.sent(1, dropped, d, err)
 }
 
