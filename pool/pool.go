@@ -170,6 +170,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	select {
 	case <-p.idle:
 	case <-ctx.Done():
+		if p.Stats().Running == 0 { // both were ready
+			break
+		}
 		err = fmt.Errorf("pool: tasks still run: %w", ctx.Err())
 	}
 	p.ants.Release()

@@ -35,6 +35,7 @@ func (d *deadlines) expired(now uint32) (id uint64, ok bool) {
 		return 0, false
 	}
 	d.head++
+	d.settled = max(d.settled, d.head)
 	return d.entries[d.head-1].id, true
 }
 

@@ -90,5 +90,11 @@ func (s *Session) checkPong(now uint32) {
 	s.fail(&Status{Reason: ReasonPongTimeout, Code: codec.StatusInternalError, Text: "pong timeout"}, true)
 }
 
+// maxTicks is as good as never, three years, and far from where the clock's arithmetic wraps.
+const maxTicks = 1 << 30
+
 // ticks converts d, rounded up.
-func ticks(d time.Duration) uint32 { return uint32((d + tickInterval - 1) / tickInterval) }
+func ticks(d time.Duration) uint32 {
+	d = min(max(d, 0), maxTicks*tickInterval)
+	return uint32((d + tickInterval - 1) / tickInterval)
+}

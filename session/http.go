@@ -30,12 +30,13 @@ type httpSide struct {
 
 	// Guarded by mu: whoever hands over a connection holds it for reading, so that none
 	// comes after shutdown.
-	mu   sync.RWMutex
-	down bool
+	mu         sync.RWMutex
+	down       bool
+	noUpgrades bool
+	upgrades   sync.WaitGroup // those under way; Add only under mu, while noUpgrades is false
 
 	// Any goroutine (atomic).
-	open       atomic.Int64
-	noUpgrades atomic.Bool
+	open atomic.Int64
 }
 
 func newHTTPSide(srv *Server) *httpSide {
@@ -131,7 +132,8 @@ func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	for i := range h.owner.config.Endpoints {
 		if h.owner.config.Endpoints[i].Path == r.URL.Path {
-			answerNoUpgrade(w)
+			w.Header().Set("Connection", "Upgrade")
+			writeFault(w, handshake.ErrUpgradeMissing)
 			return
 		}
 	}
@@ -142,13 +144,12 @@ func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.owner.config.HTTP.ServeHTTP(w, r)
 }
 
-// answerNoUpgrade answers a plain request for a WebSocket endpoint.
-func answerNoUpgrade(w http.ResponseWriter) {
-	for _, field := range handshake.ErrUpgradeMissing.Header {
+// writeFault answers with f through net/http.
+func writeFault(w http.ResponseWriter, f *handshake.Fault) {
+	for _, field := range f.Header {
 		w.Header().Set(field.Name, field.Value)
 	}
-	w.Header().Set("Connection", "Upgrade")
-	http.Error(w, handshake.ErrUpgradeMissing.Reason, handshake.ErrUpgradeMissing.Status)
+	http.Error(w, f.Reason, f.Status)
 }
 
 // requestHead is r's header as it may have been on the wire.
@@ -165,8 +166,13 @@ func requestHead(r *http.Request) []byte {
 
 // takeBack makes a session of the connection that r came on.
 func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
-	if h.noUpgrades.Load() {
+	if !h.beginUpgrade() {
 		http.Error(w, "server is shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	defer h.upgrades.Done()
+	if h.owner.full() {
+		writeFault(w, handshake.ErrOverloaded)
 		return
 	}
 	conn, buffered, err := http.NewResponseController(w).Hijack()
@@ -175,11 +181,12 @@ func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
 	}
 	defer func() { _ = conn.Close() }()
 	rest, _ := buffered.Peek(buffered.Reader.Buffered())
-	fd, err := duplicate(conn.(*httpConn).Conn)
+	c := conn.(*httpConn)
+	fd, err := duplicate(c.Conn)
 	if err != nil {
 		return
 	}
-	h.owner.adopt(fd, append(head, rest...))
+	h.owner.adopt(fd, bytes.Join([][]byte{head, rest, c.input}, nil)) // net/http's buffer may not have had room for all
 }
 
 // duplicate returns a second descriptor of the socket under c; closing c does not
@@ -199,7 +206,23 @@ func duplicate(c net.Conn) (fd int, err error) {
 	return fd, err
 }
 
-func (h *httpSide) stopUpgrades() { h.noUpgrades.Store(true) }
+func (h *httpSide) beginUpgrade() bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if !h.noUpgrades {
+		h.upgrades.Add(1)
+	}
+	return !h.noUpgrades
+}
+
+// stopUpgrades refuses those to come and waits for those under way: a session that is in the Table
+// but not in the poller yet must not meet Shutdown. They run inline handlers at most, which do not block.
+func (h *httpSide) stopUpgrades() {
+	h.mu.Lock()
+	h.noUpgrades = true
+	h.mu.Unlock()
+	h.upgrades.Wait()
+}
 
 // shutdown waits for running requests and, when ctx ends, cuts them.
 func (h *httpSide) shutdown(ctx context.Context) error {
@@ -207,8 +230,8 @@ func (h *httpSide) shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	h.down = true
 	h.mu.Unlock()
+	<-h.served // else it may hold a connection that Close does not know yet
 	_ = h.server.Close()
-	<-h.served
 	return err
 }
 

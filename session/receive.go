@@ -104,7 +104,7 @@ func (w *wire) OnEOF() {
 		s.end(&Status{Reason: ReasonPeerGone, Code: codec.StatusAbnormal})
 		s.srv.closings.add(s.id, s.srv.clock.Load()+s.srv.closeTicks)
 	}
-	if state <= upgrading || state == closing || s.endpoint == nil { // nothing is under way
+	if state <= upgrading || s.endpoint == nil { // nothing is under way
 		s.end(&Status{Reason: ReasonPeerGone, Code: codec.StatusAbnormal})
 		s.conn.Close(nil)
 		return

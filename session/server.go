@@ -40,6 +40,7 @@ type Server struct {
 	mu        sync.Mutex
 	acceptors []*poller.Acceptor
 	down      bool
+	deserted  bool          // no acceptor will bring a session any more
 	done      chan struct{} // closed when Shutdown has ended
 	empty     chan struct{} // closed when the last session is gone after stopping
 	refusals  map[handshake.Kind]int64
@@ -125,12 +126,21 @@ func (srv *Server) Serve(l *Listener) error {
 
 // accept makes a session of a new connection; loop goroutine.
 func (srv *Server) accept(fd int, _ netip.AddrPort) {
-	if limit := srv.config.MaxConnections; limit > 0 && srv.table.Len() >= limit {
-		srv.refused.Add(1)
+	if srv.full() {
 		poller.Refuse(fd, overloaded)
 		return
 	}
 	srv.adopt(fd, nil)
+}
+
+// full reports, and counts, that there is no room for one more session.
+func (srv *Server) full() bool {
+	limit := srv.config.MaxConnections
+	if limit == 0 || srv.table.Len() < limit {
+		return false
+	}
+	srv.refused.Add(1)
+	return true
 }
 
 // overloaded is the answer to one connection too many.
@@ -173,7 +183,7 @@ func (srv *Server) signalEmptyLocked() {
 	select {
 	case <-srv.empty:
 	default:
-		if srv.table.Len() == 0 && len(srv.acceptors) == 0 {
+		if srv.table.Len() == 0 && srv.deserted {
 			close(srv.empty)
 		}
 	}
@@ -230,7 +240,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 		s.closeWith(shutdownStatus())
 	})
 	srv.mu.Lock()
-	srv.acceptors = nil
+	srv.deserted = true
 	srv.signalEmptyLocked()
 	srv.mu.Unlock()
 	errs = append(errs, srv.http.shutdown(ctx), srv.awaitEmpty(ctx), srv.pool.Close(ctx), srv.tasks.Close(ctx))
@@ -244,6 +254,9 @@ func (srv *Server) awaitEmpty(ctx context.Context) error {
 	case <-srv.empty:
 		return nil
 	case <-ctx.Done():
+	}
+	if srv.table.Len() == 0 { // both were ready
+		return nil
 	}
 	srv.table.Range(func(s *Session) { s.conn.Abort(nil) })
 	<-srv.empty

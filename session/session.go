@@ -63,7 +63,8 @@ const (
 // it by that.
 func (s *Session) ID() uint64 { return s.id }
 
-// Data returns what Endpoint.Accept attached, or what SetData did last.
+// Data returns what Endpoint.Accept attached, or what SetData did last. Before OnOpen has
+// returned, only the handler may call it.
 func (s *Session) Data() any { return s.data }
 
 // SetData attaches v to the session. It may be called only by Handler.OnOpen.

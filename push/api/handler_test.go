@@ -326,7 +326,7 @@ func TestWithHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sub.Unsubscribe()
-	if err := sub.Start(0); err != nil {
+	if err := sub.StartAfter(0); err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(newHandler(t, Config{Publisher: h, Insecure: true}))

@@ -38,7 +38,7 @@ type Config struct {
 	MaxWaitingBytes int
 
 	// MaxHeld and MaxHeldBytes bound what one subscription holds between
-	// Subscribe and Start; more makes Start fail. Both are memory that is used
+	// Subscribe and the start; of more, only the newest are kept, and StartAfter fails. Both are memory that is used
 	// only then. Zero means 1024 publications and 1 MiB.
 	MaxHeld      int
 	MaxHeldBytes int
@@ -129,7 +129,7 @@ func (h *Hub) bucket(channel string) *bucket {
 }
 
 // Subscribe adds s to the channel. Nothing is delivered before
-// [Subscription.Start]; until then publications are held, up to
+// [Subscription.Start] or [Subscription.StartAfter]; until then publications are held, up to
 // Config.MaxHeld. The caller must end it with Unsubscribe.
 //
 // It may wait for the broker. The error wraps ErrBadRequest for a bad name and

@@ -173,7 +173,7 @@ func subscribe(t testing.TB, h *hub.Hub, channel string, s hub.Subscriber) *hub.
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sub.Start(0); err != nil {
+	if err := sub.StartAfter(0); err != nil {
 		t.Fatal(err)
 	}
 	return sub

@@ -157,7 +157,7 @@ func TestHoldUntilStart(t *testing.T) {
 			if l.count != 0 {
 				t.Fatalf("%d delivered before Start", l.count)
 			}
-			if err := sub.Start(test.after); err != nil {
+			if err := sub.StartAfter(test.after); err != nil {
 				t.Fatal(err)
 			}
 			for h.Stats().Publications < 5 {
@@ -192,12 +192,18 @@ func TestHeldPublicationsAreBounded(t *testing.T) {
 			for range 5 {
 				publish(t, h, "c")
 			}
-			if err := sub.Start(0); !isError(err, hub.ErrUnrecoverable) {
+			if err := sub.StartAfter(0); !isError(err, hub.ErrUnrecoverable) {
 				t.Errorf("Start: %v, want %v", err, hub.ErrUnrecoverable)
 			}
 			publish(t, h, "c")
 			if l.count != 0 {
 				t.Errorf("%d delivered with a gap", l.count)
+			}
+			// The newest two, of 1..6, of which 4 may be held at a time.
+			sub.Start()
+			publish(t, h, "c")
+			if l.count != 3 || l.last != 7 {
+				t.Errorf("%d delivered up to %d, want 5, 6 and 7", l.count, l.last)
 			}
 			sub.Unsubscribe()
 			checkEmpty(t, h)

@@ -23,7 +23,7 @@ type Subscription struct {
 
 	// Guarded by shard.mu.
 	from  uint64 // number of the first publication in the shard's queue that it may see
-	held  *Batch // what arrived before Start; nil if nothing did
+	held  *Batch // what arrived before the start; nil if nothing did
 	index int32  // place in shard.subs
 	state subscriptionState
 }
@@ -31,8 +31,8 @@ type Subscription struct {
 type subscriptionState uint8
 
 const (
-	holding  subscriptionState = iota // Subscribe returned, Start did not yet come
-	overrun                           // as holding, but more arrived than may be held
+	holding  subscriptionState = iota // Subscribe returned, the start did not yet come
+	overrun                           // as holding, but more arrived than may be held: the oldest are lost
 	live                              // started
 	released                          // unsubscribed
 )
@@ -40,28 +40,40 @@ const (
 // Channel returns the name of the channel.
 func (s *Subscription) Channel() string { return s.shard.channel.name }
 
-// Start lets publications through: first those that arrived since Subscribe,
-// then the live ones. Publications at or below the offset after are left out,
-// because the subscriber has them from the history; zero leaves out none.
+// Start lets publications through, for a subscriber that took no position of the channel: first the
+// newest of those that arrived since Subscribe, as many as may be held and without a gap among them, then the live
+// ones. Starting twice, or after Unsubscribe, does nothing.
+func (s *Subscription) Start() {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	s.startLocked(0)
+}
+
+// StartAfter is Start for a subscriber that has everything up to the offset after from the history, so that what
+// is delivered must go on from there: publications at or below it are left out, zero leaves out none.
 //
-// The error wraps ErrUnrecoverable if so much arrived before Start that some
-// was lost; the caller then unsubscribes. Starting twice, or after
-// Unsubscribe, does nothing.
-func (s *Subscription) Start(after uint64) error {
-	sh := s.shard
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	switch s.state {
-	case live, released:
-		return nil
-	case overrun:
+// The error wraps ErrUnrecoverable if so much arrived since Subscribe that some was lost; the caller then
+// unsubscribes.
+func (s *Subscription) StartAfter(after uint64) error {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	if s.state == overrun {
 		return fmt.Errorf("%w: too many publications arrived while subscribing to %q", ErrUnrecoverable, s.Channel())
+	}
+	s.startLocked(after)
+	return nil
+}
+
+// startLocked delivers what is held above the offset after, and lets the live ones through. shard.mu is held.
+func (s *Subscription) startLocked(after uint64) {
+	if s.state == live || s.state == released {
+		return
 	}
 	s.state = live
 	held := s.held
 	s.held = nil
 	if held == nil {
-		return nil
+		return
 	}
 	held.skip = len(held.publications)
 	for i, p := range held.publications {
@@ -71,11 +83,10 @@ func (s *Subscription) Start(after uint64) error {
 		}
 	}
 	if n := len(held.Publications()); n > 0 {
-		sh.channel.bucket.deliveries.Add(uint64(n))
+		s.shard.channel.bucket.deliveries.Add(uint64(n))
 		s.subscriber.Deliver(held)
 	}
 	held.recycle()
-	return nil
 }
 
 // Unsubscribe ends the subscription. When it returns, no Deliver of it is
@@ -105,9 +116,9 @@ func (s *Subscription) handLocked(b *Batch, first uint64) int {
 	return 0
 }
 
-// holdLocked keeps publications for Start, within the bounds of the Config.
+// holdLocked keeps publications for the start, within the bounds of the Config: of too many, the newest.
 func (s *Subscription) holdLocked(publications []*Publication) {
-	if s.state != holding {
+	if s.state == released {
 		return
 	}
 	config := &s.shard.channel.bucket.hub.config
@@ -117,9 +128,8 @@ func (s *Subscription) holdLocked(publications []*Publication) {
 	for _, p := range publications {
 		if s.held.full(config.MaxHeld, config.MaxHeldBytes) {
 			s.held.recycle()
-			s.held = nil
+			s.held = newBatch()
 			s.state = overrun
-			return
 		}
 		s.held.add(p)
 	}

@@ -119,10 +119,7 @@ func (c *Client[F]) subscribe(id rawID, channels channels) error {
 	// Messages are held until Start, so the answer comes first.
 	c.send(appendReply(nil, id, channels))
 	for _, s := range joined {
-		if err := s.Start(0); err != nil {
-			c.drop(s.Channel())
-			c.sendError(nil, err) // the command has its answer
-		}
+		s.Start()
 	}
 	return nil
 }
