@@ -23,6 +23,17 @@ func TestPooledAllocations(t *testing.T) {
 	allocates(t, "fragments with a ping", 0,
 		stream(t, o, join(firstText("a"), ping("payload"), more("b"), last("c")), whole, 2))
 	allocates(t, "64 KiB in reads of 4 KiB", 0, stream(t, o, text(strings.Repeat("x", 65536)), 4096, 1))
+	deflated := &Options{Deflate: true}
+	long := strings.Repeat("0123456789", 100)
+	allocates(t, "inflate", 0, stream(t, deflated, frame(0xc1, stdDeflate(0, long, "")), whole, 1))
+	allocates(t, "inflate in pieces", 0, stream(t, deflated, frame(0xc1, stdDeflate(-2, long, "")), 100, 1))
+	takeover := &Options{Deflate: true, TakeoverBits: 15}
+	allocates(t, "inflate with context", 0, stream(t, takeover, frame(0xc1, stdDeflate(0, long, "")), whole, 1))
+	var d Deflate
+	shared, payload, buf := NewFrame(OpText, []byte(long)), []byte(long), make([]byte, 0, 1000)
+	shared.Deflated(&d)
+	allocates(t, "deflated frame", 0, func() { shared.Deflated(&d) })
+	allocates(t, "deflate", 0, func() { buf = d.AppendPayload(buf[:0], payload, payload) })
 	flood := join(firstText(""), bytes.Repeat(more(""), 1000), last(""))
 	allocates(t, "empty fragments", 0, stream(t, o, flood, whole, 1))
 }

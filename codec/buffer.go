@@ -8,7 +8,7 @@ import (
 // Buffers come in powers of two, from 1<<minClass to 1<<maxClass bytes, one pool each.
 const (
 	minClass = 9
-	maxClass = 30
+	maxClass = 31 // the largest message is 1<<30 bytes, and a little more while it is compressed
 )
 
 var buffers [maxClass - minClass + 1]sync.Pool

@@ -21,6 +21,7 @@ type streamCase struct {
 var cases = slices.Concat(
 	framingCases(), pingCases(), reservedCases(), fragmentCases(), utf8Cases(), closeCases(),
 	lengthCases(), limitCases(), clientCases(), unfinishedCases(),
+	deflateCases(), takeoverCases(),
 )
 
 // good is a stream without a fault.

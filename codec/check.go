@@ -7,10 +7,11 @@ func (d *Decoder) check(o *Options, b []byte) *Fault {
 	if len(b) == 0 {
 		return nil
 	}
-	if b[0]&rsvBits != 0 {
+	if rsv := b[0] & rsvBits; rsv != 0 && !(rsv == rsv1 && o.Deflate && startsMessage(b[0])) {
 		// RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values. If
 		// a nonzero value is received and none of the negotiated extensions defines the meaning of such a nonzero
 		// value, the receiving endpoint MUST _Fail the WebSocket Connection_."
+		// RFC 7692 §6.1: "This bit MUST be set to 0 for control frames" and for all but the first frame of a message.
 		return FaultReservedBits.fault()
 	}
 	if f := checkOpcode(b[0]); f != nil {
@@ -32,13 +33,20 @@ func (d *Decoder) check(o *Options, b []byte) *Fault {
 	if f := checkLengthForm(b); f != nil {
 		return f
 	}
-	if least, _ := lengthBounds(b); !op.IsControl() && least > uint64(o.maxMessage()-d.assembled()) {
+	limit := o.maxPayload(b[0]&rsv1 != 0 || d.deflated()) - d.assembled()
+	if least, _ := lengthBounds(b); !op.IsControl() && least > uint64(limit) {
 		// RFC 6455 §10.4: "Implementations that have implementation- and/or platform-specific limitations regarding
 		// the frame size or total message size after reassembly from multiple frames MUST protect themselves
 		// against exceeding those limits."
 		return FaultMessageTooBig.fault()
 	}
 	return nil
+}
+
+// startsMessage reports whether first, the first byte of a frame, begins a message of data.
+func startsMessage(first byte) bool {
+	op := Opcode(first & opcodeBits)
+	return op == OpText || op == OpBinary
 }
 
 // checkSequence judges whether a frame with op may come now. RFC 6455 §5.4.

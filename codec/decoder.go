@@ -117,8 +117,8 @@ func wholeFrame(o *Options, b []byte) (start, end int) {
 // resume is Next for everything that wholeFrame leaves over: frames and messages in pieces, and faults.
 // Each round takes at least the rest of a header, so the number of rounds is bounded by len(b).
 func (d *Decoder) resume(o *Options, b []byte) (m Message, n int, ok bool, err error) {
-	if d.p != nil && d.p.fault != nil {
-		return Message{}, 0, false, d.p.fault
+	if d.p != nil && d.p.fault != 0 {
+		return Message{}, 0, false, d.p.fault.fault()
 	}
 	for {
 		if d.p == nil || !d.p.inFrame {
@@ -131,13 +131,13 @@ func (d *Decoder) resume(o *Options, b []byte) (m Message, n int, ok bool, err e
 				return Message{}, n, false, nil
 			}
 			if h.Length <= int64(len(b)-n) && (h.Opcode.IsControl() || (h.Fin && h.Opcode != OpContinuation)) {
-				return d.inPlace(h, b, n)
+				return d.inPlace(o, h, b, n)
 			}
 			d.hold().begin(h)
 		}
 		p := d.p
 		k := int(min(p.left, int64(len(b)-n)))
-		m, ok, fault := p.payload(b[n : n+k])
+		m, ok, fault := p.payload(o, b[n:n+k])
 		if fault != nil {
 			return d.fail(fault)
 		}
@@ -149,17 +149,26 @@ func (d *Decoder) resume(o *Options, b []byte) (m Message, n int, ok bool, err e
 }
 
 // inPlace hands out the frame whose header is h and whose payload is there whole, from b[n:], without copying it.
-func (d *Decoder) inPlace(h Header, b []byte, n int) (Message, int, bool, error) {
+func (d *Decoder) inPlace(o *Options, h Header, b []byte, n int) (Message, int, bool, error) {
 	end := n + int(h.Length)
 	m := Message{Opcode: h.Opcode, Payload: b[n:end:end]}
 	if h.Masked {
 		ws.Cipher(m.Payload, h.Mask, 0)
 	}
+	if h.RSV&compressed != 0 {
+		p := d.hold()
+		p.buf = extend(nil, m.Payload)
+		if fault := p.inflate(o, h.Opcode); fault != nil {
+			return d.fail(fault)
+		}
+		m.Payload, p.lent = p.buf.b[:len(p.buf.b):len(p.buf.b)], true
+		return m, end, true, nil
+	}
 	if h.Opcode == OpText && !utf8.Valid(m.Payload) {
 		return d.fail(FaultInvalidUTF8.fault())
 	}
-	if !d.fragmented() {
-		d.Release() // the header may have come in pieces
+	if d.p != nil && !d.fragmented() {
+		d.rest() // the header may have come in pieces
 	}
 	return m, end, true, nil
 }
@@ -201,7 +210,7 @@ func (d *Decoder) header(o *Options, b []byte) (h Header, n int, whole bool, fau
 func (d *Decoder) fail(f *Fault) (Message, int, bool, error) {
 	p := d.hold()
 	giveBuffer(p.buf)
-	*p = partial{fault: f}
+	*p = partial{fault: f.Kind}
 	return Message{}, 0, false, f
 }
 
@@ -212,8 +221,17 @@ func (d *Decoder) settle() {
 	}
 	d.p.lent = false
 	if !d.fragmented() {
-		d.Release()
+		d.rest()
 	}
+}
+
+// rest gives back what the decoder needs no more between two messages: all, if there is no context takeover.
+func (d *Decoder) rest() {
+	if d.p.window == nil {
+		d.Release()
+		return
+	}
+	d.p.clear()
 }
 
 // hold returns what the decoder holds, and makes it hold something first if it doesn't.
@@ -244,7 +262,7 @@ func (d *Decoder) InProgress() bool {
 }
 
 // Buffered returns the memory that the decoder holds beyond itself, in bytes: 0 on an idle connection, else a
-// constant and the buffer of an unfinished message.
+// constant, the buffer of an unfinished message and the window of a context takeover.
 func (d *Decoder) Buffered() int {
 	if d.p == nil {
 		return 0
@@ -253,11 +271,17 @@ func (d *Decoder) Buffered() int {
 	if d.p.buf != nil {
 		n += cap(d.p.buf.b)
 	}
+	if d.p.window != nil {
+		n += cap(d.p.window.b)
+	}
 	return n
 }
 
 // fragmented reports whether a data message is unfinished.
 func (d *Decoder) fragmented() bool { return d.p != nil && d.p.opcode != 0 }
+
+// deflated reports whether the unfinished message is compressed.
+func (d *Decoder) deflated() bool { return d.fragmented() && d.p.deflated }
 
 // assembled returns the number of payload bytes of the unfinished message.
 func (d *Decoder) assembled() int {

@@ -1,4 +1,4 @@
-// Package codec is RFC 6455 as values on byte slices: bytes to frames to messages, and back.
+// Package codec is RFC 6455 and RFC 7692 as values on byte slices: bytes to frames to messages, and back.
 //
 // It knows nothing of sockets, goroutines or time. The caller reads bytes from wherever they come and hands them
 // to a Decoder, which answers with complete messages, with "nothing yet", or with a Fault that knows its close
@@ -22,6 +22,9 @@
 // siblings write into a buffer of the caller's instead.
 //
 // # Cost of hostile input
+//
+// A compressed message is assembled as it came and inflated once, when it is there whole, up to MaxMessageBytes: what
+// a bomb costs is what a message of that length costs. Its text is then validated as a whole.
 //
 // Bytes are looked at once, so time is linear in what was received. Memory is bounded by Options.MaxMessageBytes
 // rounded up to a power of two, and never exceeds twice what has arrived plus a constant. An endless run of empty

@@ -32,6 +32,10 @@ const (
 	FaultMessageTooBig
 	// FaultInvalidUTF8 is a text message that is no UTF-8. 1007.
 	FaultInvalidUTF8
+	// FaultDeflateCorrupt is a compressed message that can't be inflated. 1007.
+	FaultDeflateCorrupt
+	// FaultDeflateTooBig is a compressed message that inflates to more than Options.MaxMessageBytes. 1009.
+	FaultDeflateTooBig
 	// FaultClosePayloadShort is a close frame with one byte of payload, which is half a close code. 1002.
 	FaultClosePayloadShort
 	// FaultCloseCodeInvalid is a close frame with a code that must not be sent. 1002.
@@ -91,6 +95,8 @@ var faults = [numFaultKinds]faultRow{
 	FaultLengthNotMinimal:       row(FaultLengthNotMinimal, "length_not_minimal", StatusProtocolError, "payload length is not minimally encoded"),
 	FaultMessageTooBig:          row(FaultMessageTooBig, "message_too_big", StatusMessageTooBig, "message too big"),
 	FaultInvalidUTF8:            row(FaultInvalidUTF8, "invalid_utf8", StatusInvalidPayload, "text is not UTF-8"),
+	FaultDeflateCorrupt:         row(FaultDeflateCorrupt, "deflate_corrupt", StatusInvalidPayload, "compressed message is corrupt"),
+	FaultDeflateTooBig:          row(FaultDeflateTooBig, "deflate_too_big", StatusMessageTooBig, "message too big"),
 	FaultClosePayloadShort:      row(FaultClosePayloadShort, "close_payload_short", StatusProtocolError, "close frame with one byte"),
 	FaultCloseCodeInvalid:       row(FaultCloseCodeInvalid, "close_code_invalid", StatusProtocolError, "invalid close code"),
 	FaultCloseReasonInvalid:     row(FaultCloseReasonInvalid, "close_reason_invalid", StatusInvalidPayload, "close reason is not UTF-8"),

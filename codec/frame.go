@@ -2,6 +2,8 @@ package codec
 
 import (
 	"encoding/binary"
+	"sync"
+	"sync/atomic"
 
 	"github.com/gobwas/ws"
 )
@@ -12,11 +14,17 @@ var Ping = NewFrame(OpPing, nil)
 // Frame is one encoded, unfragmented, unmasked message, as a server sends it: any number of goroutines and
 // connections send the same one at the same time. It never changes, and what it gives out must not be changed.
 //
-// What it holds is the plain encoding. Variants of the same message for connections that negotiated an extension
-// are built lazily, by the first connection that wants one, and are then shared in the same way.
+// What it holds is the plain encoding. The compressed one, for connections that negotiated permessage-deflate, is
+// made by the first that wants it, and is then shared in the same way.
 type Frame struct {
+	// Immutable after NewFrame.
 	wire    []byte
 	payload int // index of the payload in wire
+
+	// Guarded by mu while they are nil; then immutable.
+	mu            sync.Mutex
+	deflated      atomic.Pointer[[]byte] // for peers with a window that holds all of it
+	deflatedSmall atomic.Pointer[[]byte] // for all others: with the smallest window there is
 }
 
 // NewFrame returns the frame of a message with opcode op. payload is copied, once. Text is not validated: the
@@ -34,6 +42,42 @@ func NewCloseFrame(code CloseCode, reason string) *Frame {
 
 // Bytes returns the frame as it goes on the wire. It must not be changed.
 func (f *Frame) Bytes() []byte { return f.wire }
+
+// Deflated returns the frame as it goes on the wire to a peer with which permessage-deflate was agreed on: compressed,
+// if that makes it shorter. The first call compresses, and all others, for any number of connections, share the result:
+// with no reference to what was sent before, so that it fits any of them. d's level counts at the first call. Any goroutine.
+func (f *Frame) Deflated(d *Deflate) []byte {
+	if !d.Worth(f.Len()) || f.Opcode().IsControl() {
+		return f.wire
+	}
+	variant, bits := &f.deflated, MaxWindowBits
+	if f.Len() > 1<<d.windowBits() {
+		variant, bits = &f.deflatedSmall, MinWindowBits
+	}
+	if wire := variant.Load(); wire != nil {
+		return *wire
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if wire := variant.Load(); wire != nil {
+		return *wire
+	}
+	wire := f.deflate(d.level(), bits)
+	variant.Store(&wire)
+	return wire
+}
+
+// deflate returns the compressed frame, or the plain one if it is no longer than that.
+func (f *Frame) deflate(level, bits int) []byte {
+	scratch := takeBuffer(f.Len())
+	defer giveBuffer(scratch)
+	scratch.b = appendDeflated(scratch.b, f.Payload(), nil, level, bits)
+	if len(scratch.b) >= f.Len() {
+		return f.wire
+	}
+	wire := make([]byte, 0, headerSpace(len(scratch.b))+len(scratch.b))
+	return append(AppendDeflatedHeader(wire, f.Opcode(), len(scratch.b)), scratch.b...)
+}
 
 // Opcode returns the frame's opcode.
 func (f *Frame) Opcode() Opcode { return Opcode(f.wire[0] & opcodeBits) }

@@ -9,10 +9,13 @@ func FuzzDecoder(f *testing.F) {
 		if len(c.wire) > 4096 {
 			continue
 		}
-		f.Add(c.wire, []byte{byte(i), 1, 0, 5}, uint16(c.o.MaxMessageBytes), c.o.Client)
+		f.Add(c.wire, []byte{byte(i), 1, 0, 5}, uint16(c.o.MaxMessageBytes), c.o.Client, c.o.Deflate, byte(c.o.TakeoverBits))
 	}
-	f.Fuzz(func(t *testing.T, wire, cuts []byte, limit uint16, client bool) {
-		o := &Options{MaxMessageBytes: int(limit), Client: client}
+	f.Fuzz(func(t *testing.T, wire, cuts []byte, limit uint16, client, deflate bool, takeover byte) {
+		o := &Options{MaxMessageBytes: int(limit), Client: client, Deflate: deflate}
+		if takeover > 0 {
+			o.TakeoverBits = MinWindowBits + int(takeover)%(MaxWindowBits-MinWindowBits+1)
+		}
 		want := reference(*o, wire)
 		if got := decode(t, o, wire); !got.equal(want) {
 			t.Fatalf("whole:\n got %v\nwant %v", got, want)

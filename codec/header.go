@@ -17,6 +17,7 @@ const (
 const (
 	finBit     = 0x80
 	rsvBits    = 0x70
+	rsv1       = 0x40
 	opcodeBits = 0x0F
 	maskBit    = 0x80
 	lengthBits = 0x7F
@@ -24,6 +25,9 @@ const (
 	length16 = 126 // a length of 16 bits follows
 	length64 = 127 // a length of 64 bits follows
 )
+
+// compressed is RSV1 as Header.RSV holds it: "Per-Message Compressed" of RFC 7692 §6.
+const compressed = 4
 
 // Header is the header of one frame. RFC 6455 §5.2.
 type Header struct {

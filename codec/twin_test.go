@@ -9,11 +9,15 @@ func reference(o Options, wire []byte) (out outcome) {
 	if o.MaxMessageBytes != 0 {
 		limit = uint64(o.MaxMessageBytes)
 	}
-	var message []byte
+	var message, window []byte
 	var messageOp byte
-	open := false
+	open, deflated := false, false
 	for len(wire) > 0 {
-		size, length, fault := referenceHeader(o, wire, open, limit-uint64(len(message)))
+		room := limit
+		if deflated || wire[0]&0x40 != 0 {
+			room += limit/64 + 64
+		}
+		size, length, fault := referenceHeader(o, wire, open, room-uint64(len(message)))
 		if fault != 0 {
 			out.fault = fault
 			return out
@@ -25,7 +29,8 @@ func reference(o Options, wire []byte) (out outcome) {
 		if !o.Client {
 			copy(key[:], wire[size-4:size])
 		}
-		final, op := wire[0] >= 0x80, wire[0]&0xF
+		wire0 := wire[0]
+		final, op := wire0 >= 0x80, wire0&0xF
 		payload := append([]byte{}, wire[size:min(uint64(len(wire)), uint64(size)+length)]...)
 		for i := range payload {
 			payload[i] ^= key[i%4]
@@ -43,12 +48,24 @@ func reference(o Options, wire []byte) (out outcome) {
 			continue
 		}
 		if op != 0 {
-			messageOp = op
+			messageOp, deflated = op, wire0&0x40 != 0
 		}
 		message = append(message, payload...)
 		open = true
 		done := complete && final
-		if messageOp == 1 && !referenceUTF8(message, done) {
+		if done && deflated {
+			deflated = false
+			var err error
+			if message, _, err = inflatePuff(message, window, int(limit)); err != nil {
+				out.fault = map[error]FaultKind{errPuff: FaultDeflateCorrupt, errPuffTooBig: FaultDeflateTooBig}[err]
+				return out
+			}
+			if o.TakeoverBits > 0 {
+				window = append(window, message...)
+				window = window[max(0, len(window)-1<<o.TakeoverBits):]
+			}
+		}
+		if messageOp == 1 && !deflated && !referenceUTF8(message, done) {
 			out.fault = FaultInvalidUTF8
 			return out
 		}
@@ -66,7 +83,7 @@ func referenceHeader(o Options, b []byte, open bool, room uint64) (size int, len
 	final, rsv, op := b[0] >= 0x80, b[0]>>4&7, b[0]&0xF
 	control := op >= 8
 	switch {
-	case rsv != 0:
+	case rsv != 0 && (rsv != 4 || !o.Deflate || (op != 1 && op != 2)):
 		return 0, 0, FaultReservedBits
 	case op != 0 && op != 1 && op != 2 && op != 8 && op != 9 && op != 10:
 		return 0, 0, FaultReservedOpcode

@@ -52,6 +52,9 @@ type Route struct {
 	// subprotocol.
 	Subprotocols []string
 
+	// Deflate accepts permessage-deflate. Nil declines it.
+	Deflate *Deflate
+
 	// AllowedOrigins says which browser pages may connect. Requests without an Origin
 	// field and those whose origin is the request's own host and port are always
 	// allowed. A pattern is one of path.Match, compared without regard to case, ports
@@ -139,6 +142,13 @@ func (r Route) compile() (route, []error) {
 		}
 		if slices.Contains(r.Subprotocols[:i], s) {
 			problems = append(problems, fmt.Errorf("subprotocol %q is listed twice", s))
+		}
+	}
+	if r.Deflate != nil {
+		d := *r.Deflate
+		r.Deflate = &d
+		if err := d.validate(); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	o, found := compileOrigins(r.AllowedOrigins)

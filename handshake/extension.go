@@ -1,8 +1,9 @@
 package handshake
 
-// Extensions are read here and none is accepted: RFC 6455 §9.1 lets a server
-// decline any offer by leaving it out of its answer. An extension that is to be
-// accepted is chosen here and written by ws.Upgrader; see newAttempt.
+import "bytes"
+
+// Extensions are read here. RFC 6455 §9.1 lets a server decline any offer by leaving it out of its answer; the one
+// that may be accepted is in deflate.go.
 
 // isExtensionList reports whether b, the value of a Sec-WebSocket-Extensions
 // field, has the form of RFC 6455 §9.1:
@@ -80,4 +81,50 @@ func skipToken(b []byte) (rest []byte, ok bool) {
 		n++
 	}
 	return trimSpace(b[n:]), n > 0
+}
+
+// cutExtension cuts the first extension off a list that isExtensionList accepts: its name, and its parameters with a
+// semicolon before each. The name is empty for an empty element.
+func cutExtension(list []byte) (name, params, rest []byte) {
+	list = trimSpace(list)
+	if len(list) == 0 || list[0] == ',' {
+		return nil, nil, list[min(1, len(list)):]
+	}
+	rest, _ = skipExtension(list)
+	params, _ = skipToken(list)
+	name = trimSpace(list[:len(list)-len(params)])
+	return name, params[:len(params)-len(rest)], rest[min(1, len(rest)):]
+}
+
+// cutParam cuts the first parameter off those that cutExtension returned. value is nil if it has none, and without
+// the quotes of a quoted string, in which no character that needs an escape is allowed.
+func cutParam(params []byte) (name, value, rest []byte) {
+	params = trimSpace(params[1:]) // the semicolon
+	rest, _ = skipToken(params)
+	name = trimSpace(params[:len(params)-len(rest)])
+	if len(rest) == 0 || rest[0] != '=' {
+		return name, nil, rest
+	}
+	value = trimSpace(rest[1:])
+	rest, _ = skipParamValue(value)
+	value = trimSpace(value[:len(value)-len(rest)])
+	if value[0] == '"' {
+		value = unescape(value[1 : len(value)-1])
+	}
+	return name, value, rest
+}
+
+// unescape removes the backslashes of a quoted string. It copies only if there are any.
+func unescape(b []byte) []byte {
+	if bytes.IndexByte(b, '\\') < 0 {
+		return b
+	}
+	var plain []byte
+	for i := 0; i < len(b); i++ {
+		if b[i] == '\\' {
+			i++
+		}
+		plain = append(plain, b[i])
+	}
+	return plain
 }

@@ -14,6 +14,9 @@ type header struct {
 	key       []byte
 	protocols int // lines of Sec-WebSocket-Protocol
 
+	extensions [maxExtensionFields][]byte // values of Sec-WebSocket-Extensions
+	extended   int                        // how many there are
+
 	upgrade, connection list
 	seen                uint8 // the fields met that may come only once
 
@@ -135,7 +138,7 @@ func (h *header) field(name, value []byte) (judged bool, f *Fault) {
 		}
 	case len("Sec-WebSocket-Extensions"):
 		if equalFold(name, "Sec-WebSocket-Extensions") {
-			return false, extensionsField(value)
+			return false, h.extensionsField(value)
 		}
 	}
 	return false, nil
@@ -185,12 +188,16 @@ func (h *header) protocolField(value []byte) *Fault {
 	return nil
 }
 
-func extensionsField(value []byte) *Fault {
+func (h *header) extensionsField(value []byte) *Fault {
 	// RFC 6455 §9.1: "If a value is received by either the client or the server
 	// during negotiation that does not conform to the ABNF below, the recipient of
 	// such malformed data MUST immediately _Fail the WebSocket Connection_."
 	if !isExtensionList(value) {
 		return ErrBadExtensions
+	}
+	if h.extended < maxExtensionFields {
+		h.extensions[h.extended] = value
+		h.extended++
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ type Result struct {
 	Route *Route
 	// Subprotocol is one of the Route's, empty if none was chosen.
 	Subprotocol string
+	// Deflate is what was agreed on for the compression of messages.
+	Deflate Agreement
 	// ClientAddr is the client's address, as trusted proxies tell it. It is the zero
 	// Addr on a unix socket without a proxy.
 	ClientAddr netip.Addr
@@ -90,16 +92,19 @@ type attempt struct {
 	route       *route
 	subprotocol string
 	result      Result
+	offer       offer  // that was accepted
+	extension   []byte // scratch of writeExtensions
 	refused     *Fault // by judge
 }
 
 func newAttempt(u *Upgrader) *attempt {
 	a := &attempt{u: u}
-	// No extension is accepted, so that Negotiate is not set; see extension.go.
+	// Negotiate is not set: ws.Upgrader would parse the field anew, and call it for each extension; see deflate.go.
 	a.ws = ws.Upgrader{
 		OnRequest:       a.onRequest,
 		ProtocolCustom:  a.onProtocol,
 		OnBeforeUpgrade: a.onBeforeUpgrade,
+		Header:          ws.HandshakeHeaderFunc(a.writeExtensions),
 	}
 	return a
 }
@@ -108,7 +113,7 @@ func newAttempt(u *Upgrader) *attempt {
 func (a *attempt) clear() {
 	a.header = header{digest: a.header.digest[:0]}
 	a.head, a.in, a.out, a.peer = nil, nil, nil, netip.Addr{}
-	a.route, a.subprotocol, a.result, a.refused = nil, "", Result{}, nil
+	a.route, a.subprotocol, a.result, a.offer, a.refused = nil, "", Result{}, offer{}, nil
 }
 
 func (a *attempt) run(dst, head []byte, peer netip.Addr) ([]byte, Result, *Fault) {
@@ -195,6 +200,9 @@ func (a *attempt) judge() *Fault {
 		Route:       &a.route.Route,
 		Subprotocol: a.subprotocol,
 		ClientAddr:  a.u.forwarding.clientAddr(a.head, a.peer),
+	}
+	if d := a.route.Deflate; d != nil {
+		a.result.Deflate, a.offer = d.negotiate(a.header.extensions[:a.header.extended])
 	}
 	if a.route.Accept == nil {
 		return nil

@@ -38,7 +38,7 @@ var table = []row{
 	},
 	{
 		"codec", "bytes to messages, knows nothing of sockets; with handshake the only one that knows gobwas/ws",
-		[]string{"github.com/gobwas/ws"},
+		[]string{"github.com/gobwas/ws", "github.com/klauspost/compress"},
 		nil,
 	},
 	{
