@@ -78,7 +78,7 @@ func (c *Conn) shutLocked(cause error) {
 		return
 	}
 	c.state |= shut
-	c.cause = cause
+	c.noteLocked(cause)
 	switch {
 	case c.state&draining != 0: // drain sees it
 	case c.state&hungup != 0:
@@ -141,7 +141,7 @@ func (c *Conn) takeHangUpLocked() {
 		return // both sides have said all; Close is the user's to call
 	}
 	c.state |= shut
-	c.cause = &OpError{Op: op, Err: err}
+	c.noteLocked(&OpError{Op: op, Err: err})
 }
 
 // finalize frees the operator and closes the descriptor: the only place that does.
@@ -162,7 +162,19 @@ func (c *Conn) finalize() {
 	op.Free()
 	_ = unix.Close(int(c.fd))
 	c.loop.conns.Add(-1)
-	c.events.OnClose(cause)
+	if cause == nil {
+		c.events.OnClose(nil)
+		return
+	}
+	c.events.OnClose(*cause)
+}
+
+// noteLocked keeps why the connection ends: behind a pointer, for few end with an error, and all would carry
+// eight bytes more.
+func (c *Conn) noteLocked(cause error) {
+	if cause != nil {
+		c.cause = &cause
+	}
 }
 
 // GiveAway takes the socket out of the poller and, once the loop has let go of it,

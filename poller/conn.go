@@ -44,7 +44,7 @@ type Conn struct {
 	mu       sync.Mutex
 	op       *netpoll.FDOperator // nil once released
 	out      *queue              // nil while nothing waits
-	cause    error               // why it ends; set once
+	cause    *error              // why it ends; set once, nil for no error
 }
 
 // state holds the flags of a Conn.

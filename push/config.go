@@ -45,6 +45,11 @@ type Config struct {
 	// SlowPolicy is what happens when a client's outbox is full. Zero is session.PolicyDisconnect.
 	SlowPolicy session.Policy
 
+	// Compression is how messages are compressed for clients that offer permessage-deflate.
+	Compression session.Compression
+	// NoCompression declines every such offer.
+	NoCompression bool
+
 	// Engine has the bounds and times of connections. Its Endpoints, HTTP,
 	// MaxMessageBytes and Logger are set by New.
 	Engine session.Config
@@ -104,7 +109,18 @@ func (c Config) Validate() error {
 	}
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes
+	if err := d.Compression.Validate(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(append(errs, engine.Validate())...)
+}
+
+// compression is that of the endpoints.
+func (c *Config) compression() *session.Compression {
+	if c.NoCompression {
+		return nil
+	}
+	return &c.Compression
 }
 
 // shared reports whether the internal routes are served on a public address. Port 0 is another

@@ -59,6 +59,7 @@ func (s *Server) plainEndpoint() session.Endpoint {
 	return session.Endpoint{
 		Path: "/push", Handler: plainHandler{s.plain}, Accept: acceptPlain,
 		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
+		Compression: s.config.compression(),
 	}
 }
 

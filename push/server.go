@@ -118,7 +118,7 @@ func (s *Server) endpoints() []session.Endpoint {
 		}
 		endpoints = append(endpoints, session.Endpoint{
 			Path: "/echo", Handler: echo{}, Inline: true, PauseOnBacklog: true,
-			AllowedOrigins: c.AllowedOrigins, MaxMessageBytes: maxMessage,
+			AllowedOrigins: c.AllowedOrigins, MaxMessageBytes: maxMessage, Compression: c.compression(),
 		})
 	}
 	return endpoints

@@ -10,8 +10,16 @@ import (
 
 // Budgets of the hot path: none of these may allocate on a socket that takes what is sent.
 func TestAllocations(t *testing.T) {
-	s := startServer(t, Config{PingInterval: -1, Endpoints: []Endpoint{{Path: "/echo", Inline: true, Handler: echoHandler{}}}})
-	c := s.open()
+	for name, offer := range map[string]string{"plain": "none", "deflate": "permessage-deflate; server_no_context_takeover", "takeover": "permessage-deflate"} {
+		t.Run(name, func(t *testing.T) { testAllocations(t, offer) })
+	}
+}
+
+func testAllocations(t *testing.T, offer string) {
+	s := startServer(t, Config{PingInterval: -1, Endpoints: []Endpoint{{
+		Path: "/echo", Inline: true, Handler: echoHandler{}, Compression: &Compression{ContextTakeover: true},
+	}}})
+	c, _ := s.openDeflate(offer)
 	go func() {
 		b := make([]byte, 64<<10)
 		for {
@@ -25,8 +33,9 @@ func TestAllocations(t *testing.T) {
 		s.Range(func(s *Session) { session = s })
 		return session != nil
 	})
-	shared := NewFrame(OpText, make([]byte, 64))
-	several := []*Frame{shared, shared, shared}
+	shared, long := NewFrame(OpText, make([]byte, 64)), NewFrame(OpText, make([]byte, 1000))
+	several := []*Frame{shared, long, shared}
+	payload := make([]byte, 1000)
 	ping, message := masked(codec.OpPing, true, "12345678"), text("a message of some length, like those that are sent a lot")
 	input := make([]byte, 256)
 	for name, f := range map[string]func(){
@@ -34,7 +43,9 @@ func TestAllocations(t *testing.T) {
 		"receiving and echoing":       func() { session.receive(input[:copy(input, message)]) },
 		"sending a shared frame":      func() { _ = session.Send(shared) },
 		"sending three shared frames": func() { _ = session.SendAll(several) },
+		"sending a shared long frame": func() { _ = session.Send(long) },
 		"sending a message":           func() { _ = session.SendMessage(OpText, message) },
+		"sending a long message":      func() { _ = session.SendMessage(OpText, payload) },
 		"a heartbeat":                 func() { session.ping() },
 	} {
 		if n := testing.AllocsPerRun(2000, f); n != 0 {

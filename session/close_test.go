@@ -39,24 +39,6 @@ func TestServerCloses(t *testing.T) {
 	})
 }
 
-// A client that never closes its side is let go after a deadline.
-func TestCloseTimeout(t *testing.T) {
-	s, closed := echoServer(t, true)
-	s.stopTicking()
-	c := s.open()
-	c.write(closeFrame(1000, ""))
-	c.expectClose(1000) // the server's end of the stream; ours stays open
-	for range s.closeTicks + 1 {
-		s.tick()
-	}
-	if why := receive(t, closed); why.Reason != ReasonClientClose {
-		t.Errorf("closed with %+v", why)
-	}
-	if n := s.Stats().CloseTimeouts; n != 1 {
-		t.Errorf("%d close timeouts, want 1", n)
-	}
-}
-
 // Nothing follows a close frame, whoever sends at the same time.
 func TestNothingAfterTheCloseFrame(t *testing.T) {
 	sessions := make(chan *Session, 1)

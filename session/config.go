@@ -94,6 +94,8 @@ type Endpoint struct {
 	SlowPolicy Policy
 	// MaxMessageBytes overrides Config.MaxMessageBytes. Zero means that one.
 	MaxMessageBytes int
+	// Compression accepts permessage-deflate. Nil declines it.
+	Compression *Compression
 	// Ping is the message that is sent every PingInterval. Nil means a WebSocket ping frame.
 	Ping *Frame
 }
@@ -195,6 +197,11 @@ func (c Config) Validate() error {
 		if err := o.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("endpoint %q: %w", e.Path, err))
 		}
+		if e.Compression != nil {
+			if err := e.Compression.Validate(); err != nil {
+				errs = append(errs, fmt.Errorf("endpoint %q: %w", e.Path, err))
+			}
+		}
 	}
 	o := codec.Options{MaxMessageBytes: c.MaxMessageBytes}
 	return errors.Join(append(errs, o.Validate(), c.handshake().Validate(), c.poller().Validate(), c.pool().Validate())...)
@@ -216,7 +223,8 @@ func (c Config) handshake() handshake.Config {
 		e := &c.Endpoints[i]
 		h.Routes = append(h.Routes, handshake.Route{
 			Path: e.Path, Subprotocols: e.Subprotocols, AllowedOrigins: e.AllowedOrigins, Accept: e.Accept,
-			Value: newEndpoint(e, c.MaxMessageBytes),
+			Deflate: e.Compression.handshake(),
+			Value:   newEndpoint(e, c.MaxMessageBytes),
 		})
 	}
 	return h
@@ -227,7 +235,8 @@ type endpoint struct {
 	handler Handler
 	ping    PingHandler // nil answers pings by itself
 	codec   codec.Options
-	frame   *Frame // the heartbeat
+	deflate *compressions // nil without compression
+	frame   *Frame        // the heartbeat
 	policy  Policy
 	inline  bool
 	paced   bool
@@ -239,5 +248,6 @@ func newEndpoint(e *Endpoint, maxMessage int) *endpoint {
 	setDefault(&out.frame, codec.Ping)
 	out.codec.MaxMessageBytes = e.MaxMessageBytes
 	setDefault(&out.codec.MaxMessageBytes, maxMessage)
+	out.deflate = newCompressions(e.Compression, out.codec)
 	return out
 }

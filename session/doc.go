@@ -24,6 +24,7 @@
 //
 // # Locks
 //
-// Session.mu guards why reading is paused; under it only the connection's own lock
+// A compression's mu, which exists for sessions with context takeover only, keeps compressed messages in the order
+// in which they leave; under it only the connection's own lock is taken. Session.mu guards why reading is paused; under it only the connection's own lock
 // is taken. Table and deadline locks are leaves. No handler is called under a lock.
 package session

@@ -72,13 +72,18 @@ func (s *syncBuffer) String() string {
 
 func startServer(t testing.TB, c Config) *testServer {
 	t.Helper()
+	return startServerOn(t, SocketOptions{}, c)
+}
+
+func startServerOn(t testing.TB, o SocketOptions, c Config) *testServer {
+	t.Helper()
 	log := &syncBuffer{}
 	c.Logger = slog.New(slog.NewTextHandler(log, nil))
 	srv, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen("127.0.0.1:0", SocketOptions{})
+	l, err := Listen("127.0.0.1:0", o)
 	if err != nil {
 		t.Fatal(err)
 	}

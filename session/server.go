@@ -49,6 +49,7 @@ type Server struct {
 	clock         atomic.Uint32 // ticks since New
 	stopping      atomic.Bool
 	opened        atomic.Int64
+	deflating     atomic.Int64 // of opened
 	refused       atomic.Int64 // by MaxConnections
 	handedOver    atomic.Int64
 	panics        atomic.Int64
@@ -64,7 +65,11 @@ type Server struct {
 type counter struct {
 	messagesIn  atomic.Int64
 	messagesOut atomic.Int64
-	_           [112]byte
+
+	deflatedOut  atomic.Int64 // of messagesOut
+	deflateSaved atomic.Int64 // bytes
+
+	_ [96]byte
 }
 
 // New makes a server and its loops. It must be ended by Shutdown.

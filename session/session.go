@@ -22,8 +22,9 @@ type Session struct {
 	id  uint64 // its place in the Table
 
 	// Immutable after the upgrade; before, owned by the reader.
-	endpoint *endpoint
-	data     any // before: *[]byte, what has come of the opening handshake, if it did not come at once
+	endpoint    *endpoint
+	compression *compression // nil if none was agreed on
+	data        any          // before: *[]byte, what has come of the opening handshake, if it did not come at once
 
 	// Owned by the reader: the goroutine in OnData.
 	decoder codec.Decoder
@@ -94,7 +95,12 @@ func (s *Session) Send(f *Frame) error { return s.SendWith(f, Delivery{Policy: s
 
 // SendWith is Send with a policy.
 func (s *Session) SendWith(f *Frame, d Delivery) error {
-	dropped, err := s.conn.Send(f.Bytes(), poller.Out{Policy: d.Policy, Key: d.Key})
+	o := poller.Out{Policy: d.Policy, Key: d.Key}
+	if c := s.compression; c != nil {
+		dropped, err := s.sendFrames(c, []*Frame{f}, o)
+		return s.sent(1, dropped, d, err)
+	}
+	dropped, err := s.conn.Send(f.Bytes(), o)
 	return s.sent(1, dropped, d, err)
 }
 
@@ -104,13 +110,16 @@ const sendBatch = 64
 // SendAll sends the frames in order, as Send does each, in as few system calls as it can.
 func (s *Session) SendAll(frames []*Frame) error {
 	d := Delivery{Policy: s.endpoint.policy}
-	var bufs [sendBatch][]byte
+	o := poller.Out{Policy: d.Policy, Key: d.Key}
 	for len(frames) > 0 {
 		n := min(len(frames), sendBatch)
-		for i, f := range frames[:n] {
-			bufs[i] = f.Bytes()
+		var dropped int
+		var err error
+		if c := s.compression; c != nil {
+			dropped, err = s.sendFrames(c, frames[:n], o)
+		} else {
+			dropped, err = s.sendPlain(frames[:n], o)
 		}
-		dropped, err := s.conn.SendAll(bufs[:n], poller.Out{Policy: d.Policy, Key: d.Key})
 		if err = s.sent(n, dropped, d, err); err != nil {
 			return err
 		}
@@ -119,14 +128,27 @@ func (s *Session) SendAll(frames []*Frame) error {
 	return nil
 }
 
+func (s *Session) sendPlain(frames []*Frame, o poller.Out) (dropped int, err error) {
+	var bufs [sendBatch][]byte
+	for i, f := range frames {
+		bufs[i] = f.Bytes()
+	}
+	return s.conn.SendAll(bufs[:len(frames)], o)
+}
+
 // SendMessage sends a message of its own. payload is borrowed: it may change as
 // soon as SendMessage returns. Text must be valid UTF-8.
 func (s *Session) SendMessage(op Opcode, payload []byte) error {
-	var head [maxHeaderBytes]byte
 	d := Delivery{Policy: s.endpoint.policy}
 	// An answer of a paced endpoint always finds room: when much waits, no more is read
 	// than what one read has brought.
 	o := poller.Out{Policy: d.Policy, Pinned: s.endpoint.paced}
+	if c := s.compression; c != nil {
+		if ok, dropped, err := s.sendDeflated(c, op, payload, o); ok {
+			return s.sent(1, dropped, d, err)
+		}
+	}
+	var head [maxHeaderBytes]byte
 	dropped, err := s.conn.SendCopy(codec.AppendHeader(head[:0], op, true, len(payload)), payload, o)
 	return s.sent(1, dropped, d, err)
 }

@@ -22,6 +22,9 @@ type Stats struct {
 	MessagesOut   int64 // taken by the socket or the outbox
 	BytesIn       int64
 	BytesOut      int64
+	Deflating     int64 // of Opened: with permessage-deflate
+	DeflatedOut   int64 // of MessagesOut: compressed
+	DeflateSaved  int64 // bytes that compressing them saved
 	Pings         int64
 	ReadPauses    int64 // for a full inbox or outbox
 	CloseTimeouts int64 // peers that did not close in time
@@ -43,7 +46,7 @@ func (srv *Server) Stats() Stats {
 	p := srv.poller.Stats()
 	st := Stats{
 		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
-		Opened: srv.opened.Load(), RefusedFull: srv.refused.Load(), HandedToHTTP: srv.handedOver.Load(),
+		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), HandedToHTTP: srv.handedOver.Load(),
 		BytesIn: p.BytesRead, BytesOut: p.BytesSent, Pings: srv.pings.Load(), ReadPauses: srv.pauses.Load(),
 		CloseTimeouts: srv.closeTimeouts.Load(), Panics: srv.panics.Load(),
 		Closed: make(map[Reason]int64, numReasons), Dropped: make(map[string]int64, len(srv.dropped)),
@@ -54,6 +57,8 @@ func (srv *Server) Stats() Stats {
 	for i := range srv.counters {
 		st.MessagesIn += srv.counters[i].messagesIn.Load()
 		st.MessagesOut += srv.counters[i].messagesOut.Load()
+		st.DeflatedOut += srv.counters[i].deflatedOut.Load()
+		st.DeflateSaved += srv.counters[i].deflateSaved.Load()
 	}
 	for _, r := range Reasons() {
 		st.Closed[r] = srv.closed[r].Load()

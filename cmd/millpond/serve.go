@@ -32,23 +32,28 @@ type serveCommand struct {
 	AllowedOrigins      []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
 	TrustedProxies      []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
 
-	Loops              int           `help:"Event loops; 0: one per core."`
-	Workers            int           `help:"Handlers that may run at the same time; 0: 512."`
-	MaxConnections     int           `help:"Connections at most; 0: no bound but the file descriptors."`
-	MaxHTTPConnections int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
-	MaxHeaderBytes     int           `help:"Bytes in the header of an opening handshake." default:"8192"`
-	HandshakeTimeout   time.Duration `help:"Time from accept to the end of the header." default:"10s"`
-	MaxMessageBytes    int           `help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
-	MaxChannels        int           `help:"Channels that one connection may subscribe to." default:"128"`
-	InboxBytes         int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
-	OutboxBytes        int           `help:"Bytes that wait for a slow client." default:"262144"`
-	OutboxMessages     int           `help:"Messages that wait for a slow client." default:"1024"`
-	SendBufferBytes    int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
-	SlowPolicy         string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest" default:"disconnect"`
-	PingInterval       time.Duration `help:"Time between two pings; negative: never." default:"25s"`
-	PongTimeout        time.Duration `help:"Time from a ping to any sign of life." default:"8s"`
-	CloseTimeout       time.Duration `help:"Time that a client has to answer a close frame." default:"5s"`
-	DrainTimeout       time.Duration `help:"Time from SIGTERM until what is left is cut." default:"15s"`
+	Loops                 int           `help:"Event loops; 0: one per core."`
+	Workers               int           `help:"Handlers that may run at the same time; 0: 512."`
+	MaxConnections        int           `help:"Connections at most; 0: no bound but the file descriptors."`
+	MaxHTTPConnections    int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
+	MaxHeaderBytes        int           `help:"Bytes in the header of an opening handshake." default:"8192"`
+	HandshakeTimeout      time.Duration `help:"Time from accept to the end of the header." default:"10s"`
+	MaxMessageBytes       int           `help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
+	MaxChannels           int           `help:"Channels that one connection may subscribe to." default:"128"`
+	InboxBytes            int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
+	OutboxBytes           int           `help:"Bytes that wait for a slow client." default:"262144"`
+	OutboxMessages        int           `help:"Messages that wait for a slow client." default:"1024"`
+	SendBufferBytes       int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
+	SlowPolicy            string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest" default:"disconnect"`
+	Compression           string        `help:"permessage-deflate: ${enum}. Context takeover costs up to 64 KiB for each connection that compresses." enum:"on,off,context-takeover" default:"on"`
+	CompressionLevel      int           `help:"From 1, the fastest, to 6." default:"1"`
+	CompressionMinBytes   int           `help:"Bytes below which a message is not compressed." default:"256"`
+	CompressionWindowBits int           `help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
+
+	PingInterval time.Duration `help:"Time between two pings; negative: never." default:"25s"`
+	PongTimeout  time.Duration `help:"Time from a ping to any sign of life." default:"8s"`
+	CloseTimeout time.Duration `help:"Time that a client has to answer a close frame." default:"5s"`
+	DrainTimeout time.Duration `help:"Time from SIGTERM until what is left is cut." default:"15s"`
 
 	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
@@ -106,6 +111,11 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	out := push.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, Dev: c.Dev, Echo: c.Echo, Playground: c.Playground,
 		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, SlowPolicy: policies[c.SlowPolicy],
+		NoCompression: c.Compression == "off",
+		Compression: session.Compression{
+			ContextTakeover: c.Compression == "context-takeover", Level: c.CompressionLevel,
+			MinBytes: c.CompressionMinBytes, WindowBits: c.CompressionWindowBits,
+		},
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes},
 		Engine: session.Config{

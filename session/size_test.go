@@ -1,0 +1,12 @@
+package session
+
+import (
+	"testing"
+	"unsafe"
+)
+
+func TestSessionSize(t *testing.T) {
+	if n := unsafe.Sizeof(Session{}); n > 192 {
+		t.Errorf("a session takes %d bytes, want at most 192, a size class of the allocator", n)
+	}
+}
