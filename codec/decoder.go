@@ -64,6 +64,7 @@ func (d *Decoder) Next(o *Options, b []byte) (m Message, n int, ok bool, err err
 	}
 	m = Message{Opcode: Opcode(b[0] & opcodeBits), Payload: b[start:end:end]}
 	if !o.Client {
+		// RFC 6455 §6.2: "A server MUST remove masking for data frames received from a client".
 		ws.Cipher(m.Payload, [4]byte(b[start-4:start]), 0)
 	}
 	if m.Opcode == OpText && !utf8.Valid(m.Payload) {
@@ -115,6 +116,7 @@ func wholeFrame(o *Options, b []byte) (start, end int) {
 }
 
 // resume is Next for everything that wholeFrame leaves over: frames and messages in pieces, and faults.
+// RFC 6455 §5.4: "Clients and servers MUST support receiving both fragmented and unfragmented messages."
 // Each round takes at least the rest of a header, so the number of rounds is bounded by len(b).
 func (d *Decoder) resume(o *Options, b []byte) (m Message, n int, ok bool, err error) {
 	if d.p != nil && d.p.fault != 0 {

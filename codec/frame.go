@@ -96,7 +96,8 @@ func AppendFrame(dst []byte, op Opcode, payload []byte) []byte {
 
 // AppendHeader appends the header of an unmasked frame with length bytes of payload to dst and returns the longer
 // slice: 2, 4 or 10 bytes. It panics on what no endpoint may send: a reserved opcode, a control frame that is too
-// long or not final, a negative length. Any goroutine. RFC 6455 §5.2.
+// long or not final, a negative length. Any goroutine. RFC 6455 §5.2, and §5.1: "A server MUST NOT mask any frames that
+// it sends to the client."
 func AppendHeader(dst []byte, op Opcode, fin bool, length int) []byte {
 	return appendHeader(dst, op, fin, 0, length)
 }

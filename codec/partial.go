@@ -40,6 +40,7 @@ func (p *partial) begin(h Header) {
 	case h.Opcode.IsControl():
 		p.ctrlLen = 0
 	case h.Opcode != OpContinuation:
+		// RFC 6455 §5.4: "all fragments of a message are of the same type, as set by the first fragment's opcode."
 		p.opcode, p.checked, p.deflated = h.Opcode, 0, h.RSV&compressed != 0
 	}
 }
@@ -71,7 +72,8 @@ func (p *partial) controlPayload(b []byte) (m Message, ok bool) {
 	return Message{Opcode: p.frame.Opcode, Payload: p.control[:n:n]}, true
 }
 
-// dataPayload collects b for the message.
+// dataPayload collects b for the message. RFC 6455 §5.4: "Message fragments MUST be delivered to the recipient in the
+// order sent by the sender."
 func (p *partial) dataPayload(o *Options, b []byte) (m Message, ok bool, fault *Fault) {
 	p.buf = extend(p.buf, b)
 	var all []byte

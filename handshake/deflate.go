@@ -57,7 +57,8 @@ type offer struct {
 }
 
 // negotiate returns the agreement on the first offer that is in order. The values are those of
-// the request's Sec-WebSocket-Extensions fields. RFC 7692 §5: an offer that can't be accepted is declined, and the
+// the request's Sec-WebSocket-Extensions fields. RFC 6455 §4.2.2: "Extensions not listed by the client MUST NOT be
+// listed." RFC 7692 §5: an offer that can't be accepted is declined, and the
 // next one is looked at.
 func (d *Deflate) negotiate(values [][]byte) (a Agreement, o offer) {
 	for _, list := range values {

@@ -48,7 +48,7 @@ func compileOrigins(patterns []string) (o origins, problems []error) {
 // allow reports whether a request with this Origin field, nil if it has none, to
 // this host may be upgraded.
 //
-// RFC 6455 §4.2.2: "If the server does not validate the origin, the server will
+// RFC 6455 §4.2.2: "If the server does not validate the origin, it will
 // accept connections from anywhere. If the server does not wish to accept this
 // connection, it MUST return an appropriate HTTP error code (e.g., 403 Forbidden)".
 func (o *origins) allow(origin, host []byte) bool {

@@ -156,7 +156,8 @@ func (a *attempt) onRequest([]byte) error {
 //
 // RFC 6455 §4.2.2: "The value chosen MUST be derived from the client's handshake,
 // specifically by selecting one of the values from the |Sec-WebSocket-Protocol|
-// field that the server is willing to use for this connection (if any)."
+// field that the server is willing to use for this connection (if any)." And: "if the server does not wish to agree
+// to one of the suggested subprotocols, it MUST NOT send back a |Sec-WebSocket-Protocol| header field in its response".
 func (a *attempt) onProtocol(value []byte) (string, bool) {
 	if a.route == nil {
 		return "", true

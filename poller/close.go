@@ -14,6 +14,8 @@ var (
 	ErrClosed = errors.New("poller: connection closed")
 	// ErrQueueFull is returned by a send for which the queue has no room.
 	ErrQueueFull = errors.New("poller: queue full")
+	// ErrQueueStale is returned by a send behind a buffer that has waited longer than Limits.Age.
+	ErrQueueStale = errors.New("poller: queue stale")
 )
 
 // OpError is a system call on a socket that went wrong.

@@ -161,7 +161,8 @@ func (c *Conn) Waiting() (bytes, buffers int, age time.Duration) {
 	if c.out == nil {
 		return 0, 0, 0
 	}
-	return c.out.bytes, len(c.out.items), now() - c.out.items[0].since
+	items := c.out.items()
+	return c.out.bytes, len(items), now() - items[0].since
 }
 
 // Open reports whether the descriptor is still open and no close was asked for.

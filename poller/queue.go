@@ -41,6 +41,8 @@ type Out struct {
 type Limits struct {
 	Bytes   int // Zero means 256 KiB.
 	Buffers int // Zero means 1024.
+	// Age bounds how long the oldest buffer has waited when another comes, pinned or not. Zero means no bound.
+	Age time.Duration
 }
 
 func (l Limits) orDefault() Limits {
@@ -64,35 +66,46 @@ type waiting struct {
 // queue holds what the kernel has not taken yet, in order. A connection has one
 // only while something waits. Guarded by its connection's mu.
 type queue struct {
-	items []waiting
-	sent  int // bytes of items[0] that the kernel has taken
-	bytes int // of all items, less sent
+	buf    []waiting // those below head have left, and are cleared
+	head   int
+	sent   int // bytes of the first that the kernel has taken
+	bytes  int // of all, less sent
+	pinned int // of bytes: those that may not be dropped, save what is half sent and not pinned
+	fixed  int // how many are pinned
 }
 
-var queues = sync.Pool{New: func() any { return &queue{items: make([]waiting, 0, 8)} }}
+// items are those that wait, oldest first.
+func (q *queue) items() []waiting { return q.buf[q.head:] }
+
+var queues = sync.Pool{New: func() any { return &queue{buf: make([]waiting, 0, 8)} }}
 
 // maxPooledItems keeps a queue that once was long from staying so for ever.
 const maxPooledItems = 64
 
 func (q *queue) release() {
-	if cap(q.items) > maxPooledItems {
+	if cap(q.buf) > maxPooledItems {
 		return
 	}
-	clear(q.items[:cap(q.items)])
-	q.items, q.sent, q.bytes = q.items[:0], 0, 0
+	clear(q.buf)
+	*q = queue{buf: q.buf[:0]}
 	queues.Put(q)
 }
 
 // push appends b, which is kept by reference, within lim. dropped counts the
-// buffers given up, b itself included; err is ErrQueueFull when b was refused.
+// buffers given up, b itself included; err is ErrQueueFull or ErrQueueStale when b was refused.
 func (q *queue) push(b []byte, o Out, lim Limits) (dropped int, err error) {
+	at := now()
+	if items := q.items(); lim.Age > 0 && len(items) > 0 && at-items[0].since > lim.Age {
+		return 0, ErrQueueStale
+	}
 	if o.Key != 0 && (o.Pinned || o.Policy == Latest) {
-		if i := q.find(o.Key, o.Pinned); i >= 0 {
-			if !o.Pinned && !q.fitsInstead(len(b), len(q.items[i].b), lim) {
+		if w := q.find(o.Key, o.Pinned); w != nil {
+			if !o.Pinned && !q.fitsInstead(len(b), len(w.b), lim) {
 				return 0, ErrQueueFull
 			}
-			q.bytes += len(b) - len(q.items[i].b)
-			q.items[i].b = b
+			q.count(w, -1)
+			w.b = b
+			q.count(w, 1)
 			return 1, nil
 		}
 	}
@@ -109,112 +122,128 @@ func (q *queue) push(b []byte, o Out, lim Limits) (dropped int, err error) {
 			return 0, ErrQueueFull
 		}
 	}
-	q.items = append(q.items, waiting{b: b, key: o.Key, since: now(), pinned: o.Pinned})
-	q.bytes += len(b)
+	q.append(waiting{b: b, key: o.Key, since: at, pinned: o.Pinned})
 	return dropped, nil
 }
 
+// append adds w at the end. Room at the front is used before more is taken.
+func (q *queue) append(w waiting) {
+	if len(q.buf) == cap(q.buf) && q.head >= len(q.buf)/2 {
+		n := copy(q.buf, q.items())
+		clear(q.buf[n:])
+		q.buf, q.head = q.buf[:n], 0
+	}
+	q.buf = append(q.buf, w)
+	q.count(&w, 1)
+}
+
+// count adds w, or takes it off, with sign -1.
+func (q *queue) count(w *waiting, sign int) {
+	q.bytes += sign * len(w.b)
+	if w.pinned {
+		q.pinned += sign * len(w.b)
+		q.fixed += sign
+	}
+}
+
 func (q *queue) fits(n int, lim Limits) bool {
-	return len(q.items) == 0 || (q.bytes+n <= lim.Bytes && len(q.items) < lim.Buffers)
+	count := len(q.items())
+	return count == 0 || (q.bytes+n <= lim.Bytes && count < lim.Buffers)
 }
 
 // fitsInstead is fits for n bytes that replace a buffer of old bytes.
 func (q *queue) fitsInstead(n, old int, lim Limits) bool {
-	return n <= old || len(q.items) == 1 || q.bytes+n-old <= lim.Bytes
+	return n <= old || len(q.items()) == 1 || q.bytes+n-old <= lim.Bytes
 }
 
 // canFit reports whether n bytes fit once all is dropped that may be: what is pinned
 // or half sent stays.
 func (q *queue) canFit(n int, lim Limits) bool {
-	bytes, buffers := 0, 0
-	for i, w := range q.items {
-		switch {
-		case i == 0 && q.sent > 0:
-			bytes += len(w.b) - q.sent
-		case w.pinned:
-			bytes += len(w.b)
-		default:
-			continue
+	bytes, buffers := q.pinned, q.fixed
+	if q.sent > 0 {
+		bytes -= q.sent
+		if first := &q.items()[0]; !first.pinned {
+			bytes += len(first.b)
+			buffers++
 		}
-		buffers++
 	}
 	return buffers == 0 || (bytes+n <= lim.Bytes && buffers < lim.Buffers)
 }
 
-// find returns the index of the waiting buffer with this key, and as pinned, that
-// is still whole, or -1.
-func (q *queue) find(key uint64, pinned bool) int {
-	for i := len(q.items) - 1; i >= 0; i-- {
-		if q.items[i].key == key && q.items[i].pinned == pinned && (i > 0 || q.sent == 0) {
-			return i
+// find returns the newest waiting buffer with this key, and as pinned, that is still whole, or nil.
+func (q *queue) find(key uint64, pinned bool) *waiting {
+	items := q.items()
+	for i := len(items) - 1; i >= 0; i-- {
+		if items[i].key == key && items[i].pinned == pinned && (i > 0 || q.sent == 0) {
+			return &items[i]
 		}
 	}
-	return -1
+	return nil
 }
 
-// dropOldest drops whole, unpinned buffers, oldest first, until n bytes fit.
+// dropOldest drops whole, unpinned buffers, oldest first, until n bytes fit. Its cost is that of what it drops
+// and of what it may not drop among them, however many wait behind.
 func (q *queue) dropOldest(n int, lim Limits) (dropped int) {
-	kept := q.items[:0]
-	for i, w := range q.items {
-		over := q.bytes+n > lim.Bytes || len(q.items)-dropped >= lim.Buffers
-		if over && !w.pinned && (i > 0 || q.sent == 0) {
-			q.bytes -= len(w.b)
+	end := q.head
+	for ; end < len(q.buf) && (q.bytes+n > lim.Bytes || len(q.items())-dropped >= lim.Buffers); end++ {
+		if w := &q.buf[end]; !w.pinned && (end > q.head || q.sent == 0) {
+			q.count(w, -1)
+			w.b = nil
 			dropped++
-			continue
 		}
-		kept = append(kept, w)
 	}
-	clear(q.items[len(kept):])
-	q.items = kept
+	head := end
+	for i := end - 1; i >= q.head; i-- {
+		if q.buf[i].b != nil {
+			head--
+			q.buf[head] = q.buf[i]
+		}
+	}
+	clear(q.buf[q.head:head])
+	q.head = head
 	return dropped
 }
 
 // dropWhole drops everything of which the kernel has not taken a part.
 func (q *queue) dropWhole() {
-	kept := 0
+	kept := q.head
 	if q.sent > 0 {
-		kept = 1
+		kept++
 	}
-	for _, w := range q.items[kept:] {
-		q.bytes -= len(w.b)
+	for i := kept; i < len(q.buf); i++ {
+		q.count(&q.buf[i], -1)
 	}
-	clear(q.items[kept:])
-	q.items = q.items[:kept]
+	clear(q.buf[kept:])
+	q.buf = q.buf[:kept]
 }
 
 // vec fills v with the head of the queue and returns how many entries it used.
 func (q *queue) vec(v *[maxVec]unix.Iovec) int {
-	n := 0
-	for i := range q.items {
-		b := q.items[i].b
+	items := q.items()
+	items = items[:min(len(items), maxVec)]
+	for i := range items {
+		b := items[i].b
 		if i == 0 {
 			b = b[q.sent:]
 		}
-		if n == maxVec {
-			break
-		}
-		v[n].Base = &b[0]
-		v[n].SetLen(len(b))
-		n++
+		v[i].Base = &b[0]
+		v[i].SetLen(len(b))
 	}
-	return n
+	return len(items)
 }
 
 // advance takes n bytes that the kernel has accepted off the head.
 func (q *queue) advance(n int) {
-	q.bytes -= n
 	n += q.sent
-	i := 0
-	for i < len(q.items) && n >= len(q.items[i].b) {
-		n -= len(q.items[i].b)
-		i++
+	q.bytes += q.sent // each buffer is counted whole, and then taken off whole
+	for q.head < len(q.buf) && n >= len(q.buf[q.head].b) {
+		n -= len(q.buf[q.head].b)
+		q.count(&q.buf[q.head], -1)
+		q.buf[q.head] = waiting{}
+		q.head++
 	}
+	q.bytes -= n
 	q.sent = n
-	if i > 0 {
-		rest := copy(q.items, q.items[i:])
-		clear(q.items[rest:])
-		q.items = q.items[:rest]
-	}
 }
 
 var start = time.Now()

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,23 +107,33 @@ func (q *twin) dropWhole() *twin {
 
 // compare checks that the queue is its twin.
 func compare(q *queue, want *twin) error {
-	if len(q.items) != len(want.items) || q.sent != want.sent || q.bytes != want.bytes() {
+	if len(q.items()) != len(want.items) || q.sent != want.sent || q.bytes != want.bytes() {
 		return fmt.Errorf("%d items, %d sent, %d bytes; want %d, %d, %d",
-			len(q.items), q.sent, q.bytes, len(want.items), want.sent, want.bytes())
+			len(q.items()), q.sent, q.bytes, len(want.items), want.sent, want.bytes())
 	}
 	for i, w := range want.items {
-		got := q.items[i]
+		got := q.items()[i]
 		if !bytes.Equal(got.b, w.b) || got.key != w.key || got.pinned != w.pinned {
 			return fmt.Errorf("item %d is %q key %d pinned %v, want %q key %d pinned %v", i, got.b, got.key, got.pinned, w.b, w.key, w.pinned)
 		}
-		if i > 0 && got.since < q.items[i-1].since {
+		if i > 0 && got.since < q.items()[i-1].since {
 			return fmt.Errorf("item %d is older than the one before it", i)
 		}
 	}
-	for i, w := range q.items[len(q.items):cap(q.items)] {
+	for i, w := range slices.Concat(q.buf[:q.head], q.buf[len(q.buf):cap(q.buf)]) {
 		if w.b != nil {
-			return fmt.Errorf("item %d behind the end keeps %q alive", i, w.b)
+			return fmt.Errorf("a place that is free, %d, keeps %q alive", i, w.b)
 		}
+	}
+	pinned, fixed := 0, 0
+	for _, w := range want.items {
+		if w.pinned {
+			pinned += len(w.b)
+			fixed++
+		}
+	}
+	if q.pinned != pinned || q.fixed != fixed {
+		return fmt.Errorf("%d bytes of %d are pinned, want %d of %d", q.pinned, q.fixed, pinned, fixed)
 	}
 	return nil
 }
@@ -128,7 +141,7 @@ func compare(q *queue, want *twin) error {
 // runQueue replays a program, three bytes a step, on a queue and on its twin.
 func runQueue(program []byte) error {
 	lim := Limits{Bytes: 60, Buffers: 6}
-	q, want := &queue{items: make([]waiting, 0, 8)}, &twin{}
+	q, want := &queue{buf: make([]waiting, 0, 8)}, &twin{}
 	for step := 0; len(program) >= 3; step++ {
 		op, size, key := program[0], int(program[1]), uint64(program[2]%4)
 		program = program[3:]
@@ -172,10 +185,10 @@ func checkVec(q *queue) error {
 	for i := range n {
 		total += int(v[i].Len)
 	}
-	if n == len(q.items) && total != q.bytes || n > len(q.items) || n < min(len(q.items), maxVec) {
-		return fmt.Errorf("vec has %d entries with %d bytes of %d items with %d", n, total, len(q.items), q.bytes)
+	if n == len(q.items()) && total != q.bytes || n > len(q.items()) || n < min(len(q.items()), maxVec) {
+		return fmt.Errorf("vec has %d entries with %d bytes of %d items with %d", n, total, len(q.items()), q.bytes)
 	}
-	if n > 0 && v[0].Base != &q.items[0].b[q.sent] {
+	if n > 0 && v[0].Base != &q.items()[0].b[q.sent] {
 		return errors.New("vec does not begin where the kernel left off")
 	}
 	return nil
@@ -251,13 +264,36 @@ func TestQueuePolicies(t *testing.T) {
 				}
 			}
 			var all [][]byte
-			for _, w := range q.items {
+			for _, w := range q.items() {
 				all = append(all, w.b)
 			}
 			if got := string(bytes.Join(all, []byte(" "))); got != c.want {
 				t.Errorf("waits %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestQueueAge waits for the clock of now, which is real, but for no more than a millisecond.
+func TestQueueAge(t *testing.T) {
+	q := &queue{}
+	lim := Limits{Bytes: 100, Buffers: 10, Age: time.Millisecond}
+	for _, b := range []string{"a", "b"} {
+		if _, err := q.push([]byte(b), Out{}, Limits{Bytes: 100, Buffers: 10}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for begin := now(); now()-begin <= lim.Age; {
+		runtime.Gosched()
+	}
+	for _, o := range []Out{{}, {Pinned: true}, {Policy: DropOldest}, {Policy: DropNewest}, {Policy: Latest, Key: 1}} {
+		if n, err := q.push([]byte("c"), o, lim); n != 0 || err != ErrQueueStale {
+			t.Errorf("%+v: %d dropped, %v", o, n, err)
+		}
+	}
+	q.advance(2)
+	if _, err := q.push([]byte("c"), Out{}, lim); err != nil {
+		t.Errorf("empty: %v", err)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // Send sends b, which is not empty. It never blocks: what the kernel does not take
 // waits in the queue, by reference, so b must never change again. dropped counts
-// the buffers given up by o.Policy. The error is ErrClosed, ErrQueueFull (nothing
+// the buffers given up by o.Policy. The error is ErrClosed, ErrQueueFull or ErrQueueStale (nothing
 // was queued), or the kernel's, which also ends the connection.
 func (c *Conn) Send(b []byte, o Out) (dropped int, err error) {
 	c.mu.Lock()
@@ -84,7 +84,8 @@ func (c *Conn) SendLast(b []byte, drop bool) error {
 		if drop {
 			c.out.dropWhole()
 		}
-		_, err := c.out.push(join(b, nil), Out{Pinned: true}, c.loop.limits)
+		// Without the bound of age: it may be what ended the connection.
+		_, err := c.out.push(join(b, nil), Out{Pinned: true}, Limits{})
 		return err
 	}
 	n, err := c.sendLocked(b)
@@ -300,7 +301,7 @@ func (c *Conn) flushLocked() bool {
 	}
 	c.loop.bytesSent.Add(int64(n))
 	c.out.advance(n)
-	if len(c.out.items) == 0 {
+	if len(c.out.items()) == 0 {
 		c.out.release()
 		c.out = nil
 		c.finishLocked()

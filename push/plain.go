@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -83,7 +84,20 @@ var _ plain.Conn[*session.Frame] = (*plainConn)(nil)
 func (c *plainConn) Send(f *session.Frame) error { return (*session.Session)(c).Send(f) }
 
 // SendBatch implements plain.Conn.
-func (c *plainConn) SendBatch(fs []*session.Frame) error { return (*session.Session)(c).SendAll(fs) }
+func (c *plainConn) SendBatch(channel string, fs []*session.Frame) error {
+	s := (*session.Session)(c)
+	d := session.Delivery{Policy: s.Policy()}
+	if d.Policy == session.PolicyLatest {
+		d.Key = channelKey(channel)
+	}
+	return s.SendAllWith(fs, d)
+}
+
+var keySeed = maphash.MakeSeed()
+
+// channelKey names a channel in an outbox, for session.PolicyLatest. That two of the channels of one connection share
+// a key is less likely than 1 in 10^15, and can't be brought about, for the seed is secret.
+func channelKey(channel string) uint64 { return maphash.String(keySeed, channel) | 1 }
 
 // Close implements plain.Conn.
 func (c *plainConn) Close(code uint16, reason string) {

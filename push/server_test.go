@@ -1,6 +1,7 @@
 package push
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/millpond/millpond/session"
 )
 
 func TestPublishReachesEverySubscriberInOrder(t *testing.T) {
@@ -259,5 +262,44 @@ func TestEchoLimits(t *testing.T) {
 	send(t, p, strings.Repeat("x", 64<<10+1))
 	if _, _, err := p.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
 		t.Errorf("message over the limit: %v", err)
+	}
+}
+
+// TestLatest publishes to a client that does not read, on two channels: of each it gets the newest in the end.
+func TestLatest(t *testing.T) {
+	s := startServer(t, Config{
+		Dev: true, SlowPolicy: session.PolicyLatest, NoCompression: true,
+		Socket: session.SocketOptions{SendBuffer: 4096}, Engine: session.Config{OutboxMessages: 8},
+	})
+	c := dial(t, s.ws("/push?channels=a,b"))
+	c.SetReadLimit(1 << 20)
+	next(t, c) // the reply: both are subscribed
+	const rounds = 400
+	padding := strings.Repeat("x", 4096)
+	for i := 1; i <= rounds; i++ {
+		for _, channel := range []string{"a", "b"} {
+			body := fmt.Sprintf(`{"channel":%q,"data":{"n":%d,"padding":%q}}`, channel, i, padding)
+			if status, answer := request(t, "POST", s.internalURL("/api/publish"), body); status != 200 {
+				t.Fatal(status, answer)
+			}
+		}
+	}
+	got, last := 0, map[string]int{}
+	for last["a"] < rounds || last["b"] < rounds {
+		var m struct {
+			Channel string
+			Offset  int
+		}
+		if err := json.Unmarshal([]byte(next(t, c)), &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Offset <= last[m.Channel] {
+			t.Fatalf("%d after %d on %s", m.Offset, last[m.Channel], m.Channel)
+		}
+		last[m.Channel] = m.Offset
+		got++
+	}
+	if dropped := s.engine.Stats().Dropped["latest"]; dropped == 0 || got+int(dropped) != 2*rounds {
+		t.Errorf("%d came and %d were dropped of %d", got, dropped, 2*rounds)
 	}
 }

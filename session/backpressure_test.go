@@ -205,13 +205,13 @@ func TestShutdown(t *testing.T) {
 
 // A handler that does not return cannot hold up Shutdown for longer than its context.
 func TestShutdownWithABlockedHandler(t *testing.T) {
-	release := make(chan struct{})
+	running, release := make(chan struct{}), make(chan struct{})
 	s := startServer(t, Config{CloseTimeout: 200 * time.Millisecond, Endpoints: []Endpoint{{Path: "/echo", Handler: Funcs{
-		Message: func(*Session, Opcode, []byte) { <-release },
+		Message: func(*Session, Opcode, []byte) { close(running); <-release },
 	}}}})
 	c := s.open()
 	c.write(text("x"))
-	eventually(t, "the handler runs", func() bool { return s.pool.Stats().Running == 1 })
+	receive(t, running)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -238,5 +238,39 @@ func TestBacklogBehindALargeMessage(t *testing.T) {
 	c.expect("text " + large)
 	for range small {
 		c.expect("text small")
+	}
+}
+
+// What waits for a client that reads nothing gets too old, and the session ends, by the next message or by the heartbeat.
+func TestOutboxAge(t *testing.T) {
+	for name, send := range map[string]func(*testServer, *Session){
+		"message":   func(_ *testServer, s *Session) { _ = s.Send(NewFrame(OpText, []byte("next"))) },
+		"pong":      func(_ *testServer, s *Session) { _ = s.Pong(nil) },
+		"heartbeat": func(_ *testServer, s *Session) { s.ping() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			closed := make(chan Status, 1)
+			s := startServerOn(t, SocketOptions{SendBuffer: 4096}, Config{
+				OutboxAge: 20 * time.Millisecond, CloseTimeout: 100 * time.Millisecond,
+				Endpoints: []Endpoint{{Path: "/echo", Handler: echoHandler{closed}, SlowPolicy: PolicyDropNewest}},
+			})
+			s.open()
+			var session *Session
+			eventually(t, "the session is open", func() bool {
+				s.Range(func(s *Session) { session = s })
+				return session != nil
+			})
+			for frame := NewFrame(OpBinary, make([]byte, 4096)); s.Stats().Dropped["drop_newest"] == 0; {
+				_ = session.Send(frame)
+			}
+			eventually(t, "it has waited too long", func() bool {
+				_, _, age := session.conn.Waiting()
+				return age > s.config.OutboxAge
+			})
+			send(s, session)
+			if why := receive(t, closed); why.Reason != ReasonOutboxAge || why.Code != codec.StatusPolicyViolation {
+				t.Errorf("ended for %+v", why)
+			}
+		})
 	}
 }

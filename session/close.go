@@ -16,7 +16,8 @@ func shutdownStatus() *Status {
 	return &Status{Reason: ReasonShutdown, Code: codec.StatusGoingAway, Text: "server is shutting down"}
 }
 
-// closeWith sends a close frame and then waits for the client's, up to a deadline.
+// closeWith sends a close frame and then waits for the client's, up to a deadline. RFC 6455 §7.1.2: "an endpoint MUST
+// send a Close control frame", with code and reason.
 func (s *Session) closeWith(why *Status) {
 	if s.advance(open, closing) {
 		s.end(why)
@@ -72,13 +73,16 @@ func (s *Session) closeReceived(payload []byte) {
 		s.setCloseDeadline()
 		s.post(kindClose, payload) // behind the messages before it
 	case s.advance(closing, ending):
-		// RFC 6455 §7.1.1: the server closes the TCP connection first.
+		// RFC 6455 §5.5.1: "After both sending and receiving a Close message, an endpoint considers the WebSocket
+		// connection closed and MUST close the underlying TCP connection." §7.1.1: the server does so first.
 		s.conn.Finish()
 	}
 }
 
-// answerClose answers the client's close frame. RFC 6455 §5.5.1: "When sending a
-// Close frame in response, the endpoint typically echos the status code it received."
+// answerClose answers the client's close frame. RFC 6455 §5.5.1: "If an endpoint receives a Close frame and did not
+// previously send a Close frame, the endpoint MUST send a Close frame in response. (When sending a
+// Close frame in response, the endpoint typically echos the status code it received.)" And: "The server MUST close
+// the underlying TCP connection immediately".
 func (s *Session) answerClose(payload []byte) {
 	code, _, _ := codec.ParseClose(payload)
 	s.sendClose(code, "", false)
@@ -86,7 +90,8 @@ func (s *Session) answerClose(payload []byte) {
 }
 
 // fault handles a violation of the protocol by the client; reader. Messages before it are
-// still handled, and their answers leave before the close frame.
+// still handled, and their answers leave before the close frame. RFC 6455 §7.1.7: it "SHOULD send a Close frame with an
+// appropriate status code before proceeding to _Close the WebSocket Connection_".
 func (s *Session) fault(err error) {
 	f, ok := err.(*codec.Fault) //nolint:errorlint // the decoder returns nothing else
 	if !ok {
@@ -110,10 +115,10 @@ func (s *Session) answerFault() {
 	s.conn.Finish()
 }
 
-// evict ends a session whose outbox was full. What waits is given up, so that the
+// evict ends a session whose outbox was full, or stuck. What waits is given up, so that the
 // close frame has a chance; the deadline frees the kernel's memory.
-func (s *Session) evict() {
-	s.fail(&Status{Reason: ReasonSlowConsumer, Code: codec.StatusPolicyViolation, Text: "slow consumer"}, true)
+func (s *Session) evict(why Reason) {
+	s.fail(&Status{Reason: why, Code: codec.StatusPolicyViolation, Text: "slow consumer"}, true)
 }
 
 // panicked ends a session in whose code something panicked.
@@ -130,7 +135,8 @@ func (s *Session) panicked(v any, stack []byte) {
 // refuse answers the opening handshake with an error and ends the connection.
 func (s *Session) refuse(f *handshake.Fault) { s.refused(f.AppendResponse(nil), f) }
 
-// refused sends resp, the answer to an opening handshake that err says is refused.
+// refused sends resp, the answer to an opening handshake that err says is refused. RFC 6455 §7.2.2: to abort, "the
+// server MUST simply _Close the WebSocket Connection_".
 func (s *Session) refused(resp []byte, err error) {
 	if !s.advance(handshaking, ending) {
 		return

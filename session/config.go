@@ -54,6 +54,11 @@ type Config struct {
 	// OutboxMessages bounds the number of messages that wait. Zero means 1024.
 	OutboxMessages int
 
+	// OutboxAge bounds how long the oldest message of an outbox may wait. A session of which it is older when
+	// something else is to be sent, a heartbeat at the latest, is ended, whatever its policy. Zero means
+	// 60 s, negative means no bound.
+	OutboxAge time.Duration
+
 	// PingInterval is how often an open session is sent a ping. Zero means 25 s,
 	// negative means never.
 	PingInterval time.Duration
@@ -141,6 +146,7 @@ const (
 	defaultInboxBytes       = 64 << 10
 	defaultOutboxBytes      = 256 << 10
 	defaultOutboxMessages   = 1024
+	defaultOutboxAge        = 60 * time.Second
 	defaultPingInterval     = 25 * time.Second
 	defaultPongTimeout      = 8 * time.Second
 	defaultCloseTimeout     = 5 * time.Second
@@ -154,6 +160,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.InboxBytes, defaultInboxBytes)
 	setDefault(&c.OutboxBytes, defaultOutboxBytes)
 	setDefault(&c.OutboxMessages, defaultOutboxMessages)
+	setDefault(&c.OutboxAge, defaultOutboxAge)
 	setDefault(&c.PingInterval, defaultPingInterval)
 	setDefault(&c.PongTimeout, min(defaultPongTimeout, max(c.PingInterval/3, tickInterval)))
 	setDefault(&c.CloseTimeout, defaultCloseTimeout)
@@ -210,7 +217,7 @@ func (c Config) Validate() error {
 func (c Config) poller() poller.Config {
 	return poller.Config{
 		Loops: c.Loops, Logger: c.Logger,
-		Limits: poller.Limits{Bytes: max(c.OutboxBytes, 0), Buffers: max(c.OutboxMessages, 0)},
+		Limits: poller.Limits{Bytes: max(c.OutboxBytes, 0), Buffers: max(c.OutboxMessages, 0), Age: max(c.OutboxAge, 0)},
 	}
 }
 

@@ -75,9 +75,12 @@ func (s *Session) ping() {
 	if s.state.Load() != open {
 		return
 	}
-	if _, err := s.conn.Send(s.endpoint.frame.Bytes(), poller.Out{Pinned: true, Key: keyPing}); err == nil {
+	_, err := s.conn.Send(s.endpoint.frame.Bytes(), poller.Out{Pinned: true, Key: keyPing})
+	if err == nil {
 		s.srv.pings.Add(1)
+		return
 	}
+	_ = s.sendError(err)
 }
 
 // checkPong ends a session that was sent a ping pongTicks ago and of which nothing

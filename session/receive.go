@@ -69,10 +69,12 @@ func (s *Session) frame(m codec.Message) {
 	case m.Opcode == codec.OpClose:
 		s.closeReceived(m.Payload)
 	case s.state.Load() != open:
-		// RFC 6455 §5.5.1: "After both sending and receiving a Close message, an endpoint
-		// considers the WebSocket connection closed". What comes between is of no use.
+		// RFC 6455 §5.5.1: "there is no guarantee that the endpoint that has already sent a Close frame will
+		// continue to process data."
 	case m.Opcode == codec.OpPong: // any byte counts as life
 	case m.Opcode == codec.OpPing && s.endpoint.ping == nil:
+		// RFC 6455 §5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless it
+		// already received a Close frame." §5.5.3: with identical application data.
 		_ = s.Pong(m.Payload)
 	default:
 		s.post(byte(m.Opcode), m.Payload)

@@ -75,6 +75,9 @@ func (s *Session) SetData(v any) { s.data = v }
 // client's or a proxy's. It is the zero AddrPort once the session is closed.
 func (s *Session) RemoteAddr() netip.AddrPort { return s.conn.RemoteAddr() }
 
+// Policy returns that of the session's endpoint.
+func (s *Session) Policy() Policy { return s.endpoint.policy }
+
 // Keys of the control messages of which only the newest may wait.
 const (
 	keyPing = math.MaxUint64 - iota
@@ -109,7 +112,11 @@ const sendBatch = 64
 
 // SendAll sends the frames in order, as Send does each, in as few system calls as it can.
 func (s *Session) SendAll(frames []*Frame) error {
-	d := Delivery{Policy: s.endpoint.policy}
+	return s.SendAllWith(frames, Delivery{Policy: s.endpoint.policy})
+}
+
+// SendAllWith is SendAll with a policy, and a key that all frames have.
+func (s *Session) SendAllWith(frames []*Frame, d Delivery) error {
 	o := poller.Out{Policy: d.Policy, Key: d.Key}
 	for len(frames) > 0 {
 		n := min(len(frames), sendBatch)
@@ -163,11 +170,19 @@ func (s *Session) sent(n, dropped int, d Delivery, err error) error {
 		c.messagesOut.Add(int64(n))
 		return nil
 	}
-	if errors.Is(err, poller.ErrQueueFull) {
-		s.evict()
+	return s.sendError(err)
+}
+
+// sendError turns an error of the connection into ours, and ends the session whose outbox was full.
+func (s *Session) sendError(err error) error {
+	switch {
+	case errors.Is(err, poller.ErrQueueFull):
+		s.evict(ReasonSlowConsumer)
 		return ErrSlowConsumer
-	}
-	if errors.Is(err, poller.ErrClosed) {
+	case errors.Is(err, poller.ErrQueueStale):
+		s.evict(ReasonOutboxAge)
+		return ErrSlowConsumer
+	case errors.Is(err, poller.ErrClosed):
 		return ErrClosed
 	}
 	return err
@@ -188,10 +203,7 @@ func (s *Session) control(op Opcode, key uint64, payload []byte) error {
 	var head [maxHeaderBytes]byte
 	payload = payload[:min(len(payload), maxControlBytes)]
 	_, err := s.conn.SendCopy(codec.AppendHeader(head[:0], op, true, len(payload)), payload, poller.Out{Pinned: true, Key: key})
-	if errors.Is(err, poller.ErrClosed) {
-		return ErrClosed
-	}
-	return err
+	return s.sendError(err)
 }
 
 // maxHeaderBytes is the longest header of a frame that a server sends.

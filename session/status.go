@@ -31,6 +31,8 @@ const (
 	ReasonPongTimeout
 	// ReasonSlowConsumer is an outbox that was full.
 	ReasonSlowConsumer
+	// ReasonOutboxAge is an outbox whose oldest message waited too long.
+	ReasonOutboxAge
 	// ReasonHandlerPanic is a handler that panicked: close code 1011.
 	ReasonHandlerPanic
 	// ReasonPeerGone is an end of the stream without a close frame.
@@ -47,7 +49,7 @@ const (
 
 var reasonNames = [numReasons]string{
 	"none", "client_close", "server_close", "shutdown", "protocol_error", "invalid_data", "message_too_big", "pong_timeout",
-	"slow_consumer", "handler_panic", "peer_gone", "io_error", "handshake_refused", "handshake_timeout",
+	"slow_consumer", "outbox_age", "handler_panic", "peer_gone", "io_error", "handshake_refused", "handshake_timeout",
 }
 
 func (r Reason) String() string {
@@ -70,7 +72,7 @@ func Reasons() []Reason {
 // are of no interest.
 func (r Reason) ours() bool {
 	switch r {
-	case ReasonServerClose, ReasonShutdown, ReasonPongTimeout, ReasonSlowConsumer, ReasonHandlerPanic:
+	case ReasonServerClose, ReasonShutdown, ReasonPongTimeout, ReasonSlowConsumer, ReasonOutboxAge, ReasonHandlerPanic:
 		return true
 	}
 	return false
@@ -102,9 +104,9 @@ func faultStatus(f *codec.Fault) *Status {
 var (
 	// ErrClosed is returned by sends on a session that is closed or closing.
 	ErrClosed = errors.New("session: closed")
-	// ErrSlowConsumer is returned by the send that found the outbox full and ended
+	// ErrSlowConsumer is returned by the send that found the outbox full, or its oldest message too old, and ended
 	// the session for it.
-	ErrSlowConsumer = errors.New("session: outbox full")
+	ErrSlowConsumer = errors.New("session: slow consumer")
 	// ErrServerClosed is returned by Serve after Shutdown.
 	ErrServerClosed = errors.New("session: server closed")
 )

@@ -44,7 +44,9 @@ type serveCommand struct {
 	OutboxBytes           int           `help:"Bytes that wait for a slow client." default:"262144"`
 	OutboxMessages        int           `help:"Messages that wait for a slow client." default:"1024"`
 	SendBufferBytes       int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
-	SlowPolicy            string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest" default:"disconnect"`
+	SlowPolicy            string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest,latest" default:"disconnect"`
+	OutboxAge             time.Duration `help:"Time that the oldest message may wait for a slow client; negative: no bound." default:"60s"`
+	TCPUserTimeout        time.Duration `name:"tcp-user-timeout" help:"Time that sent data may stay unacknowledged until the kernel gives a client up." default:"30s"`
 	Compression           string        `help:"permessage-deflate: ${enum}. Context takeover costs up to 64 KiB for each connection that compresses." enum:"on,off,context-takeover" default:"on"`
 	CompressionLevel      int           `help:"From 1, the fastest, to 6." default:"1"`
 	CompressionMinBytes   int           `help:"Bytes below which a message is not compressed." default:"256"`
@@ -106,7 +108,7 @@ func (c *serveCommand) logger(s *streams) *slog.Logger {
 func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	policies := map[string]session.Policy{
 		"disconnect": session.PolicyDisconnect, "drop-oldest": session.PolicyDropOldest,
-		"drop-newest": session.PolicyDropNewest,
+		"drop-newest": session.PolicyDropNewest, "latest": session.PolicyLatest,
 	}
 	out := push.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, Dev: c.Dev, Echo: c.Echo, Playground: c.Playground,
@@ -117,11 +119,11 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			MinBytes: c.CompressionMinBytes, WindowBits: c.CompressionWindowBits,
 		},
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
-		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes},
+		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout},
 		Engine: session.Config{
 			Loops: c.Loops, Workers: c.Workers, MaxConnections: c.MaxConnections, MaxHTTPConns: c.MaxHTTPConnections,
 			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,
-			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, PingInterval: c.PingInterval,
+			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, OutboxAge: c.OutboxAge, PingInterval: c.PingInterval,
 			PongTimeout: c.PongTimeout, CloseTimeout: c.CloseTimeout,
 		},
 	}

@@ -33,6 +33,9 @@ func (f *frames[T]) reset() {
 	f.list = f.list[:0]
 }
 
+// Channel returns the name of the channel that all publications of b are of.
+func (b *Batch) Channel() string { return b.publications[0].Channel }
+
 // Publications returns the publications to deliver. The slice is valid during
 // the call of Deliver; the publications themselves may be kept.
 func (b *Batch) Publications() []*Publication { return b.publications[b.skip:] }

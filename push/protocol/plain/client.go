@@ -113,7 +113,7 @@ func (c *Client[F]) OnClose() {
 
 // Deliver sends publications; the hub calls it. All clients share the frames.
 func (c *Client[F]) Deliver(b *hub.Batch) {
-	_ = c.conn.SendBatch(hub.Frames(b, hub.EncodingPlain, c.handler.message))
+	_ = c.conn.SendBatch(b.Channel(), hub.Frames(b, hub.EncodingPlain, c.handler.message))
 }
 
 // User returns the name that the login gave, or "". It may be called from

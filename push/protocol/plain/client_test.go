@@ -42,7 +42,7 @@ func (w *wire) Send(frame *string) error {
 	return nil
 }
 
-func (w *wire) SendBatch(frames []*string) error {
+func (w *wire) SendBatch(_ string, frames []*string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.batches++
@@ -461,7 +461,7 @@ func TestClientSize(t *testing.T) {
 type nullConn struct{ frames int }
 
 func (*nullConn) Send(*string) error { return nil }
-func (n *nullConn) SendBatch(f []*string) error {
+func (n *nullConn) SendBatch(_ string, f []*string) error {
 	n.frames += len(f)
 	return nil
 }

@@ -18,10 +18,10 @@ type Conn[F any] interface {
 	// Send queues one frame.
 	Send(frame F) error
 
-	// SendBatch queues frames to leave together. It is called under a lock
+	// SendBatch queues frames of one channel to leave together. It is called under a lock
 	// of the hub: it must not call a Client's method, not even OnClose. The
 	// slice is valid during the call only.
-	SendBatch(frames []F) error
+	SendBatch(channel string, frames []F) error
 
 	// Close begins the closing handshake with a code of RFC 6455 §7.4.
 	Close(code uint16, reason string)
