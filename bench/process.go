@@ -2,22 +2,19 @@ package bench
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
-
-// clockTick is USER_HZ, in which /proc counts CPU time: 100 on every Linux that Go runs on.
-const clockTick = 10 * time.Millisecond
 
 // rss returns a process's resident memory in bytes, 0 if pid is 0.
 func rss(pid int) (int64, error) {
@@ -36,23 +33,29 @@ func rss(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// cpu returns the CPU time that a process has used, 0 if pid is 0.
-func cpu(pid int) (time.Duration, error) {
+// cpu returns the CPU time that a process's threads have used, 0 if pid is 0. /proc/PID/schedstat has nanoseconds, but of
+// the first thread alone; threads of Go's runtime do not end while the process lives.
+func cpu(pid int) (sum time.Duration, err error) {
 	if pid == 0 {
 		return 0, nil
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(tasks) == 0 {
+		return 0, errors.Join(fmt.Errorf("/proc: process %d has no schedstat", pid), err)
 	}
-	// The second field is the command in parentheses, which may hold anything.
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, errors.New("/proc: stat is too short")
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if err != nil {
+			return 0, err
+		}
+		first, _, _ := strings.Cut(string(b), " ")
+		ns, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(ns)
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
+	return sum, nil
 }
 
 // goroutines reads the gauge from a Prometheus page, 0 if url is empty.
@@ -120,6 +123,29 @@ func start(ctx context.Context) (t Target, stop func() error, err error) {
 		}
 	}()
 	return t, stop, nil
+}
+
+// startBare starts the own binary as the yardstick of ServeBare.
+func startBare(ctx context.Context) (t Target, stop func() error, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return t, nil, err
+	}
+	command := exec.CommandContext(context.WithoutCancel(ctx), self, "bench", "bare-server")
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		return t, nil, err
+	}
+	if err := command.Start(); err != nil {
+		return t, nil, fmt.Errorf("start the bare loop: %w", err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	stop = func() error { return terminate(command) }
+	if err != nil {
+		return t, nil, errors.Join(fmt.Errorf("the bare loop does not listen: %w", err), stop())
+	}
+	return Target{URL: strings.TrimSpace(line), PID: command.Process.Pid}, stop, nil
 }
 
 // terminate sends SIGTERM and wants an exit code of 0 within 30 s.

@@ -19,6 +19,8 @@ type benchCommand struct {
 
 	Idle idleCommand `cmd:"" help:"What does an idle connection cost?"`
 	Echo echoCommand `cmd:"" help:"What does a message cost?"`
+
+	BareServer bareServerCommand `cmd:"" hidden:"" help:"The yardstick of echo --compare."`
 }
 
 func (b *benchCommand) target() bench.Target {
@@ -59,15 +61,38 @@ type echoCommand struct {
 	Depth        int           `help:"Messages that each sends before it waits for all of them." default:"1"`
 	MessageBytes int           `help:"Bytes of a message." default:"64"`
 	Duration     time.Duration `help:"Time to measure." default:"10s"`
+	Compare      int           `help:"Pairs of runs with the bare loop, a server that does nothing but echo." placeholder:"PAIRS"`
 }
 
 // Run measures echoes.
 func (c *echoCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	report, err := bench.Echo(ctx, bench.EchoConfig{
+	config := bench.EchoConfig{
 		Target: b.Bench.target(), Connections: c.Connections, Depth: c.Depth, MessageBytes: c.MessageBytes, Duration: c.Duration,
-	})
+	}
+	if c.Compare > 0 {
+		return c.compare(ctx, s, b, config)
+	}
+	report, err := bench.Echo(ctx, config)
 	if len(report.Failures) > 0 {
 		err = errors.Join(err, errors.New("connections failed"))
 	}
 	return b.Bench.print(s, report, err)
+}
+
+func (c *echoCommand) compare(ctx context.Context, s *streams, b *cli, config bench.EchoConfig) error {
+	if config.Target.URL != "" {
+		return errors.New("--compare: not with --url, it starts both servers itself")
+	}
+	report, err := bench.Compare(ctx, config, c.Compare)
+	if n := report.Failed(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d connections failed", n))
+	}
+	return b.Bench.print(s, report, err)
+}
+
+type bareServerCommand struct{}
+
+// Run serves the yardstick until it is told to stop.
+func (bareServerCommand) Run(ctx context.Context, s *streams) error {
+	return bench.ServeBare(ctx, s.out)
 }
