@@ -160,3 +160,24 @@ func TestListeningLine(t *testing.T) {
 		}
 	}
 }
+
+func TestStall(t *testing.T) {
+	r, err := Stall(t.Context(), StallConfig{Target: server(t, nil), Connections: 20, Stalled: 2, Rate: 500, Pairs: 2, Phase: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.With) != 2 || len(r.Without) != 2 || len(r.Failures) > 0 || r.Ratio == 0 {
+		t.Errorf("%+v", r)
+	}
+	for _, p := range append(r.With, r.Without...) {
+		if p.Messages < 20 || p.P50 == 0 || p.P99 < p.P50 || p.Max < p.P99 {
+			t.Errorf("%+v", p)
+		}
+	}
+	if !strings.Contains(r.String(), "median of 2 pairs") {
+		t.Error(r.String())
+	}
+	if _, err := Stall(t.Context(), StallConfig{Target: server(t, nil), Connections: 5, Stalled: 5}); err == nil {
+		t.Error("all may stall")
+	}
+}

@@ -30,7 +30,6 @@ type load struct {
 	request []byte
 	accept  []byte // the Sec-WebSocket-Accept that proves it
 	batches [variants]batch
-	depth   int  // messages in a batch
 	again   bool // answer a whole batch with the next one
 	options codec.Options
 	lap     func(c *client, took time.Duration) // a batch has come back; the client's loop
@@ -77,7 +76,7 @@ var clientKey = base64.StdEncoding.EncodeToString([]byte("millpond's bench"))
 func newLoad(p *poller.Poller, target netip.AddrPort, host, path string, messageBytes, depth int) *load {
 	sum := sha1.Sum([]byte(clientKey + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
 	l := &load{
-		poller: p, target: target, depth: depth,
+		poller: p, target: target,
 		request: fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 			"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host, clientKey),
 		accept:   []byte(base64.StdEncoding.EncodeToString(sum[:])),
@@ -101,12 +100,18 @@ type client struct {
 
 	// Owned by the loop goroutine.
 	decoder codec.Decoder
-	header  *[]byte       // of the response, while it is incomplete
-	sent    time.Duration // when the batch left, since the program began
-	waiting int32         // messages of the batch that have not come back
-	turn    uint8         // which batch was sent last
+	header  *[]byte // of the response, while it is incomplete
 	opened  bool
 	settled bool
+
+	// Owned by whoever sends, until the batch has come back.
+	batch   *batch
+	due     time.Duration // when it left, or should have, since the program began
+	waiting int32         // messages of it that have not come back
+	turn    uint8         // which of load.batches was sent last
+
+	// Any goroutine (atomic).
+	idle atomic.Bool // with Stall: the batch has come back
 }
 
 var began = time.Now()
@@ -213,12 +218,15 @@ func (c *client) response(b []byte) []byte {
 	return rest
 }
 
-// send sends a batch.
+// send sends the next batch.
 func (c *client) send() {
-	c.sent = time.Since(began)
-	c.waiting = int32(c.load.depth)
 	c.turn = (c.turn + 1) % variants
-	_, _ = c.conn.Send(c.load.batches[c.turn].frames, poller.Out{})
+	c.sendBatch(&c.load.batches[c.turn], time.Since(began))
+}
+
+func (c *client) sendBatch(b *batch, due time.Duration) {
+	c.batch, c.due, c.waiting = b, due, int32(len(b.payloads))
+	_, _ = c.conn.Send(b.frames, poller.Out{})
 }
 
 // message handles what came back.
@@ -236,12 +244,12 @@ func (c *client) message(m codec.Message) error {
 	if c.waiting == 0 {
 		return errSurplus
 	}
-	if want := c.load.batches[c.turn].payloads[c.load.depth-int(c.waiting)]; !bytes.Equal(m.Payload, want) {
+	if want := c.batch.payloads[len(c.batch.payloads)-int(c.waiting)]; !bytes.Equal(m.Payload, want) {
 		return errContent
 	}
 	c.load.messages.Add(1)
 	if c.waiting--; c.waiting == 0 {
-		c.load.lap(c, time.Since(began)-c.sent)
+		c.load.lap(c, time.Since(began)-c.due)
 		c.settle()
 		if c.load.again && !c.load.stopping.Load() {
 			c.send()

@@ -93,6 +93,8 @@ func (l *load) closeAll() {
 	}
 }
 
+func (l *load) failed() bool { return len(l.counts()) > 0 }
+
 // counts returns the failures so far.
 func (l *load) counts() map[string]int {
 	l.mu.Lock()

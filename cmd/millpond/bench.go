@@ -20,6 +20,8 @@ type benchCommand struct {
 	Idle idleCommand `cmd:"" help:"What does an idle connection cost?"`
 	Echo echoCommand `cmd:"" help:"What does a message cost?"`
 
+	Stall stallCommand `cmd:"" help:"What do clients that do not read cost the others?"`
+
 	BareServer bareServerCommand `cmd:"" hidden:"" help:"The yardstick of echo --compare."`
 }
 
@@ -86,6 +88,25 @@ func (c *echoCommand) compare(ctx context.Context, s *streams, b *cli, config be
 	report, err := bench.Compare(ctx, config, c.Compare)
 	if n := report.Failed(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d connections failed", n))
+	}
+	return b.Bench.print(s, report, err)
+}
+
+type stallCommand struct {
+	Connections int           `help:"Connections." default:"10000"`
+	Stalled     int           `help:"Those of them that send and do not read." default:"1000"`
+	Rate        int           `help:"Messages that the others send in a second." default:"10000"`
+	Pairs       int           `help:"Times to measure without and with them." default:"5"`
+	Phase       time.Duration `help:"Time to measure each." default:"4s"`
+}
+
+// Run measures the others' round trips.
+func (c *stallCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	report, err := bench.Stall(ctx, bench.StallConfig{
+		Target: b.Bench.target(), Connections: c.Connections, Stalled: c.Stalled, Rate: c.Rate, Pairs: c.Pairs, Phase: c.Phase,
+	})
+	if len(report.Failures) > 0 {
+		err = errors.Join(err, errors.New("connections failed"))
 	}
 	return b.Bench.print(s, report, err)
 }
