@@ -30,6 +30,9 @@ type IdleReport struct {
 	Connections int         `json:"connections"`
 	Rounds      []IdleRound `json:"rounds"`
 	Base        int64       `json:"base_rss_bytes"` // with no connection, after one has come and gone
+
+	// BaseCPU is what the server takes with no connection in the time that a round is held.
+	BaseCPU time.Duration `json:"base_cpu_ns"`
 }
 
 // IdleRound is one round. The figures of the server are 0 when its process is not known.
@@ -64,6 +67,9 @@ func Idle(ctx context.Context, c IdleConfig) (report IdleReport, err error) {
 		return report, err
 	}
 	if report.Base, err = rss(c.Target.PID); err != nil {
+		return report, err
+	}
+	if report.BaseCPU, err = heldCPU(ctx, c); err != nil {
 		return report, err
 	}
 	rounds := cmp.Or(c.Rounds, 1)
@@ -109,25 +115,34 @@ func idleRound(ctx context.Context, c IdleConfig, n int, base int64) (r IdleRoun
 		r.Failures = l.counts()
 		return r, err
 	}
-	before, _ := cpu(c.Target.PID)
-	if n > 1 {
-		select {
-		case <-time.After(c.Hold):
-		case <-ctx.Done():
-		}
+	if base > 0 { // not the first connection of all
+		r.HoldCPU, err = heldCPU(ctx, c)
 	}
-	after, _ := cpu(c.Target.PID)
-	r.Hold, r.HoldCPU, r.Failures = c.Hold, after-before, l.counts()
+	r.Hold, r.Failures = c.Hold, l.counts()
 	if now, err := rss(c.Target.PID); err == nil {
 		r.BytesPerConnection = (now - base) / int64(n)
 	}
 	if now, err := rss(os.Getpid()); err == nil {
 		r.ClientBytesPerConn = (now - own) / int64(n)
 	}
-	if base > 0 { // not the first connection of all
+	if base > 0 && err == nil {
 		r.GoroutinesWith, err = goroutines(ctx, c.Target.Metrics)
 	}
 	return r, err
+}
+
+// heldCPU returns what the server takes while nothing is done for as long as a round is held.
+func heldCPU(ctx context.Context, c IdleConfig) (time.Duration, error) {
+	before, err := cpu(c.Target.PID)
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-time.After(c.Hold):
+	case <-ctx.Done():
+	}
+	after, err := cpu(c.Target.PID)
+	return after - before, err
 }
 
 // settledRSS waits until the server has given back what it gives back, and returns how much it
@@ -155,7 +170,10 @@ func (r IdleReport) String() string {
 		if round.GoroutinesWith > 0 {
 			fmt.Fprintf(&b, "  server goroutines   %6d with them, %d without\n", round.GoroutinesWith, round.GoroutinesWithout)
 		}
-		fmt.Fprintf(&b, "  server CPU          %6.2f %% of a core while held for %v\n", 100*round.HoldCPU.Seconds()/round.Hold.Seconds(), round.Hold)
+		share, base := 100*round.HoldCPU.Seconds()/round.Hold.Seconds(), 100*r.BaseCPU.Seconds()/round.Hold.Seconds()
+		fmt.Fprintf(&b, "  server CPU          %6.2f %% of a core while held for %v, %.2f %% without connections: heartbeats\n"+
+			"                      of 100,000 connections would take %.1f %%\n", share, round.Hold, base,
+			base+(share-base)/float64(max(round.Open, 1))*100_000)
 		fmt.Fprintf(&b, "  client memory       %6d B of RSS growth per connection\n", round.ClientBytesPerConn)
 		fmt.Fprintf(&b, "  after they left     %6.1f MB over the beginning\n", float64(round.BytesAfterwardsOver)/1e6)
 		writeFailures(&b, round.Failures)

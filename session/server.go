@@ -36,6 +36,9 @@ type Server struct {
 	handshakes deadlines
 	closings   deadlines
 
+	// Owned by the clock's goroutine.
+	pinged uint32 // the last tick whose phase was sent its pings
+
 	// Guarded by mu.
 	mu        sync.Mutex
 	acceptors []*poller.Acceptor
