@@ -89,7 +89,9 @@ func (srv *Server) sendPings(now uint32) {
 }
 
 // ahead is by how many ticks a ping may come before its time.
-func (srv *Server) ahead() uint32 { return min(maxAhead, srv.pongTicks/8, srv.pingTicks-srv.pongTicks-1) }
+func (srv *Server) ahead() uint32 {
+	return min(maxAhead, srv.pongTicks/8, srv.pingTicks-srv.pongTicks-1)
+}
 
 func (srv *Server) isHandshaking(id uint64) bool {
 	s := srv.table.Get(id)
