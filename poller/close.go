@@ -91,7 +91,7 @@ func (c *Conn) shutLocked(cause error) {
 }
 
 // onHup is netpoll's callback for a hang-up or an error: the operator is detached,
-// so neither onRead nor onWrite will be called again. It runs on a goroutine that
+// so onReady will not be called again. It runs on a goroutine that
 // netpoll starts for all hang-ups of one turn.
 func (c *Conn) onHup(netpoll.Poll) error {
 	c.mu.Lock()

@@ -11,11 +11,26 @@ import (
 // gets 256 KiB and then waits until the others had theirs.
 const maxReads = 4
 
-// onRead is netpoll's callback for readable; loop goroutine.
-func (c *Conn) onRead(netpoll.Poll) error {
-	if !c.Open() { // the event is older than a Close
-		return nil
+// onReady is netpoll's callback for readable and for writable; loop goroutine.
+func (c *Conn) onReady(netpoll.Poll) error {
+	c.mu.Lock()
+	interest, gone := c.interest, c.state&(shut|closed) != 0
+	c.mu.Unlock()
+	switch {
+	case gone: // the event is older than a Close
+	case interest&unix.EPOLLOUT == 0:
+		c.readable()
+	default:
+		c.writable()
+		if interest&unix.EPOLLIN != 0 {
+			c.readable()
+		}
 	}
+	return nil
+}
+
+// readable delivers what the kernel has.
+func (c *Conn) readable() {
 	for range maxReads {
 		n, errno := read(int(c.fd), c.loop.scratch)
 		switch {
@@ -26,17 +41,16 @@ func (c *Conn) onRead(netpoll.Poll) error {
 				c.uncork()
 			}
 			if n < len(c.loop.scratch) || !c.reading() {
-				return nil
+				return
 			}
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN:
-			return nil
+			return
 		default:
 			c.endOfInput(errno)
-			return nil
+			return
 		}
 	}
-	return nil
 }
 
 func (c *Conn) reading() bool {

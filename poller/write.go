@@ -1,7 +1,6 @@
 package poller
 
 import (
-	"github.com/cloudwego/netpoll"
 	"golang.org/x/sys/unix"
 )
 
@@ -264,15 +263,15 @@ func (c *Conn) sendVecLocked(bs [][]byte, o Out) ([][]byte, error) {
 // maxFlushes is how many vectors of one connection leave in one turn of its loop.
 const maxFlushes = 4
 
-// onWrite is netpoll's callback for writable; loop goroutine.
-func (c *Conn) onWrite(netpoll.Poll) error {
+// writable goes on with what waits: a connect, or the queue; loop goroutine.
+func (c *Conn) writable() {
 	c.mu.Lock()
 	if c.state&dialing != 0 {
 		c.state &^= dialing
 		c.updateInterestLocked()
 		c.mu.Unlock()
 		c.events.OnConnected()
-		return nil
+		return
 	}
 	for i := 0; i < maxFlushes && c.out != nil && c.state&(shut|closed) == 0; i++ {
 		if !c.flushLocked() {
@@ -288,7 +287,6 @@ func (c *Conn) onWrite(netpoll.Poll) error {
 	if drained {
 		c.events.OnDrained()
 	}
-	return nil
 }
 
 // flushLocked sends the head of the queue in one call and reports whether more may

@@ -42,58 +42,59 @@ func (c *Compression) handshake() *handshake.Deflate {
 	return &handshake.Deflate{ContextTakeover: c.ContextTakeover, WindowBits: c.WindowBits}
 }
 
-// compression is what a session and its client have agreed on. Where nothing is kept between messages that
-// leave, one value serves all sessions of the endpoint that agreed on the same.
+// compression is how messages leave compressed. Where nothing is kept between them, one value serves all sessions of
+// the endpoint that agreed on the same.
 type compression struct {
-	// Immutable after newCompression.
-	in       *codec.Options // for what arrives
-	out      codec.Deflate  // for what leaves
-	takeover bool           // what leaves may refer to what left before
+	// Immutable.
+	out      codec.Deflate
+	takeover bool // what leaves may refer to what left before
 
 	// Guarded by mu, with takeover.
 	mu     sync.Mutex
 	window []byte // what the client has surely inflated last
 }
 
-// compressions are those of an endpoint, by what the client takes over and by the server's window.
-type compressions [2][codec.MaxWindowBits + 1]*compression
+// agreements are the endpoint as it is for sessions with compression, by whether the client keeps its context and by
+// the server's window. So a session needs nothing but its endpoint.
+type agreements [2][codec.MaxWindowBits + 1]*endpoint
 
-func newCompressions(c *Compression, plain codec.Options) *compressions {
+func newAgreements(c *Compression, plain endpoint) *agreements {
 	if c == nil {
 		return nil
 	}
-	all := new(compressions)
+	all := new(agreements)
 	for client := range all {
-		in := plain
-		in.Deflate = true
-		if client == 1 {
-			if in.TakeoverBits = c.WindowBits; in.TakeoverBits == 0 {
-				in.TakeoverBits = codec.MaxWindowBits
-			}
-		}
 		for bits := codec.MinWindowBits; bits <= codec.MaxWindowBits; bits++ {
-			out := c.deflate()
-			out.WindowBits = bits
-			all[client][bits] = &compression{in: &in, out: out}
+			e := plain
+			e.codec.Deflate = true
+			if client == 1 {
+				e.codec.TakeoverBits = c.WindowBits
+				setDefault(&e.codec.TakeoverBits, codec.MaxWindowBits)
+			}
+			e.compression = &compression{out: c.deflate()}
+			e.compression.out.WindowBits = bits
+			all[client][bits] = &e
 		}
 	}
 	return all
 }
 
-// of returns the session's compression, nil if none was agreed on.
-func (all *compressions) of(a handshake.Agreement) *compression {
+// agreed returns e as it is for a session that has agreed on a.
+func (e *endpoint) agreed(a handshake.Agreement) *endpoint {
 	if !a.Deflate {
-		return nil
+		return e
 	}
 	client := 0
 	if a.ClientTakeover {
 		client = 1
 	}
-	c := all[client][a.ServerBits]
-	if !a.ServerTakeover {
-		return c
+	e = e.deflate[client][a.ServerBits]
+	if a.ServerTakeover {
+		own := *e
+		own.compression = &compression{out: e.compression.out, takeover: true}
+		return &own
 	}
-	return &compression{in: c.in, out: c.out, takeover: true}
+	return e
 }
 
 // lock keeps what is compressed in the order in which it leaves, if that matters.

@@ -242,11 +242,13 @@ type endpoint struct {
 	handler Handler
 	ping    PingHandler // nil answers pings by itself
 	codec   codec.Options
-	deflate *compressions // nil without compression
-	frame   *Frame        // the heartbeat
-	policy  Policy
-	inline  bool
-	paced   bool
+	deflate *agreements // nil without Endpoint.Compression
+
+	compression *compression // nil unless the session agreed on it
+	frame       *Frame       // the heartbeat
+	policy      Policy
+	inline      bool
+	paced       bool
 }
 
 func newEndpoint(e *Endpoint, maxMessage int) *endpoint {
@@ -255,6 +257,6 @@ func newEndpoint(e *Endpoint, maxMessage int) *endpoint {
 	setDefault(&out.frame, codec.Ping)
 	out.codec.MaxMessageBytes = e.MaxMessageBytes
 	setDefault(&out.codec.MaxMessageBytes, maxMessage)
-	out.deflate = newCompressions(e.Compression, out.codec)
+	out.deflate = newAgreements(e.Compression, *out)
 	return out
 }

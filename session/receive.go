@@ -35,12 +35,8 @@ func (w *wire) OnData(b []byte) {
 func (s *Session) receive(b []byte) {
 	corked := false
 	messages := 0
-	options := &s.endpoint.codec
-	if s.compression != nil {
-		options = s.compression.in
-	}
 	for state := s.state.Load(); state == open || state == closing; state = s.state.Load() {
-		m, n, ok, err := s.decoder.Next(options, b)
+		m, n, ok, err := s.decoder.Next(&s.endpoint.codec, b)
 		if err != nil {
 			s.fault(err)
 			break
@@ -193,9 +189,8 @@ func (s *Session) upgrade(head []byte) bool {
 	if !s.advance(handshaking, upgrading) {
 		return false // timed out in this moment, and answered
 	}
-	s.endpoint, s.data = result.Route.Value.(*endpoint), result.Data
-	s.compression = s.endpoint.deflate.of(result.Deflate)
-	if s.compression != nil {
+	s.endpoint, s.data = result.Route.Value.(*endpoint).agreed(result.Deflate), result.Data
+	if result.Deflate.Deflate {
 		s.srv.deflating.Add(1)
 	}
 	s.srv.opened.Add(1)

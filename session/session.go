@@ -22,9 +22,8 @@ type Session struct {
 	id  uint64 // its place in the Table
 
 	// Immutable after the upgrade; before, owned by the reader.
-	endpoint    *endpoint
-	compression *compression // nil if none was agreed on
-	data        any          // before: *[]byte, what has come of the opening handshake, if it did not come at once
+	endpoint *endpoint
+	data     any // before: *[]byte, what has come of the opening handshake, if it did not come at once
 
 	// Owned by the reader: the goroutine in OnData.
 	decoder codec.Decoder
@@ -35,11 +34,11 @@ type Session struct {
 	mu     sync.Mutex
 	paused pause
 
-	// Any goroutine (atomic).
+	// Any goroutine (atomic). The first fits beside paused.
+	inputDone atomic.Bool            // the peer's stream has ended and all of it was handled
 	status    atomic.Pointer[Status] // set once, when the end begins
 	lastSeen  atomic.Uint32          // tick at which something was last received
 	state     atomic.Uint32
-	inputDone atomic.Bool // the peer's stream has ended and all of it was handled
 }
 
 // The states. A session only moves forward.
@@ -99,7 +98,7 @@ func (s *Session) Send(f *Frame) error { return s.SendWith(f, Delivery{Policy: s
 // SendWith is Send with a policy.
 func (s *Session) SendWith(f *Frame, d Delivery) error {
 	o := poller.Out{Policy: d.Policy, Key: d.Key}
-	if c := s.compression; c != nil {
+	if c := s.endpoint.compression; c != nil {
 		dropped, err := s.sendFrames(c, []*Frame{f}, o)
 		return s.sent(1, dropped, d, err)
 	}
@@ -122,7 +121,7 @@ func (s *Session) SendAllWith(frames []*Frame, d Delivery) error {
 		n := min(len(frames), sendBatch)
 		var dropped int
 		var err error
-		if c := s.compression; c != nil {
+		if c := s.endpoint.compression; c != nil {
 			dropped, err = s.sendFrames(c, frames[:n], o)
 		} else {
 			dropped, err = s.sendPlain(frames[:n], o)
@@ -150,7 +149,7 @@ func (s *Session) SendMessage(op Opcode, payload []byte) error {
 	// An answer of a paced endpoint always finds room: when much waits, no more is read
 	// than what one read has brought.
 	o := poller.Out{Policy: d.Policy, Pinned: s.endpoint.paced}
-	if c := s.compression; c != nil {
+	if c := s.endpoint.compression; c != nil {
 		if ok, dropped, err := s.sendDeflated(c, op, payload, o); ok {
 			return s.sent(1, dropped, d, err)
 		}
