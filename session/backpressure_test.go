@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +18,7 @@ import (
 )
 
 // A handler that blocks stops the reading of its socket: what the client pours in stays in
-// its kernel, and comes, whole and in order, when the handler goes on.
+// its kernel, and comes, whole and in order, when the handler goes on. MILLPOND_FLOOD_MIB pours in more than 64 MiB.
 func TestBlockedHandler(t *testing.T) {
 	release := make(chan struct{})
 	var got, wrong atomic.Int64
@@ -30,7 +32,11 @@ func TestBlockedHandler(t *testing.T) {
 		},
 	}}}})
 	c := s.open()
-	const messages, size = 16000, 4096 // 64 MiB
+	const size = 4096
+	messages := 64 << 20 / size
+	if mib, err := strconv.Atoi(os.Getenv("MILLPOND_FLOOD_MIB")); err == nil {
+		messages = mib << 20 / size
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -47,9 +53,16 @@ func TestBlockedHandler(t *testing.T) {
 	if most := int64(s.config.InboxBytes + 2*(64<<10) + size); read > 2*most {
 		t.Errorf("%d bytes were read while the handler was blocked, want about %d", read, most)
 	}
+	s.Range(func(session *Session) {
+		waiting, most := session.inbox.Waiting(), s.config.InboxBytes+(64<<10)+size
+		if waiting > most {
+			t.Errorf("%d bytes wait in the inbox, want %d at most", waiting, most)
+		}
+		t.Logf("%d MiB poured in: %d KiB read, %d KiB wait", messages*size>>20, read>>10, waiting>>10)
+	})
 	close(release)
 	<-done
-	eventually(t, "all messages came", func() bool { return got.Load() == messages })
+	eventually(t, "all messages came", func() bool { return got.Load() == int64(messages) })
 	if wrong.Load() > 0 {
 		t.Errorf("%d messages out of order", wrong.Load())
 	}

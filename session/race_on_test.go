@@ -1,0 +1,6 @@
+//go:build race
+
+package session
+
+// raceEnabled scales the churn down.
+const raceEnabled = true
