@@ -3,6 +3,17 @@
 // goroutine, a timer or a buffer per connection. It is shaped like net/http: a
 // [Config], a Handler, [Server.Serve] and [Server.Shutdown].
 //
+// The least there is:
+//
+//	server, err := session.New(session.Config{Endpoints: []session.Endpoint{{
+//		Path: "/echo",
+//		Handler: session.Funcs{Message: func(s *session.Session, op session.Opcode, payload []byte) {
+//			_ = s.SendMessage(op, payload)
+//		}},
+//	}}})
+//	listener, err := session.Listen(":8000", session.SocketOptions{})
+//	err = server.Serve(listener) // until server.Shutdown
+//
 // # Goroutines
 //
 // A handler's methods are called one after another for one session, in the order of
@@ -15,6 +26,26 @@
 // the socket does not take waits in a bounded outbox, and a [Policy] says what
 // happens when that is full.
 //
+// # Sending to many
+//
+// A [Frame] is a message encoded once, by [NewFrame]. It never changes, any number of sessions send it at the same
+// time, and what waits for a slow one is a reference. With [Compression] it is also compressed once, for all that
+// agreed to it. [Session.SendMessage] is for messages of one session, and borrows its payload.
+//
+// # Slow clients and dead ones
+//
+// What a session makes the server keep is bounded: Config has each bound, its default and what it costs. A client that
+// sends faster than its handler takes is not read. One that reads slower than it is sent to fills its outbox, and the
+// endpoint's SlowPolicy decides; one that reads nothing for [Config.OutboxAge] is ended. Control frames are never
+// dropped. One that is gone without a word is found by the heartbeat, and by TCP_USER_TIMEOUT when data is on its way.
+// Deadlines run on the monotonic clock, so that setting the time of day does nothing to them.
+//
+// # Cost
+//
+// An idle session takes 176 bytes and a slot of 8, the poller's part 120 and two closures of 16: with the
+// runtime's share 410 to 500 bytes of process memory (millpond bench idle). A message that arrives whole, its echo, a
+// ping's answer and a shared frame allocate nothing. Unfinished messages, inboxes and outboxes come from pools.
+//
 // # The life of a session
 //
 // A [Session] exists from accept(2) to close(2), in the states handshaking, open,
@@ -25,6 +56,6 @@
 // # Locks
 //
 // A compression's mu, which exists for sessions with context takeover only, keeps compressed messages in the order
-// in which they leave; under it only the connection's own lock is taken. Session.mu guards why reading is paused; under it only the connection's own lock
-// is taken. Table and deadline locks are leaves. No handler is called under a lock.
+// in which they leave. Session.mu guards why reading is paused. Under either only the connection's own lock is
+// taken. Table and deadline locks are leaves. No handler is called under a lock.
 package session
