@@ -177,7 +177,7 @@ func FuzzNegotiate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, offers string, takeover bool, bits uint8) {
 		if !isExtensionList([]byte(offers)) || strings.ContainsAny(offers, "\r\n") || len(offers) > 4000 {
-			t.Skip()
+			return
 		}
 		d := &Deflate{ContextTakeover: takeover, WindowBits: 8 + int(bits)%8}
 		answer, a := negotiated(t, d, offers)
