@@ -148,8 +148,10 @@ func (s *Session) sendFrames(c *compression, frames []*Frame, o poller.Out) (dro
 	return dropped, err
 }
 
-// deflateBuffers hold compressed payloads while they are sent.
+// deflateBuffers hold compressed payloads while they are sent. Those of large messages are not kept.
 var deflateBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+const maxDeflateBuffer = 64 << 10
 
 // sendDeflated is Session.SendMessage for a session with compression. Without ok the message is not worth it, and
 // nothing was done.
@@ -158,7 +160,11 @@ func (s *Session) sendDeflated(c *compression, op Opcode, payload []byte, o poll
 		return false, 0, nil
 	}
 	buf := deflateBuffers.Get().(*[]byte)
-	defer deflateBuffers.Put(buf)
+	defer func() {
+		if cap(*buf) <= maxDeflateBuffer {
+			deflateBuffers.Put(buf)
+		}
+	}()
 	c.lock()
 	defer c.unlock()
 	*buf = c.out.AppendPayload((*buf)[:0], payload, c.window)
