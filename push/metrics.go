@@ -34,6 +34,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descBuild         = desc("build_info", "1, with the version.", "version")
 	descConnections   = desc("connections", "Open connections, handshakes included.")
+	descDraining      = desc("draining", "1 while the server drains.")
 	descHTTPConns     = desc("http_connections", "Open plain HTTP connections on the public listeners.")
 	descAccepted      = desc("accepted_total", "Connections accepted.")
 	descAcceptPauses  = desc("accept_pauses_total", "Pauses in accepting for lack of descriptors or memory.")
@@ -79,6 +80,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(descBuild, 1, c.server.config.Version)
+	draining := 0
+	if c.server.draining.Load() {
+		draining = 1
+	}
+	gauge(descDraining, draining)
 	collectEngine(c.server.engine.Stats(), gauge, counter)
 	c.collectHub(gauge, counter)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/millpond/millpond/push/api"
 	"github.com/millpond/millpond/push/broker/memory"
@@ -217,7 +218,21 @@ func (s *Server) Serve() error {
 	return err
 }
 
-// Shutdown drains: /readyz turns 503, nobody is accepted any more, every client gets
+// Drain prepares a Shutdown: /readyz turns 503, for the grace time clients are still accepted, so that a load balancer
+// has time to notice, and then rate sessions a second are closed with 1001, until none is left or ctx ends. A rate of
+// zero leaves them to Shutdown.
+func (s *Server) Drain(ctx context.Context, grace time.Duration, rate float64) error {
+	s.draining.Store(true)
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return s.engine.Drain(ctx, rate)
+}
+
+// Shutdown ends the server: /readyz turns 503, nobody is accepted any more, every client gets
 // a close frame with 1001. When ctx ends first, it cuts what is left and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)

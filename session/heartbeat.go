@@ -58,6 +58,7 @@ func (srv *Server) tick() {
 			s.conn.Abort(nil)
 		}
 	}
+	srv.drainSome()
 	if srv.pingTicks > 0 {
 		srv.sendPings(now)
 		pinged := (now - srv.pongTicks) % srv.pingTicks

@@ -51,6 +51,7 @@ type Server struct {
 	// Any goroutine (atomic).
 	clock         atomic.Uint32 // ticks since New
 	stopping      atomic.Bool
+	draining      atomic.Pointer[drain] // nil while nothing is drained
 	opened        atomic.Int64
 	deflating     atomic.Int64 // of opened
 	refused       atomic.Int64 // by MaxConnections

@@ -103,6 +103,26 @@ func (t *Table) Get(id uint64) *Session {
 	return nil
 }
 
+// cursor is a place in a walk over the table.
+type cursor struct{ shard, index uint32 }
+
+// walk returns the next session of a walk, or nil at its end. What comes or goes meanwhile may be missed.
+func (t *Table) walk(c *cursor) *Session {
+	for ; c.shard < tableShards; c.shard, c.index = c.shard+1, 0 {
+		for {
+			slot := t.shards[c.shard].slot(c.index)
+			if slot == nil {
+				break
+			}
+			c.index++
+			if s := slot.Load(); s != nil {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
 // Len returns how many sessions there are, handshakes included.
 func (t *Table) Len() int { return int(t.length.Load()) }
 

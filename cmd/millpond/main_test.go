@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,6 +143,56 @@ func TestSIGTERMWithADeafClient(t *testing.T) {
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	if code := p.wait(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// After SIGTERM clients come in for the grace time, while /readyz says 503; a second SIGTERM ends it at once, cleanly.
+func TestDrainAndSecondSIGTERM(t *testing.T) {
+	for name, args := range map[string][]string{
+		"in the grace time":   {"--drain-grace=1m"},
+		"while it is closing": {"--drain-grace=0s", "--drain-rate=0.01"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startProcess(t, append([]string{"--dev", "--drain-timeout=5m"}, args...)...)
+			dial := func() *websocket.Conn {
+				c, _, err := websocket.Dial(t.Context(), "ws://"+p.public+"/echo", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = c.CloseNow() })
+				return c
+			}
+			clients := []*websocket.Conn{dial(), dial()}
+			_ = p.command.Process.Signal(syscall.SIGTERM)
+			for ready := true; ready; {
+				response, err := http.Get("http://" + p.internal + "/readyz")
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = response.Body.Close()
+				ready = response.StatusCode != http.StatusServiceUnavailable
+			}
+			if name == "in the grace time" {
+				clients = append(clients, dial())
+			}
+			for _, c := range clients {
+				if err := c.Write(t.Context(), websocket.MessageText, []byte("still there?")); err != nil {
+					t.Fatal(err)
+				}
+				if _, b, err := c.Read(t.Context()); err != nil || string(b) != "still there?" {
+					t.Fatal(string(b), err)
+				}
+			}
+			_ = p.command.Process.Signal(syscall.SIGTERM)
+			for _, c := range clients {
+				if _, _, err := c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+					t.Error(err)
+				}
+			}
+			if code := p.wait(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
 	}
 }
 

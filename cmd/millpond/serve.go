@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -52,10 +54,12 @@ type serveCommand struct {
 	CompressionMinBytes   int           `help:"Bytes below which a message is not compressed." default:"256"`
 	CompressionWindowBits int           `help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
 
-	PingInterval time.Duration `help:"Time between two pings; negative: never." default:"25s"`
-	PongTimeout  time.Duration `help:"Time from a ping to any sign of life." default:"8s"`
-	CloseTimeout time.Duration `help:"Time that a client has to answer a close frame." default:"5s"`
-	DrainTimeout time.Duration `help:"Time from SIGTERM until what is left is cut." default:"15s"`
+	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
+	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
+	CloseTimeout time.Duration  `help:"Time that a client has to answer a close frame." default:"5s"`
+	DrainGrace   *time.Duration `help:"Time from SIGTERM during which clients are still accepted, while /readyz says 503; default 2s, with --dev none." placeholder:"2s"`
+	DrainRate    float64        `help:"Sessions that are then closed in a second; 0: all at once." default:"5000"`
+	DrainTimeout time.Duration  `help:"Time from SIGTERM until those that are left are closed at once." default:"25s"`
 
 	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
@@ -80,20 +84,56 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() {
-		logger.Info("draining", "timeout", c.DrainTimeout)
-		deadline, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)
-		defer cancel()
-		if err := server.Shutdown(deadline); err != nil {
-			logger.Warn("drained with force", "error", err)
-		}
-	})
+	stop := context.AfterFunc(ctx, func() { c.end(server, logger) })
 	defer stop()
 	if err := server.Serve(); !errors.Is(err, push.ErrServerClosed) {
 		return err
 	}
 	logger.Info("stopped")
 	return nil
+}
+
+// defaultDrainGrace is what a load balancer that asks /readyz every second needs.
+const defaultDrainGrace = 2 * time.Second
+
+// shutdownSlack is for handlers and HTTP requests that are under way.
+const shutdownSlack = 5 * time.Second
+
+var errHurry = errors.New("a second signal came")
+
+// end drains server and shuts it down. A second signal leaves out what is left of the draining.
+func (c *serveCommand) end(server *push.Server, logger *slog.Logger) {
+	grace := defaultDrainGrace
+	switch {
+	case c.DrainGrace != nil:
+		grace = *c.DrainGrace
+	case c.Dev:
+		grace = 0
+	}
+	logger.Info("draining", "grace", grace, "rate", c.DrainRate, "timeout", c.DrainTimeout)
+	deadline, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)
+	defer cancel()
+	draining, hurry := context.WithCancelCause(deadline)
+	defer hurry(nil)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
+	go func() {
+		select {
+		case <-again:
+			hurry(errHurry)
+		case <-draining.Done():
+		}
+	}()
+	if err := server.Drain(draining, grace, c.DrainRate); err != nil {
+		logger.Warn("draining ends early", "error", err)
+	}
+	// The closing handshakes have their own timeout; this is for what does not keep to it.
+	ending, done := context.WithTimeout(context.Background(), c.CloseTimeout+shutdownSlack)
+	defer done()
+	if err := server.Shutdown(ending); err != nil {
+		logger.Warn("drained with force", "error", err)
+	}
 }
 
 func (c *serveCommand) logger(s *streams) *slog.Logger {

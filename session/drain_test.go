@@ -1,0 +1,99 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+)
+
+// Drain closes sessions evenly, tick by tick, while the others go on.
+func TestDrain(t *testing.T) {
+	closed := make(chan Status, 100)
+	s := startServer(t, Config{PingInterval: -1, Endpoints: []Endpoint{{Path: "/echo", Inline: true, Handler: echoHandler{closed}}}})
+	s.stopTicking()
+	const sessions, perTick = 60, 7
+	var clients []*raw
+	for range sessions {
+		clients = append(clients, s.open())
+	}
+	half := s.connect()
+	half.write([]byte("GET /echo HTTP/1.1\r\n"))
+	eventually(t, "all are in", func() bool { return s.table.Len() == sessions+1 })
+
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context(), perTick/tickInterval.Seconds()) }()
+	eventually(t, "the drain has begun", func() bool { return s.draining.Load() != nil })
+	if _, err := net.Dial("tcp", s.addr); err == nil {
+		t.Error("the listener still accepts")
+	}
+	half.write([]byte(openingHandshake[len("GET /echo HTTP/1.1\r\n"):]))
+	half.response("503")
+	for told := int64(0); told < sessions; {
+		select {
+		case err := <-drained:
+			t.Fatalf("it ended after %d of %d: %v", told, sessions, err)
+		default:
+		}
+		s.tick()
+		n := s.Stats().Closed[ReasonShutdown]
+		if n != min(told+perTick, sessions) {
+			t.Fatalf("%d were told in one tick", n-told)
+		}
+		told = n
+	}
+	s.tick()
+	if err := receive(t, drained); err != nil {
+		t.Error(err)
+	}
+	for _, c := range clients {
+		c.write(closeFrame(1001, ""))
+		c.expectClose(1001)
+		_ = c.Close()
+	}
+	for range clients {
+		if why := receive(t, closed); why.Reason != ReasonShutdown {
+			t.Errorf("ended for %+v", why)
+		}
+	}
+}
+
+// While a drain goes on, the sessions whose turn has not come are served; when its time is up, Shutdown closes them.
+func TestDrainIsCutShort(t *testing.T) {
+	s := heartbeatServer(t, echoHandler{})
+	clients := []*raw{s.open(), s.open(), s.open()}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(ctx, 1/tickInterval.Seconds()) }()
+	eventually(t, "the drain has begun", func() bool { return s.draining.Load() != nil })
+	s.tick()
+	served := 0
+	for _, c := range clients {
+		c.write(text("still there?"))
+		if op, _ := c.next(); op == OpText {
+			served++
+		}
+	}
+	if served != 2 {
+		t.Errorf("%d of 3 are served after one was closed", served)
+	}
+	hurry := errors.New("hurry")
+	cancel(hurry)
+	if err := receive(t, drained); !errors.Is(err, hurry) {
+		t.Errorf("got %v", err)
+	}
+	for _, c := range clients {
+		_ = c.Close()
+	}
+}
+
+func TestDrainAtOnce(t *testing.T) {
+	s, _ := echoServer(t, true)
+	c := s.open()
+	if err := s.Drain(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	c.write(text("still there?"))
+	c.expect("text still there?")
+	_ = c.Close()
+}
