@@ -7,11 +7,17 @@ import (
 	"testing"
 )
 
+// silentServer sends no pings, and its clock stands.
+func silentServer(t *testing.T, h Handler) *testServer {
+	s := startServer(t, Config{PingInterval: -1, Endpoints: []Endpoint{{Path: "/echo", Inline: true, Handler: h}}})
+	s.stopTicking()
+	return s
+}
+
 // Drain closes sessions evenly, tick by tick, while the others go on.
 func TestDrain(t *testing.T) {
 	closed := make(chan Status, 100)
-	s := startServer(t, Config{PingInterval: -1, Endpoints: []Endpoint{{Path: "/echo", Inline: true, Handler: echoHandler{closed}}}})
-	s.stopTicking()
+	s := silentServer(t, echoHandler{closed})
 	const sessions, perTick = 60, 7
 	var clients []*raw
 	for range sessions {
@@ -60,7 +66,7 @@ func TestDrain(t *testing.T) {
 
 // While a drain goes on, the sessions whose turn has not come are served; when its time is up, Shutdown closes them.
 func TestDrainIsCutShort(t *testing.T) {
-	s := heartbeatServer(t, echoHandler{})
+	s := silentServer(t, echoHandler{})
 	clients := []*raw{s.open(), s.open(), s.open()}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	drained := make(chan error, 1)
