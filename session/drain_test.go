@@ -7,6 +7,16 @@ import (
 	"testing"
 )
 
+// openWhole is open, and waits until the server has done all that belongs to it: a session that is
+// opening when the drain begins is closed at once.
+func (s *testServer) openWhole() *raw {
+	s.t.Helper()
+	c := s.open()
+	c.write(text("hello"))
+	c.expect("text hello")
+	return c
+}
+
 // silentServer sends no pings, and its clock stands.
 func silentServer(t *testing.T, h Handler) *testServer {
 	s := startServer(t, Config{PingInterval: -1, Endpoints: []Endpoint{{Path: "/echo", Inline: true, Handler: h}}})
@@ -21,7 +31,7 @@ func TestDrain(t *testing.T) {
 	const sessions, perTick = 60, 7
 	var clients []*raw
 	for range sessions {
-		clients = append(clients, s.open())
+		clients = append(clients, s.openWhole())
 	}
 	half := s.connect()
 	half.write([]byte("GET /echo HTTP/1.1\r\n"))
@@ -67,7 +77,7 @@ func TestDrain(t *testing.T) {
 // While a drain goes on, the sessions whose turn has not come are served; when its time is up, Shutdown closes them.
 func TestDrainIsCutShort(t *testing.T) {
 	s := silentServer(t, echoHandler{})
-	clients := []*raw{s.open(), s.open(), s.open()}
+	clients := []*raw{s.openWhole(), s.openWhole(), s.openWhole()}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	drained := make(chan error, 1)
 	go func() { drained <- s.Drain(ctx, 1/tickInterval.Seconds()) }()
@@ -95,7 +105,7 @@ func TestDrainIsCutShort(t *testing.T) {
 
 func TestDrainAtOnce(t *testing.T) {
 	s, _ := echoServer(t, true)
-	c := s.open()
+	c := s.openWhole()
 	if err := s.Drain(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
