@@ -32,9 +32,12 @@ type Config struct {
 	// Server.Go have workers of their own, two per loop, so that handlers that wait do not hold them up.
 	Workers int
 
-	// MaxConnections bounds the sessions, handshakes included; one more is answered
-	// 503. Zero means no bound but the number of file descriptors.
+	// MaxConnections bounds the sessions that are through their opening handshake. One more is answered 503 with a
+	// Retry-After that differs from one to the next. Zero means no bound but the number of file descriptors.
 	MaxConnections int
+	// MaxHandshakes bounds the connections that are not, those that are being refused among them; one more is refused
+	// before it is read. Zero means 8192.
+	MaxHandshakes int
 	// MaxHeaderBytes bounds the header of an opening handshake. Zero means 8 KiB.
 	MaxHeaderBytes int
 	// HandshakeTimeout bounds the time from accept to the end of the header. Zero means 10 s.
@@ -140,6 +143,7 @@ func Listen(address string, o SocketOptions) (*Listener, error) { return poller.
 
 const (
 	defaultMaxHTTPConns     = 1024
+	defaultMaxHandshakes    = 8192
 	defaultMaxHeaderBytes   = 8 << 10
 	defaultHandshakeTimeout = 10 * time.Second
 	defaultMaxMessageBytes  = 64 << 10
@@ -154,6 +158,7 @@ const (
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.MaxHTTPConns, defaultMaxHTTPConns)
+	setDefault(&c.MaxHandshakes, defaultMaxHandshakes)
 	setDefault(&c.MaxHeaderBytes, defaultMaxHeaderBytes)
 	setDefault(&c.HandshakeTimeout, defaultHandshakeTimeout)
 	setDefault(&c.MaxMessageBytes, defaultMaxMessageBytes)
@@ -186,6 +191,7 @@ func (c Config) Validate() error {
 	}
 	check(d.MaxHTTPConns > 0, "max-http-connections: %d is negative", d.MaxHTTPConns)
 	check(d.MaxConnections >= 0, "max-connections: %d is negative", d.MaxConnections)
+	check(d.MaxHandshakes > 0, "max-handshakes: %d is negative", d.MaxHandshakes)
 	check(d.HandshakeTimeout >= tickInterval, "handshake-timeout: %v is less than %v", d.HandshakeTimeout, tickInterval)
 	check(d.CloseTimeout >= tickInterval, "close-timeout: %v is less than %v", d.CloseTimeout, tickInterval)
 	check(d.InboxBytes > 0, "inbox-bytes: %d is negative", d.InboxBytes)

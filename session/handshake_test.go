@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,20 +103,61 @@ func TestHandshakeTimeout(t *testing.T) {
 	}
 }
 
+// One session too many is answered when its handshake has been read, so that no reset can overtake the answer.
 func TestMaxConnections(t *testing.T) {
 	s := startServer(t, Config{MaxConnections: 2, Endpoints: []Endpoint{{Path: "/echo", Handler: echoHandler{}}}})
 	s.open()
 	second := s.open()
-	third := s.connect()
-	if head := third.response("503"); !strings.Contains(head, "Retry-After: ") {
-		t.Error(head)
+	seen := map[string]bool{}
+	for i := range 40 {
+		third := s.connect()
+		third.write([]byte(openingHandshake))
+		_, after, _ := strings.Cut(third.response("503"), "Retry-After: ")
+		after, _, _ = strings.Cut(after, "\r\n")
+		if n, err := strconv.Atoi(after); err != nil || n < 1 || n > maxRetryAfter {
+			t.Errorf("Retry-After: %q", after)
+		}
+		seen[after] = true
+		_ = third.Close()
+		if n := s.Stats().RefusedFull; n != int64(i+1) {
+			t.Errorf("%d counted as refused, want %d", n, i+1)
+		}
 	}
+	if len(seen) < 2 {
+		t.Errorf("all are to come again after %v", seen)
+	}
+	wrong := s.connect() // takes no place for good
+	wrong.write([]byte(strings.Replace(openingHandshake, "13", "12", 1)))
+	wrong.response("503")
+	_ = wrong.Close()
 	_ = second.Close()
-	eventually(t, "there is room again", func() bool { return s.table.Len() == 1 })
-	s.open()
-	if n := s.Stats().RefusedFull; n != 1 {
+	eventually(t, "there is room again", func() bool { return s.admitted.Load() == 1 })
+	wrong = s.connect()
+	wrong.write([]byte(strings.Replace(openingHandshake, "Version: 13", "Version: 12", 1)))
+	wrong.response("426")
+	third := s.open()
+	third.write(text("in"))
+	third.expect("text in")
+}
+
+// Connections that say nothing fill the handshakes' places, and no session's.
+func TestMaxHandshakes(t *testing.T) {
+	s := startServer(t, Config{MaxHandshakes: 3, Endpoints: []Endpoint{{Path: "/echo", Handler: echoHandler{}}}})
+	for range 5 {
+		s.open()
+	}
+	var silent []*raw
+	for range 3 {
+		silent = append(silent, s.connect())
+	}
+	eventually(t, "the silent are in", func() bool { return s.Stats().Handshaking == 3 })
+	s.connect().response("503")
+	if n := s.Stats().RefusedCrowd; n != 1 {
 		t.Errorf("%d refused", n)
 	}
+	_ = silent[0].Close()
+	eventually(t, "there is room again", func() bool { return s.Stats().Handshaking == 2 })
+	s.open()
 }
 
 // Plain HTTP on the same port, with the bytes that were read already.

@@ -62,7 +62,7 @@ func newHTTPSide(srv *Server) *httpSide {
 func (s *Session) handToHTTP(head, rest []byte) {
 	srv := s.srv
 	if srv.stopping.Load() || srv.http.open.Load() >= int64(srv.config.MaxHTTPConns) {
-		s.refuse(handshake.ErrOverloaded)
+		s.refuse(overloaded())
 		return
 	}
 	input := bytes.Join([][]byte{head, rest}, nil)
@@ -171,10 +171,6 @@ func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
 		return
 	}
 	defer h.upgrades.Done()
-	if h.owner.full() {
-		writeFault(w, handshake.ErrOverloaded)
-		return
-	}
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return

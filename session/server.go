@@ -54,7 +54,9 @@ type Server struct {
 	draining      atomic.Pointer[drain] // nil while nothing is drained
 	opened        atomic.Int64
 	deflating     atomic.Int64 // of opened
+	admitted      atomic.Int64 // sessions now that are through the opening handshake
 	refused       atomic.Int64 // by MaxConnections
+	crowdedOut    atomic.Int64 // by MaxHandshakes
 	handedOver    atomic.Int64
 	panics        atomic.Int64
 	pauses        atomic.Int64
@@ -135,25 +137,10 @@ func (srv *Server) Serve(l *Listener) error {
 
 // accept makes a session of a new connection; loop goroutine.
 func (srv *Server) accept(fd int, _ netip.AddrPort) {
-	if srv.full() {
-		poller.Refuse(fd, overloaded)
-		return
+	if !srv.crowded(fd) {
+		srv.adopt(fd, nil)
 	}
-	srv.adopt(fd, nil)
 }
-
-// full reports, and counts, that there is no room for one more session.
-func (srv *Server) full() bool {
-	limit := srv.config.MaxConnections
-	if limit == 0 || srv.table.Len() < limit {
-		return false
-	}
-	srv.refused.Add(1)
-	return true
-}
-
-// overloaded is the answer to one connection too many.
-var overloaded = handshake.ErrOverloaded.AppendResponse(nil)
 
 // adopt makes a session of a connected socket. input is what was read from it before.
 func (srv *Server) adopt(fd int, input []byte) {
@@ -181,6 +168,9 @@ func (srv *Server) countRefusal(err error) {
 
 // forget takes a session out of the table.
 func (srv *Server) forget(s *Session) {
+	if s.endpoint != nil {
+		srv.admitted.Add(-1)
+	}
 	if srv.table.remove(s) && srv.stopping.Load() {
 		srv.mu.Lock()
 		defer srv.mu.Unlock()

@@ -17,6 +17,8 @@ type Stats struct {
 	Accepted      int64
 	AcceptPauses  int64 // for lack of descriptors or memory
 	RefusedFull   int64 // by MaxConnections
+	RefusedCrowd  int64 // by MaxHandshakes
+	Handshaking   int   // of Connections
 	HandedToHTTP  int64
 	MessagesIn    int64 // control frames included
 	MessagesOut   int64 // taken by the socket or the outbox
@@ -46,7 +48,7 @@ func (srv *Server) Stats() Stats {
 	p := srv.poller.Stats()
 	st := Stats{
 		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
-		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), HandedToHTTP: srv.handedOver.Load(),
+		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), HandedToHTTP: srv.handedOver.Load(),
 		BytesIn: p.BytesRead, BytesOut: p.BytesSent, Pings: srv.pings.Load(), ReadPauses: srv.pauses.Load(),
 		CloseTimeouts: srv.closeTimeouts.Load(), Panics: srv.panics.Load(),
 		Closed: make(map[Reason]int64, numReasons), Dropped: make(map[string]int64, len(srv.dropped)),
@@ -54,6 +56,7 @@ func (srv *Server) Stats() Stats {
 		Faults:   make(map[string]int64, codec.NumFaultKinds),
 		Pool:     srv.pool.Stats(), Loops: srv.poller.Loops(),
 	}
+	st.Handshaking = max(st.Connections-int(srv.admitted.Load()), 0)
 	for i := range srv.counters {
 		st.MessagesIn += srv.counters[i].messagesIn.Load()
 		st.MessagesOut += srv.counters[i].messagesOut.Load()
@@ -99,6 +102,9 @@ func (srv *Server) ConsistencyCheck() error {
 	srv.table.Range(func(*Session) { n++ })
 	if length, conns := int64(srv.table.Len()), srv.poller.Stats().Conns; n != length || n != conns {
 		return fmt.Errorf("session: %d in slots, %d counted, %d registered", n, length, conns)
+	}
+	if admitted := srv.admitted.Load(); admitted < 0 || admitted > n {
+		return fmt.Errorf("session: %d of %d admitted", admitted, n)
 	}
 	return nil
 }
