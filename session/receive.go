@@ -182,17 +182,20 @@ func (s *Session) upgrade(head []byte) bool {
 		s.refuse(overloaded())
 		return false
 	}
+	defer func() {
+		if s.endpoint == nil { // also when Accept panicked
+			s.srv.admitted.Add(-1)
+		}
+	}()
 	buf := responses.Get().(*[]byte)
 	defer responses.Put(buf)
 	resp, result, err := s.srv.upgrader.Upgrade((*buf)[:0], head, s.conn.RemoteAddr())
 	*buf = resp[:0]
 	if err != nil {
-		s.srv.admitted.Add(-1)
 		s.refused(resp, err)
 		return false
 	}
 	if !s.advance(handshaking, upgrading) {
-		s.srv.admitted.Add(-1)
 		return false // timed out in this moment, and answered
 	}
 	s.endpoint, s.data = result.Route.Value.(*endpoint).agreed(result.Deflate), result.Data
