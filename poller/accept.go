@@ -43,6 +43,8 @@ type AcceptStats struct {
 	Accepted int64
 	// Backoffs counts the pauses for lack of descriptors or memory.
 	Backoffs int64
+	// Paced counts the pauses for the sake of AcceptRate.
+	Paced int64
 	// Aborted counts the connections that were gone before they were accepted.
 	Aborted int64
 }
@@ -71,10 +73,16 @@ func ignore(netpoll.Poll) error { return nil }
 // onRead is netpoll's callback for waiting connections; loop goroutine.
 func (a *Acceptor) onRead(netpoll.Poll) error {
 	for range acceptBatch {
+		if a.tooFast() {
+			return nil
+		}
 		fd, errno := accept(a.listener.fd, &a.peer)
 		switch errno {
 		case 0:
 			a.count(&a.stats.Accepted)
+			if a.poller.pace != nil {
+				a.poller.pace.Reserve()
+			}
 			a.accept(fd, addrPort(&a.peer))
 			if a.paused() {
 				return nil
@@ -91,6 +99,24 @@ func (a *Acceptor) onRead(netpoll.Poll) error {
 		}
 	}
 	return nil
+}
+
+// tooFast reports that the rate allows no connection now; accepting then goes on when it does. Nothing is taken off the
+// rate's account before a connection is there: most turns end with an accept that finds none.
+func (a *Acceptor) tooFast() bool {
+	pace := a.poller.pace
+	if pace == nil {
+		return false
+	}
+	missing := 1 - pace.Tokens()
+	if missing <= 0 {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stats.Paced++
+	a.pauseLocked(time.Duration(missing / float64(pace.Limit()) * float64(time.Second)))
+	return true
 }
 
 func (a *Acceptor) paused() bool {
@@ -121,7 +147,7 @@ func (a *Acceptor) backOff(errno unix.Errno) {
 	a.pauseLocked(a.backoff)
 }
 
-// Pause stops accepting for d: a rate limit, or a full house.
+// Pause stops accepting for d.
 func (a *Acceptor) Pause(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -385,4 +386,91 @@ func childCPU() time.Duration {
 	var u unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestAcceptRate shows that no more are accepted than the rate allows, that the others wait and are not refused, and that
+// they come in as time goes on.
+func TestAcceptRate(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		rate           float64
+		dialed, atOnce int64
+		all            bool
+	}{
+		{"hardly any", 0.001, 5, 1, false},
+		{"a burst", 100, 30, 10, true},
+		{"no bound", 0, 30, 30, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPoller(t, Config{Loops: 1, AcceptRate: c.rate})
+			l, err := Listen("127.0.0.1:0", SocketOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			accepted := make(chan int, c.dialed)
+			a, err := p.Serve(l, func(fd int, _ netip.AddrPort) { accepted <- fd })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			for range c.dialed {
+				conn, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+			}
+			want := c.atOnce
+			if c.all {
+				want = c.dialed
+			}
+			for range want {
+				_ = unix.Close(<-accepted)
+			}
+			if !c.all { // the pause lasts for longer than any test
+				for a.Stats().Paced == 0 {
+					runtime.Gosched()
+				}
+				if n := a.Stats().Accepted; n != want {
+					t.Errorf("%d accepted, want %d", n, want)
+				}
+			}
+			if tokens := p.pace; tokens != nil && c.all && tokens.Tokens() < -1 {
+				t.Errorf("%v tokens are left", tokens.Tokens())
+			}
+			if paced := a.Stats().Paced; paced > 0 != (c.atOnce < c.dialed) {
+				t.Errorf("paced %d times", paced)
+			}
+		})
+	}
+}
+
+// TestAcceptRateRefills connects one by one, with time between: each finds a token, for none was taken but by a
+// connection.
+func TestAcceptRateRefills(t *testing.T) {
+	p := newPoller(t, Config{Loops: 1, AcceptRate: 10}) // one at once
+	l, err := Listen("127.0.0.1:0", SocketOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan int, 1)
+	a, err := p.Serve(l, func(fd int, _ netip.AddrPort) { accepted <- fd })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for range 4 {
+		for p.pace.Tokens() < 1 {
+			runtime.Gosched()
+		}
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(<-accepted)
+		if tokens := p.pace.Tokens(); tokens < 0 {
+			t.Errorf("one connection took %v tokens", 1-tokens)
+		}
+		_ = conn.Close()
+	}
 }

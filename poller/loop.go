@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cloudwego/netpoll"
+	"golang.org/x/time/rate"
 )
 
 // scratchBytes is how much one read may return. Each loop has one such buffer, and
@@ -21,6 +22,9 @@ type Config struct {
 	Loops int
 	// Limits bound each connection's queue.
 	Limits Limits
+	// AcceptRate is how many connections all listeners together accept in a second; those that come faster wait in
+	// the kernel's backlog. A tenth of a second's worth may come at once. Zero means no bound.
+	AcceptRate float64
 	// Logger gets the faults of listeners. Nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -30,6 +34,9 @@ func (c Config) Validate() error {
 	var errs []error
 	if c.Loops < 0 || c.Loops > 1024 {
 		errs = append(errs, fmt.Errorf("loops: %d is not between 0 and 1024", c.Loops))
+	}
+	if c.AcceptRate < 0 {
+		errs = append(errs, fmt.Errorf("accept-rate: %v is negative", c.AcceptRate))
 	}
 	if c.Limits.Bytes < 0 {
 		errs = append(errs, fmt.Errorf("outbox-bytes: %d is negative", c.Limits.Bytes))
@@ -45,6 +52,7 @@ type Poller struct {
 	// Immutable after New.
 	loops  []*loop
 	logger *slog.Logger
+	pace   *rate.Limiter // of all listeners; nil without AcceptRate
 
 	// Any goroutine (atomic).
 	next atomic.Uint32
@@ -84,6 +92,9 @@ func New(c Config) (*Poller, error) {
 	p := &Poller{logger: c.Logger}
 	if p.logger == nil {
 		p.logger = slog.Default()
+	}
+	if c.AcceptRate > 0 {
+		p.pace = rate.NewLimiter(rate.Limit(c.AcceptRate), max(1, int(c.AcceptRate/10)))
 	}
 	for range n {
 		l, err := newLoop(len(p.loops), c.Limits.orDefault())

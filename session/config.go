@@ -35,6 +35,9 @@ type Config struct {
 	// MaxConnections bounds the sessions that are through their opening handshake. One more is answered 503 with a
 	// Retry-After that differs from one to the next. Zero means no bound but the number of file descriptors.
 	MaxConnections int
+	// AcceptRate is how many connections are accepted in a second; more wait in the kernel's backlog, and nobody is
+	// refused for it. Zero means no bound.
+	AcceptRate float64
 	// MaxHandshakes bounds the connections that are not, those that are being refused among them; one more is refused
 	// before it is read. Zero means 8192.
 	MaxHandshakes int
@@ -222,7 +225,7 @@ func (c Config) Validate() error {
 
 func (c Config) poller() poller.Config {
 	return poller.Config{
-		Loops: c.Loops, Logger: c.Logger,
+		Loops: c.Loops, Logger: c.Logger, AcceptRate: c.AcceptRate,
 		Limits: poller.Limits{Bytes: max(c.OutboxBytes, 0), Buffers: max(c.OutboxMessages, 0), Age: max(c.OutboxAge, 0)},
 	}
 }

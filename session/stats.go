@@ -16,6 +16,7 @@ type Stats struct {
 	Opened        int64 // handshakes answered with 101
 	Accepted      int64
 	AcceptPauses  int64 // for lack of descriptors or memory
+	AcceptPaced   int64 // pauses for the sake of AcceptRate
 	RefusedFull   int64 // by MaxConnections
 	RefusedCrowd  int64 // by MaxHandshakes
 	Handshaking   int   // of Connections
@@ -76,6 +77,7 @@ func (srv *Server) Stats() Stats {
 		s := a.Stats()
 		st.Accepted += s.Accepted
 		st.AcceptPauses += s.Backoffs
+		st.AcceptPaced += s.Paced
 	}
 	return st
 }

@@ -37,6 +37,7 @@ type serveCommand struct {
 	Loops                 int           `help:"Event loops; 0: one per core."`
 	Workers               int           `help:"Handlers that may run at the same time; 0: 512."`
 	MaxConnections        int           `help:"Connections at most; 0: no bound but the file descriptors."`
+	AcceptRate            float64       `help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
 	MaxHandshakes         int           `help:"Connections that have not finished their opening handshake, at most." default:"8192"`
 	MaxHTTPConnections    int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
 	MaxHeaderBytes        int           `help:"Bytes in the header of an opening handshake." default:"8192"`
@@ -162,7 +163,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout},
 		Engine: session.Config{
-			Loops: c.Loops, Workers: c.Workers, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxHTTPConns: c.MaxHTTPConnections,
+			Loops: c.Loops, Workers: c.Workers, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, AcceptRate: c.AcceptRate, MaxHTTPConns: c.MaxHTTPConnections,
 			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,
 			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, OutboxAge: c.OutboxAge, PingInterval: c.PingInterval,
 			PongTimeout: c.PongTimeout, CloseTimeout: c.CloseTimeout,

@@ -28,7 +28,7 @@ var anywhere = []string{"go.uber.org/goleak", "github.com/coder/websocket", "gol
 var table = []row{
 	{
 		"poller", "knows descriptors and nothing of WebSocket; the only one that knows netpoll",
-		[]string{"github.com/cloudwego/netpoll", "golang.org/x/sys"},
+		[]string{"github.com/cloudwego/netpoll", "golang.org/x/sys", "golang.org/x/time"},
 		nil,
 	},
 	{
