@@ -103,6 +103,7 @@ func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
 	counter(descOpened, st.Opened)
 	counter(descRefused, st.RefusedFull, "max_connections")
 	counter(descRefused, st.RefusedCrowd, "max_handshakes")
+	counter(descRefused, st.RefusedAddress, "max_connections_per_address")
 	gauge(descHandshaking, st.Handshaking)
 	counter(descCloseTimeouts, st.CloseTimeouts)
 	counter(descMessages, st.MessagesIn, "in")

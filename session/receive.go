@@ -195,7 +195,13 @@ func (s *Session) upgrade(head []byte) bool {
 		s.refused(resp, err)
 		return false
 	}
+	if !s.srv.addresses.take(s.id, result.ClientAddr) {
+		s.srv.addressFull.Add(1)
+		s.refuse(overloaded())
+		return false
+	}
 	if !s.advance(handshaking, upgrading) {
+		s.srv.addresses.give(s.id)
 		return false // timed out in this moment, and answered
 	}
 	s.endpoint, s.data = result.Route.Value.(*endpoint).agreed(result.Deflate), result.Data

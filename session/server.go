@@ -24,7 +24,8 @@ type Server struct {
 	pool       *pool.Pool // runs handlers, which may wait
 	tasks      *pool.Pool // runs what is given to Go, which may not
 	http       *httpSide
-	counters   []counter // one per loop
+	counters   []counter  // one per loop
+	addresses  *addresses // nil without MaxPerAddress
 	closeTicks uint32
 	pingTicks  uint32 // 0 means no heartbeats
 	pongTicks  uint32
@@ -57,6 +58,7 @@ type Server struct {
 	admitted      atomic.Int64 // sessions now that are through the opening handshake
 	refused       atomic.Int64 // by MaxConnections
 	crowdedOut    atomic.Int64 // by MaxHandshakes
+	addressFull   atomic.Int64 // by MaxPerAddress
 	handedOver    atomic.Int64
 	panics        atomic.Int64
 	pauses        atomic.Int64
@@ -86,6 +88,7 @@ func New(c Config) (*Server, error) {
 	c = c.withDefaults()
 	srv := &Server{
 		config:     c,
+		addresses:  newAddresses(c.MaxPerAddress),
 		closeTicks: ticks(c.CloseTimeout),
 		pongTicks:  ticks(c.PongTimeout),
 		stopClock:  make(chan struct{}), clockDone: make(chan struct{}),
@@ -170,6 +173,7 @@ func (srv *Server) countRefusal(err error) {
 func (srv *Server) forget(s *Session) {
 	if s.endpoint != nil {
 		srv.admitted.Add(-1)
+		srv.addresses.give(s.id)
 	}
 	if srv.table.remove(s) && srv.stopping.Load() {
 		srv.mu.Lock()

@@ -11,33 +11,34 @@ import (
 // Stats are the figures of a server since New. Any of them may be a moment older
 // than another.
 type Stats struct {
-	Connections   int   // now: sessions, handshakes included
-	HTTPConns     int   // now: plain HTTP connections
-	Opened        int64 // handshakes answered with 101
-	Accepted      int64
-	AcceptPauses  int64 // for lack of descriptors or memory
-	AcceptPaced   int64 // pauses for the sake of AcceptRate
-	RefusedFull   int64 // by MaxConnections
-	RefusedCrowd  int64 // by MaxHandshakes
-	Handshaking   int   // of Connections
-	HandedToHTTP  int64
-	MessagesIn    int64 // control frames included
-	MessagesOut   int64 // taken by the socket or the outbox
-	BytesIn       int64
-	BytesOut      int64
-	Deflating     int64 // of Opened: with permessage-deflate
-	DeflatedOut   int64 // of MessagesOut: compressed
-	DeflateSaved  int64 // bytes that compressing them saved
-	Pings         int64
-	ReadPauses    int64 // for a full inbox or outbox
-	CloseTimeouts int64 // peers that did not close in time
-	Panics        int64
-	Closed        map[Reason]int64
-	Refusals      map[string]int64 // by handshake.Kind
-	Dropped       map[string]int64 // by policy
-	Faults        map[string]int64 // by codec.FaultKind
-	Pool          pool.Stats
-	Loops         int
+	Connections    int   // now: sessions, handshakes included
+	HTTPConns      int   // now: plain HTTP connections
+	Opened         int64 // handshakes answered with 101
+	Accepted       int64
+	AcceptPauses   int64 // for lack of descriptors or memory
+	AcceptPaced    int64 // pauses for the sake of AcceptRate
+	RefusedFull    int64 // by MaxConnections
+	RefusedCrowd   int64 // by MaxHandshakes
+	RefusedAddress int64 // by MaxPerAddress
+	Handshaking    int   // of Connections
+	HandedToHTTP   int64
+	MessagesIn     int64 // control frames included
+	MessagesOut    int64 // taken by the socket or the outbox
+	BytesIn        int64
+	BytesOut       int64
+	Deflating      int64 // of Opened: with permessage-deflate
+	DeflatedOut    int64 // of MessagesOut: compressed
+	DeflateSaved   int64 // bytes that compressing them saved
+	Pings          int64
+	ReadPauses     int64 // for a full inbox or outbox
+	CloseTimeouts  int64 // peers that did not close in time
+	Panics         int64
+	Closed         map[Reason]int64
+	Refusals       map[string]int64 // by handshake.Kind
+	Dropped        map[string]int64 // by policy
+	Faults         map[string]int64 // by codec.FaultKind
+	Pool           pool.Stats
+	Loops          int
 }
 
 var policyNames = [...]string{
@@ -49,7 +50,7 @@ func (srv *Server) Stats() Stats {
 	p := srv.poller.Stats()
 	st := Stats{
 		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
-		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), HandedToHTTP: srv.handedOver.Load(),
+		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), RefusedAddress: srv.addressFull.Load(), HandedToHTTP: srv.handedOver.Load(),
 		BytesIn: p.BytesRead, BytesOut: p.BytesSent, Pings: srv.pings.Load(), ReadPauses: srv.pauses.Load(),
 		CloseTimeouts: srv.closeTimeouts.Load(), Panics: srv.panics.Load(),
 		Closed: make(map[Reason]int64, numReasons), Dropped: make(map[string]int64, len(srv.dropped)),
@@ -104,6 +105,9 @@ func (srv *Server) ConsistencyCheck() error {
 	srv.table.Range(func(*Session) { n++ })
 	if length, conns := int64(srv.table.Len()), srv.poller.Stats().Conns; n != length || n != conns {
 		return fmt.Errorf("session: %d in slots, %d counted, %d registered", n, length, conns)
+	}
+	if _, counted := srv.addresses.len(); int64(counted) > n {
+		return fmt.Errorf("session: %d counted by address, %d in slots", counted, n)
 	}
 	if admitted := srv.admitted.Load(); admitted < 0 || admitted > n {
 		return fmt.Errorf("session: %d of %d admitted", admitted, n)

@@ -34,27 +34,28 @@ type serveCommand struct {
 	AllowedOrigins      []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
 	TrustedProxies      []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
 
-	Loops                 int           `help:"Event loops; 0: one per core."`
-	Workers               int           `help:"Handlers that may run at the same time; 0: 512."`
-	MaxConnections        int           `help:"Connections at most; 0: no bound but the file descriptors."`
-	AcceptRate            float64       `help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
-	MaxHandshakes         int           `help:"Connections that have not finished their opening handshake, at most." default:"8192"`
-	MaxHTTPConnections    int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
-	MaxHeaderBytes        int           `help:"Bytes in the header of an opening handshake." default:"8192"`
-	HandshakeTimeout      time.Duration `help:"Time from accept to the end of the header." default:"10s"`
-	MaxMessageBytes       int           `help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
-	MaxChannels           int           `help:"Channels that one connection may subscribe to." default:"128"`
-	InboxBytes            int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
-	OutboxBytes           int           `help:"Bytes that wait for a slow client." default:"262144"`
-	OutboxMessages        int           `help:"Messages that wait for a slow client." default:"1024"`
-	SendBufferBytes       int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
-	SlowPolicy            string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest,latest" default:"disconnect"`
-	OutboxAge             time.Duration `help:"Time that the oldest message may wait for a slow client; negative: no bound." default:"60s"`
-	TCPUserTimeout        time.Duration `name:"tcp-user-timeout" help:"Time that sent data may stay unacknowledged until the kernel gives a client up." default:"30s"`
-	Compression           string        `help:"permessage-deflate: ${enum}. Context takeover costs up to 64 KiB for each connection that compresses." enum:"on,off,context-takeover" default:"on"`
-	CompressionLevel      int           `help:"From 1, the fastest, to 6." default:"1"`
-	CompressionMinBytes   int           `help:"Bytes below which a message is not compressed." default:"256"`
-	CompressionWindowBits int           `help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
+	Loops                    int           `help:"Event loops; 0: one per core."`
+	Workers                  int           `help:"Handlers that may run at the same time; 0: 512."`
+	MaxConnections           int           `help:"Connections at most; 0: no bound but the file descriptors."`
+	MaxConnectionsPerAddress int           `help:"Connections of one client address at most, of IPv6 of a /64; 0: no bound."`
+	AcceptRate               float64       `help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
+	MaxHandshakes            int           `help:"Connections that have not finished their opening handshake, at most." default:"8192"`
+	MaxHTTPConnections       int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
+	MaxHeaderBytes           int           `help:"Bytes in the header of an opening handshake." default:"8192"`
+	HandshakeTimeout         time.Duration `help:"Time from accept to the end of the header." default:"10s"`
+	MaxMessageBytes          int           `help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
+	MaxChannels              int           `help:"Channels that one connection may subscribe to." default:"128"`
+	InboxBytes               int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
+	OutboxBytes              int           `help:"Bytes that wait for a slow client." default:"262144"`
+	OutboxMessages           int           `help:"Messages that wait for a slow client." default:"1024"`
+	SendBufferBytes          int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
+	SlowPolicy               string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest,latest" default:"disconnect"`
+	OutboxAge                time.Duration `help:"Time that the oldest message may wait for a slow client; negative: no bound." default:"60s"`
+	TCPUserTimeout           time.Duration `name:"tcp-user-timeout" help:"Time that sent data may stay unacknowledged until the kernel gives a client up." default:"30s"`
+	Compression              string        `help:"permessage-deflate: ${enum}. Context takeover costs up to 64 KiB for each connection that compresses." enum:"on,off,context-takeover" default:"on"`
+	CompressionLevel         int           `help:"From 1, the fastest, to 6." default:"1"`
+	CompressionMinBytes      int           `help:"Bytes below which a message is not compressed." default:"256"`
+	CompressionWindowBits    int           `help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
 
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
 	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
@@ -163,7 +164,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout},
 		Engine: session.Config{
-			Loops: c.Loops, Workers: c.Workers, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, AcceptRate: c.AcceptRate, MaxHTTPConns: c.MaxHTTPConnections,
+			Loops: c.Loops, Workers: c.Workers, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxPerAddress: c.MaxConnectionsPerAddress, AcceptRate: c.AcceptRate, MaxHTTPConns: c.MaxHTTPConnections,
 			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,
 			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, OutboxAge: c.OutboxAge, PingInterval: c.PingInterval,
 			PongTimeout: c.PongTimeout, CloseTimeout: c.CloseTimeout,
