@@ -78,6 +78,9 @@ func startServer(t testing.TB, c Config) *testServer {
 func startServerOn(t testing.TB, o SocketOptions, c Config) *testServer {
 	t.Helper()
 	log := &syncBuffer{}
+	if c.PingInterval == 0 {
+		c.PingInterval = -1 // a ping would come between what other tests expect
+	}
 	c.Logger = slog.New(slog.NewTextHandler(log, nil))
 	srv, err := New(c)
 	if err != nil {
