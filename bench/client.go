@@ -166,14 +166,20 @@ func (c *client) settle() {
 }
 
 // OnData implements poller.Events.
-func (c *client) OnData(b []byte) {
+func (c *client) OnData(b []byte) (rest []byte) {
 	if !c.opened {
 		if b = c.response(b); !c.opened {
-			return
+			return nil
 		}
 		c.load.open.Add(1)
 		c.send()
 	}
+	c.receive(b)
+	return nil
+}
+
+// receive takes the frames in b.
+func (c *client) receive(b []byte) {
 	for {
 		m, n, ok, err := c.decoder.Next(&c.load.options, b)
 		if err != nil {

@@ -21,7 +21,7 @@ func (e *echo) OnDrained()    {}
 func (e *echo) OnEOF()        { e.conn.Close(nil) }
 func (e *echo) OnClose(error) {}
 
-func (e *echo) OnData(b []byte) {
+func (e *echo) OnData(b []byte) []byte {
 	size := e.size
 	if size == 0 || size > len(b) {
 		size = len(b)
@@ -34,6 +34,7 @@ func (e *echo) OnData(b []byte) {
 		_, _ = e.conn.SendCopy(b[:n], nil, Out{})
 		b = b[n:]
 	}
+	return nil
 }
 
 // rawPair makes a connected TCP pair of plain descriptors: fd is non-blocking, peer
@@ -115,11 +116,14 @@ type sink struct {
 	read atomic.Int64
 }
 
-func (s *sink) OnConnected()    {}
-func (s *sink) OnData(b []byte) { s.read.Add(int64(len(b))) }
-func (s *sink) OnDrained()      {}
-func (s *sink) OnEOF()          { s.conn.Close(nil) }
-func (s *sink) OnClose(error)   {}
+func (s *sink) OnConnected() {}
+func (s *sink) OnData(b []byte) []byte {
+	s.read.Add(int64(len(b)))
+	return nil
+}
+func (s *sink) OnDrained()    {}
+func (s *sink) OnEOF()        { s.conn.Close(nil) }
+func (s *sink) OnClose(error) {}
 
 // BenchmarkSend sends 130-byte messages to a peer on another loop, in each form, and
 // counts only what is taken at once; plain is the bare system call.

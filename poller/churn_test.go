@@ -79,13 +79,19 @@ func (s *churnServer) OnClose(error) {
 	s.churn.closed.Add(1)
 }
 
-func (s *churnServer) OnData(b []byte) {
+func (s *churnServer) OnData(b []byte) (rest []byte) {
 	if !s.known {
 		if s.head = append(s.head, b...); len(s.head) < 2 {
-			return
+			return nil
 		}
 		s.mark, s.known = uint16(s.head[0])|uint16(s.head[1])<<8, true
 		b = s.head
+	}
+	if len(b) > 1 && s.rand.IntN(8) == 0 { // leave some, and have it again
+		n := 1 + s.rand.IntN(len(b)-1)
+		b, rest = b[:n], b[n:]
+		s.conn.PauseReading()
+		s.churn.helper <- s.conn.ResumeReading
 	}
 	if err := wrongMark(s.mark, s.read, b); err != nil {
 		s.churn.report(fmt.Errorf("server: %w", err))
@@ -111,6 +117,7 @@ func (s *churnServer) OnData(b []byte) {
 		size := 1 + s.rand.IntN(20_000)
 		s.churn.helper <- func() { s.answer(size) }
 	}
+	return rest
 }
 
 // answer sends n bytes of the mark; any goroutine.
@@ -148,7 +155,13 @@ func (c *churnClient) say(n int) {
 	}
 }
 
-func (c *churnClient) OnData(b []byte) {
+func (c *churnClient) OnData(b []byte) (rest []byte) {
+	if len(b) > 1 && c.rand.IntN(8) == 0 { // leave some, and have it again
+		n := 1 + c.rand.IntN(len(b)-1)
+		b, rest = b[:n], b[n:]
+		c.conn.PauseReading()
+		c.churn.helper <- c.conn.ResumeReading
+	}
 	if err := wrongMark(c.mark, c.read, b); err != nil {
 		c.churn.report(fmt.Errorf("client: %w", err))
 	}
@@ -169,6 +182,7 @@ func (c *churnClient) OnData(b []byte) {
 	default: // each answer has its question, or both sides would fall silent
 		c.say(1 + c.rand.IntN(2000))
 	}
+	return rest
 }
 
 // TestChurn opens and ends many connections in every way, while other goroutines

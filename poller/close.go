@@ -82,7 +82,7 @@ func (c *Conn) shutLocked(cause error) {
 	c.state |= shut
 	c.noteLocked(cause)
 	switch {
-	case c.state&draining != 0: // drain sees it
+	case c.state&(hungup|draining) == hungup|draining: // drain sees it
 	case c.state&hungup != 0:
 		go c.finalize()
 	default:
@@ -101,9 +101,12 @@ func (c *Conn) onHup(netpoll.Poll) error {
 	}
 	c.state |= hungup
 	c.takeHangUpLocked()
+	other := c.state&draining != 0 // which goes on with what the kernel has, and finalizes
 	if c.state&shut != 0 {
 		c.mu.Unlock()
-		c.finalize()
+		if !other {
+			c.finalize()
+		}
 		return nil
 	}
 	drained := c.state&wantDrained != 0
@@ -116,7 +119,9 @@ func (c *Conn) onHup(netpoll.Poll) error {
 	if drained {
 		c.events.OnDrained()
 	}
-	c.drain()
+	if !other {
+		c.drain()
+	}
 	return nil
 }
 
@@ -154,8 +159,12 @@ func (c *Conn) finalize() {
 		return
 	}
 	c.state |= closed | shut
-	op, out, cause := c.op, c.out, c.cause
+	op, out := c.op, c.out
 	c.op, c.out = nil, nil
+	var cause error
+	if c.rare != nil {
+		cause, c.rare.kept = c.rare.cause, nil
+	}
 	c.mu.Unlock()
 
 	if out != nil {
@@ -164,18 +173,13 @@ func (c *Conn) finalize() {
 	op.Free()
 	_ = unix.Close(int(c.fd))
 	c.loop.conns.Add(-1)
-	if cause == nil {
-		c.events.OnClose(nil)
-		return
-	}
-	c.events.OnClose(*cause)
+	c.events.OnClose(cause)
 }
 
-// noteLocked keeps why the connection ends: behind a pointer, for few end with an error, and all would carry
-// eight bytes more.
+// noteLocked keeps why the connection ends.
 func (c *Conn) noteLocked(cause error) {
 	if cause != nil {
-		c.cause = &cause
+		c.rareLocked().cause = cause
 	}
 }
 

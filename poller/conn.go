@@ -16,8 +16,9 @@ type Events interface {
 	// else; never for an accepted one.
 	OnConnected()
 	// OnData hands up what was read, in order. b is the loop's scratch buffer: it
-	// may be changed, and is valid until OnData returns.
-	OnData(b []byte)
+	// may be changed, and is valid until OnData returns. What OnData does not take it returns, having
+	// paused reading: that is kept, and comes first when reading is resumed.
+	OnData(b []byte) (rest []byte)
 	// OnEOF tells that the peer has shut down its sending side. Sending still
 	// works until the connection is closed, which is the user's to ask for: nothing
 	// else ends it.
@@ -44,7 +45,20 @@ type Conn struct {
 	mu       sync.Mutex
 	op       *netpoll.FDOperator // nil once released
 	out      *queue              // nil while nothing waits
-	cause    *error              // why it ends; set once, nil for no error
+	rare     *rare               // nil while it has nothing of that
+}
+
+// rare is what few connections have at any moment.
+type rare struct {
+	cause error  // why it ends; set once
+	kept  []byte // what OnData did not take
+}
+
+func (c *Conn) rareLocked() *rare {
+	if c.rare == nil {
+		c.rare = new(rare)
+	}
+	return c.rare
 }
 
 // state holds the flags of a Conn.
@@ -56,7 +70,7 @@ const (
 	paused                        // reading is paused by PauseReading
 	ended                         // the peer sent everything it will: EOF or error
 	hungup                        // the kernel reported a hang-up; the operator is detached
-	draining                      // a goroutine reads what is left after the hang-up
+	draining                      // a goroutine of its own reads, and no loop: see drain
 	sealed                        // SendLast was called
 	finishing                     // shut down sending once the queue is empty
 	finished                      // sending is shut down
@@ -88,7 +102,7 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, s state, first []byte) error
 		c.mu.Lock()
 		c.op, c.state = op, attaching
 		c.mu.Unlock()
-		ev.OnData(first)
+		c.deliver(first)
 	}
 
 	// mu is held so that no callback sees a half-made connection.
@@ -105,6 +119,7 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, s state, first []byte) error
 		return &OpError{Op: "epoll_ctl", Err: err}
 	}
 	l.conns.Add(1)
+	c.drainLocked()
 	return nil
 }
 
@@ -126,17 +141,14 @@ func (c *Conn) ResumeReading() {
 		return
 	}
 	c.state &^= paused
+	c.drainLocked()
 	c.updateInterestLocked()
-	if c.state&(hungup|draining|closed) == hungup {
-		c.state |= draining
-		go c.drain()
-	}
 }
 
 // wantedLocked is the epoll mask that the state asks for.
 func (c *Conn) wantedLocked() uint32 {
 	var want uint32
-	if c.state&(paused|ended|dialing) == 0 {
+	if c.state&(paused|ended|dialing|draining) == 0 {
 		want |= unix.EPOLLIN
 	}
 	if c.out != nil || c.state&dialing != 0 {

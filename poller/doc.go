@@ -10,9 +10,9 @@
 // # Who calls what
 //
 //   - The events of one connection are called by one goroutine at a time: its loop,
-//     the caller of Attach, or, after the kernel reported a hang-up, a goroutine that all
-//     connections may share which hung up in the same turn. So none of them may block, and none
-//     may panic.
+//     the caller of Attach, one that delivers what OnData did not take before, or, after the
+//     kernel reported a hang-up, one that all connections may share which hung up in the same
+//     turn. So none of them may block, and none may panic.
 //   - [Events.OnClose] is called once, last, never by the loop. By then the file
 //     descriptor is closed.
 //   - Every method of Conn may be called by any goroutine, unless it says otherwise.

@@ -172,7 +172,8 @@ type tape struct {
 	onEOF       func()
 	onDrained   func()
 	onClose     func()
-	discard     bool // do not keep the data
+	discard     bool               // do not keep the data
+	take        func(b []byte) int // how much of b OnData takes, if not all
 
 	// Guarded by rec.
 	rec       sync.Mutex
@@ -220,7 +221,11 @@ func (e *tape) OnClose(cause error) {
 	e.event(e.onClose, func() { e.closes++; e.cause = cause })
 }
 
-func (e *tape) OnData(b []byte) {
+func (e *tape) OnData(b []byte) (rest []byte) {
+	if e.take != nil {
+		n := e.take(b)
+		b, rest = b[:n], b[n:]
+	}
 	var hook func()
 	if e.onData != nil {
 		hook = func() { e.onData(b) }
@@ -232,6 +237,7 @@ func (e *tape) OnData(b []byte) {
 			e.data = append(e.data, b...)
 		}
 	})
+	return rest
 }
 
 // wait waits until ok, which runs under rec, holds.

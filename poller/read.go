@@ -1,6 +1,7 @@
 package poller
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/cloudwego/netpoll"
@@ -15,16 +16,16 @@ const maxReads = 4
 func (c *Conn) onReady(netpoll.Poll) error {
 	c.mu.Lock()
 	interest, gone := c.interest, c.state&(shut|closed) != 0
+	mine := c.state&draining == 0 && !c.keptLocked()
 	c.mu.Unlock()
-	switch {
-	case gone: // the event is older than a Close
-	case interest&unix.EPOLLOUT == 0:
-		c.readable()
-	default:
+	if gone { // the event is older than a Close
+		return nil
+	}
+	if interest&unix.EPOLLOUT != 0 {
 		c.writable()
-		if interest&unix.EPOLLIN != 0 {
-			c.readable()
-		}
+	}
+	if interest != unix.EPOLLOUT && mine {
+		c.readable()
 	}
 	return nil
 }
@@ -36,7 +37,7 @@ func (c *Conn) readable() {
 		switch {
 		case n > 0:
 			c.loop.bytesRead.Add(int64(n))
-			c.events.OnData(c.loop.scratch[:n])
+			c.deliver(c.loop.scratch[:n])
 			if c.loop.corked != nil {
 				c.uncork()
 			}
@@ -56,7 +57,28 @@ func (c *Conn) readable() {
 func (c *Conn) reading() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state&(paused|ended|shut|closed) == 0
+	return c.state&(paused|ended|shut|closed|draining) == 0
+}
+
+// deliver hands b up. What its user leaves is kept until reading is resumed.
+func (c *Conn) deliver(b []byte) {
+	for b = c.events.OnData(b); len(b) > 0 && !c.keep(b); {
+		b = c.events.OnData(b)
+	}
+}
+
+// keep keeps what OnData left. It reports false when reading was resumed in the meantime.
+func (c *Conn) keep(b []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state&(shut|closed) != 0 {
+		return true // nobody will ask for it
+	}
+	if c.state&paused == 0 {
+		return false
+	}
+	c.rareLocked().kept = bytes.Clone(b)
+	return true
 }
 
 // endOfInput takes note of the end of the stream (errno 0) or of a read error,
@@ -84,39 +106,68 @@ func (c *Conn) endOfInput(errno unix.Errno) {
 // scratches serve the reads that no loop makes: see drain.
 var scratches = sync.Pool{New: func() any { b := make([]byte, scratchBytes); return &b }}
 
-// drain delivers what the kernel still holds of a connection that hung up, on a
-// goroutine of its own: the peer of a unix socket may write and close at once.
-// It leaves off when reading is paused; ResumeReading starts it again.
+// drainLocked starts drain where there is something for it.
+func (c *Conn) drainLocked() {
+	const not = paused | draining | attaching | shut | closed
+	if c.state&not == 0 && (c.state&hungup != 0 || c.keptLocked()) {
+		c.state |= draining
+		go c.drain()
+	}
+}
+
+func (c *Conn) keptLocked() bool { return c.rare != nil && c.rare.kept != nil }
+
+// drain delivers what no event of the loop will bring, on a goroutine of its own: what OnData
+// did not take, and what the kernel still holds of a connection that hung up, for the peer of a
+// unix socket may write and close at once. It leaves off when reading is paused; ResumeReading starts it
+// again.
 func (c *Conn) drain() {
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
-	for c.mayDrain() {
-		n, errno := read(int(c.fd), *scratch)
-		switch {
-		case n > 0:
-			c.loop.bytesRead.Add(int64(n))
-			c.events.OnData((*scratch)[:n])
-		case errno == unix.EINTR:
-		case errno == unix.EAGAIN:
-			c.endOfInput(0) // nothing will come after a hang-up
-		default:
-			c.endOfInput(errno)
+	for b, more := c.nextRest(); more; b, more = c.nextRest() {
+		if b != nil {
+			c.deliver(b)
+		} else {
+			c.readRest()
 		}
 	}
 }
 
-// mayDrain reports whether drain is to go on; if not, it ends the draining.
-func (c *Conn) mayDrain() bool {
+// nextRest returns what drain is to deliver next, nil for what the kernel has, or ends the draining.
+func (c *Conn) nextRest() (b []byte, more bool) {
 	c.mu.Lock()
-	if c.state&(shut|paused|ended|closed) == 0 {
+	over := c.state&(shut|paused|ended|closed) != 0
+	switch {
+	case over:
+	case c.keptLocked():
+		b, c.rare.kept = c.rare.kept, nil
 		c.mu.Unlock()
-		return true
+		return b, true
+	case c.state&hungup != 0:
+		c.mu.Unlock()
+		return nil, true
 	}
 	c.state &^= draining
-	final := c.state&shut != 0
+	c.updateInterestLocked()
+	final := c.state&(hungup|shut) == hungup|shut
 	c.mu.Unlock()
 	if final {
 		c.finalize()
 	}
-	return false
+	return nil, false
+}
+
+// readRest reads once from a connection that hung up.
+func (c *Conn) readRest() {
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	n, errno := read(int(c.fd), *scratch)
+	switch {
+	case n > 0:
+		c.loop.bytesRead.Add(int64(n))
+		c.deliver((*scratch)[:n])
+	case errno == unix.EINTR:
+	case errno == unix.EAGAIN:
+		c.endOfInput(0) // nothing will come after a hang-up
+	default:
+		c.endOfInput(errno)
+	}
 }

@@ -79,11 +79,12 @@ func newProbe(p *Poller) (*probe, error) {
 }
 
 // OnData implements Events; what does not fit is the test's to miss.
-func (p *probe) OnData(b []byte) {
+func (p *probe) OnData(b []byte) []byte {
 	select {
 	case p.data <- string(b):
 	default:
 	}
+	return nil
 }
 
 // OnConnected implements Events.

@@ -108,9 +108,9 @@ const unsendable = dialing | sealed | finishing | finished | shut | closed
 func (c *Conn) Cork() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Before the registration and after a hang-up OnData does not run on the loop,
-	// whose buffer it is.
-	if c.out == nil && c.state&(corked|attaching|hungup|unsendable) == 0 {
+	// Before the registration and in drain OnData does not run on the loop, whose buffer
+	// it is.
+	if c.out == nil && c.state&(corked|attaching|draining|hungup|unsendable) == 0 {
 		c.loop.cork = c.loop.cork[:0]
 		c.state |= corked
 		c.loop.corked = c

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"compress/flate"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -133,6 +135,67 @@ func TestCompression(t *testing.T) {
 		c.write(deflatedFrame(OpText, "x"))
 		c.expectClose(1002)
 	})
+}
+
+// smallBombs are messages of 64 KiB, each with its number, as frames of a hundred bytes, all of which one read brings.
+func smallBombs(n int) []byte {
+	var out []byte
+	zeros := strings.Repeat("\x00", 64<<10-4)
+	for i := range n {
+		out = append(out, deflatedFrame(OpBinary, string(binary.BigEndian.AppendUint32(nil, uint32(i)))+zeros)...)
+	}
+	return out
+}
+
+// What waits for a handler is bounded also when 20 KB from the socket are 13 MiB of messages; nothing is lost.
+func TestManySmallBombs(t *testing.T) {
+	const bombs = 200
+	release := make(chan struct{})
+	got := make(chan uint32, bombs)
+	s := startServer(t, Config{Endpoints: []Endpoint{{Path: "/echo", Compression: &Compression{}, Handler: Funcs{
+		Message: func(_ *Session, _ Opcode, payload []byte) {
+			<-release
+			got <- binary.BigEndian.Uint32(payload)
+		},
+	}}}})
+	c, _ := s.openDeflate("permessage-deflate")
+	c.write(smallBombs(bombs))
+	eventually(t, "reading is paused", func() bool { return s.Stats().ReadPauses > 0 })
+	time.Sleep(20 * time.Millisecond) // in which all of them would be inflated
+	s.Range(func(session *Session) {
+		if waiting, most := session.inbox.Waiting(), s.config.InboxBytes+64<<10+16; waiting > most {
+			t.Errorf("%d bytes wait in the inbox, want %d at most", waiting, most)
+		}
+	})
+	close(release)
+	for i := range uint32(bombs) {
+		if n := receive(t, got); n != i {
+			t.Fatalf("message %d came in place of %d", n, i)
+		}
+	}
+}
+
+// The same for what waits for a client that sends them and does not read the answers.
+func TestManySmallBombsUnread(t *testing.T) {
+	const bombs = 200
+	s := startServer(t, Config{Endpoints: []Endpoint{{
+		Path: "/echo", Inline: true, PauseOnBacklog: true, Handler: echoHandler{}, Compression: &Compression{MinBytes: 1 << 20},
+	}}})
+	c, _ := s.openDeflate("permessage-deflate")
+	c.write(smallBombs(bombs))
+	eventually(t, "reading is paused", func() bool { return s.Stats().ReadPauses > 0 })
+	time.Sleep(20 * time.Millisecond)
+	s.Range(func(session *Session) {
+		waiting, _, _ := session.conn.Waiting()
+		if most := s.config.OutboxBytes/2 + 3*(64<<10); waiting > most {
+			t.Errorf("%d bytes wait in the outbox, want %d at most", waiting, most)
+		}
+	})
+	for i := range uint32(bombs) {
+		if _, payload := c.next(); len(payload) != 64<<10 || binary.BigEndian.Uint32([]byte(payload)) != i {
+			t.Fatalf("answer %d is wrong", i)
+		}
+	}
 }
 
 // bomb is 64 MiB in 64 KiB.

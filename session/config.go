@@ -55,7 +55,7 @@ type Config struct {
 	// is taken only while a message is arriving in pieces.
 	MaxMessageBytes int
 	// InboxBytes is how much may wait for a handler until the socket is no longer
-	// read. What one read returns (64 KiB) and one message may come on top. Zero means 64 KiB.
+	// read, nor what was read decoded (64 KiB at most). One message may come on top. Zero means 64 KiB.
 	InboxBytes int
 	// OutboxBytes bounds what waits for a slow client. An empty outbox takes one
 	// message of any size. Zero means 256 KiB.
@@ -92,7 +92,7 @@ type Endpoint struct {
 	Inline bool
 	// PauseOnBacklog stops reading from a client that does not read its answers, until
 	// its outbox is empty: for endpoints where messages are answers, such as an echo. Session.SendMessage
-	// then always finds room, so that the outbox may exceed its bound by the answers to one read.
+	// then always finds room, so that the outbox may exceed its bound by the answers to 64 KiB of messages and one more.
 	PauseOnBacklog bool
 	// Accept, if not nil, may refuse a request or attach data to the session. It
 	// runs on the event loop and must not block. An error that is a *Refusal is

@@ -3,22 +3,26 @@ package session
 import "runtime/debug"
 
 // post has a record handled in the order of events: at once by an inline handler,
-// else by a worker. It is called by the reader, and by OnClose when there is none any more.
-func (s *Session) post(kind byte, payload []byte) {
+// else by a worker. It is called by the reader, and by OnClose when there is none any more. It reports that the inbox is
+// full and reading paused.
+func (s *Session) post(kind byte, payload []byte) (full bool) {
 	if s.endpoint.inline {
 		s.dispatch(kind, payload)
-		return
+		return false
 	}
 	schedule, waiting := s.inbox.Push(kind, payload)
 	if schedule {
 		s.srv.pool.Go((*turn)(s))
 	}
-	if waiting > s.srv.config.InboxBytes {
-		s.pauseReading(inboxFull)
-		if s.inbox.Waiting() <= s.srv.config.InboxBytes {
-			s.resumeReading(inboxFull) // a worker took everything before we paused
-		}
+	if waiting <= s.srv.config.InboxBytes {
+		return false
 	}
+	s.pauseReading(inboxFull)
+	if s.inbox.Waiting() <= s.srv.config.InboxBytes {
+		s.resumeReading(inboxFull) // a worker took everything before we paused
+		return false
+	}
+	return true
 }
 
 // turn is a Session as the pool sees it: a task that handles what waits in the inbox.

@@ -17,50 +17,64 @@ type wire Session
 func (w *wire) OnConnected() {}
 
 // OnData implements poller.Events.
-func (w *wire) OnData(b []byte) {
+func (w *wire) OnData(b []byte) (rest []byte) {
 	s := (*Session)(w)
 	defer s.recover()
 	s.lastSeen.Store(s.srv.clock.Load())
 	switch s.state.Load() {
 	case handshaking:
 		if b = s.handshake(b); len(b) > 0 {
-			s.receive(b)
+			return s.receive(b)
 		}
 	case open, closing:
-		s.receive(b)
+		return s.receive(b)
 	} // else we have answered our last, and what comes is discarded
+	return nil
 }
 
-// receive handles the frames in b.
-func (s *Session) receive(b []byte) {
-	corked := false
-	messages := 0
-	for state := s.state.Load(); state == open || state == closing; state = s.state.Load() {
+// maxUnpaced is how many bytes of messages a paced endpoint answers until it looks at what waits in the outbox.
+const maxUnpaced = 64 << 10
+
+// receive handles the frames in b, until there is too much to handle or to send: each of them may inflate to a
+// thousand times its size.
+func (s *Session) receive(b []byte) (rest []byte) {
+	corked, full := false, false
+	messages, unpaced := 0, 0
+	for state := s.state.Load(); !full && (state == open || state == closing); state = s.state.Load() {
 		m, n, ok, err := s.decoder.Next(&s.endpoint.codec, b)
 		if err != nil {
 			s.fault(err)
 			break
 		}
+		b = b[n:]
 		if !ok {
 			break
 		}
-		if b = b[n:]; len(b) > 0 && !corked {
+		if len(b) > 0 && !corked {
 			corked = true // several messages: their answers leave together
 			s.conn.Cork()
 		}
 		messages++
-		s.frame(m)
+		full = s.frame(m)
+		if unpaced += len(m.Payload); unpaced > maxUnpaced && s.endpoint.paced {
+			unpaced, full = 0, s.pauseOnBacklog()
+		}
 	}
 	if messages > 0 {
 		s.srv.counter(s).messagesIn.Add(int64(messages))
 	}
-	if s.endpoint.paced {
+	if s.endpoint.paced && !full {
 		s.pauseOnBacklog()
 	}
+	if !full {
+		return nil
+	}
+	_, _, _, _ = s.decoder.Next(&s.endpoint.codec, nil) // gives back the last message's memory
+	return b
 }
 
-// frame handles one message or control frame.
-func (s *Session) frame(m codec.Message) {
+// frame handles one message or control frame, and reports that reading is paused, because too much waits for the handler.
+func (s *Session) frame(m codec.Message) (full bool) {
 	switch {
 	case m.Opcode == codec.OpClose:
 		s.closeReceived(m.Payload)
@@ -73,18 +87,22 @@ func (s *Session) frame(m codec.Message) {
 		// already received a Close frame." §5.5.3: with identical application data.
 		_ = s.Pong(m.Payload)
 	default:
-		s.post(byte(m.Opcode), m.Payload)
+		return s.post(byte(m.Opcode), m.Payload)
 	}
+	return false
 }
 
-// pauseOnBacklog stops reading from a client that does not read.
-func (s *Session) pauseOnBacklog() {
-	if waiting, _, _ := s.conn.Waiting(); waiting > s.srv.config.OutboxBytes/2 {
-		s.pauseReading(outboxFull)
-		if !s.conn.NotifyDrained() {
-			s.resumeReading(outboxFull)
-		}
+// pauseOnBacklog stops reading from a client that does not read, and reports that it did.
+func (s *Session) pauseOnBacklog() (paused bool) {
+	if waiting, _, _ := s.conn.Waiting(); waiting <= s.srv.config.OutboxBytes/2 {
+		return false
 	}
+	s.pauseReading(outboxFull)
+	if !s.conn.NotifyDrained() {
+		s.resumeReading(outboxFull)
+		return false
+	}
+	return true
 }
 
 // OnDrained implements poller.Events.
