@@ -36,6 +36,7 @@ func (c *Conn) Close(cause error) {
 	defer c.mu.Unlock()
 	if c.state&(shut|closed) == 0 {
 		c.uncorkLocked()
+		c.notifyLocked()
 	}
 	c.shutLocked(cause)
 }
@@ -57,17 +58,23 @@ func (c *Conn) Abort(cause error) {
 func (c *Conn) Finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state&(unsendable&^sealed) != 0 {
-		return
+	switch {
+	case c.state&shaking != 0: // nothing was said
+		c.shutLocked(nil)
+	case c.state&(unsendable&^sealed) == 0:
+		c.uncorkLocked()
+		c.state |= finishing
+		c.finishLocked()
 	}
-	c.uncorkLocked()
-	c.state |= finishing
-	c.finishLocked()
 }
 
 // finishLocked does what Finish promised once the queue is empty.
 func (c *Conn) finishLocked() {
-	if c.out == nil && c.state&(finishing|finished|shut|closed) == finishing {
+	if !c.emptyLocked() || c.state&(finishing|finished|shut|closed) != finishing {
+		return
+	}
+	c.notifyLocked()
+	if c.emptyLocked() {
 		c.state |= finished
 		_ = unix.Shutdown(int(c.fd), unix.SHUT_WR)
 	}
@@ -81,6 +88,9 @@ func (c *Conn) shutLocked(cause error) {
 	}
 	c.state |= shut
 	c.noteLocked(cause)
+	if c.state&shaking != 0 {
+		c.rare.tls.wakeLocked()
+	}
 	switch {
 	case c.state&(hungup|draining) == hungup|draining: // drain sees it
 	case c.state&hungup != 0:
@@ -110,10 +120,7 @@ func (c *Conn) onHup(netpoll.Poll) error {
 		return nil
 	}
 	drained := c.state&wantDrained != 0
-	if c.out != nil { // nothing can leave any more
-		c.out.release()
-		c.out = nil
-	}
+	c.dropLocked() // nothing can leave any more
 	c.state = c.state&^wantDrained | draining
 	c.mu.Unlock()
 	if drained {
@@ -134,15 +141,18 @@ func (c *Conn) takeHangUpLocked() {
 		return
 	case c.state&dialing != 0:
 		op = "connect"
+	case c.state&shaking != 0:
+		op = "tls handshake"
+		c.rare.tls.wakeLocked()
 	case c.state&ended == 0:
 		return
 	}
 	err := socketError(int(c.fd))
 	switch {
 	case err != nil:
-	case c.state&dialing != 0:
+	case c.state&(dialing|shaking) != 0:
 		err = unix.ECONNRESET
-	case c.out != nil:
+	case !c.emptyLocked():
 		err = unix.EPIPE
 	default:
 		return // both sides have said all; Close is the user's to call
@@ -159,21 +169,30 @@ func (c *Conn) finalize() {
 		return
 	}
 	c.state |= closed | shut
-	op, out := c.op, c.out
-	c.op, c.out = nil, nil
+	op := c.op
+	c.op = nil
 	var cause error
 	if c.rare != nil {
 		cause, c.rare.kept = c.rare.cause, nil
 	}
+	c.dropLocked()
 	c.mu.Unlock()
 
-	if out != nil {
-		out.release()
-	}
 	op.Free()
 	_ = unix.Close(int(c.fd))
 	c.loop.conns.Add(-1)
 	c.events.OnClose(cause)
+}
+
+// dropLocked gives up what waits for the kernel.
+func (c *Conn) dropLocked() {
+	if c.out != nil {
+		c.out.release()
+		c.out = nil
+	}
+	if c.secured {
+		c.rare.tls.out = nil
+	}
 }
 
 // noteLocked keeps why the connection ends.
@@ -184,24 +203,28 @@ func (c *Conn) noteLocked(cause error) {
 }
 
 // GiveAway takes the socket out of the poller and, once the loop has let go of it,
-// hands the descriptor to take on a goroutine of its own. It may be called only from
+// hands the descriptor, and its TLS if it has, to take on a goroutine of its own. It may be called only from
 // inside OnData, and not for what was given to Attach as read before. It reports false when
 // the connection is already ending or something waits in its queue; then take is not called. No event follows, OnClose neither.
-func (c *Conn) GiveAway(take func(fd int)) bool {
+func (c *Conn) GiveAway(take func(fd int, t *TLS)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.uncorkLocked() // may leave a queue, or fail and end the connection
-	if c.state&(shut|closed|hungup|attaching) != 0 || c.out != nil {
+	if c.state&(shut|closed|hungup|attaching) != 0 || !c.emptyLocked() {
 		return false
 	}
 	c.state |= closed | shut
 	op := c.op
 	c.op = nil
+	var t *TLS
+	if c.secured {
+		t = c.rare.tls
+	}
 	_ = op.Control(netpoll.PollDetach)
 	go func() {
 		op.Free() // waits for the callback that called us
 		c.loop.conns.Add(-1)
-		take(int(c.fd))
+		take(int(c.fd), t)
 	}()
 	return true
 }

@@ -86,7 +86,7 @@ func wantDead(t testing.TB, e *tape) {
 	e.PauseReading()
 	e.ResumeReading()
 	e.Cork()
-	if e.NotifyDrained() || e.Open() || e.GiveAway(func(int) { t.Error("given away") }) {
+	if e.NotifyDrained() || e.Open() || e.GiveAway(func(int, *TLS) { t.Error("given away") }) {
 		t.Error("NotifyDrained, Open or GiveAway says true")
 	}
 	if bytes, buffers, age := e.Waiting(); bytes != 0 || buffers != 0 || age != 0 {

@@ -1,6 +1,7 @@
 package poller
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"sync"
 	"time"
@@ -35,9 +36,10 @@ type Events interface {
 // passes it to Attach; it must not be copied or moved.
 type Conn struct {
 	// Immutable after Attach.
-	loop   *loop
-	events Events
-	fd     int32
+	loop    *loop
+	events  Events
+	fd      int32
+	secured bool // rare.tls is there
 
 	// Guarded by mu.
 	state    state
@@ -48,8 +50,9 @@ type Conn struct {
 	rare     *rare               // nil while it has nothing of that
 }
 
-// rare is what few connections have at any moment.
+// rare is what few connections have at any moment, save those with TLS.
 type rare struct {
+	tls   *TLS   // set before Attach
 	cause error  // why it ends; set once
 	kept  []byte // what OnData did not take
 }
@@ -78,6 +81,7 @@ const (
 	closed                        // the descriptor is closed or given away
 	wantDrained                   // call OnDrained when the queue is empty
 	corked                        // sends gather in loop.cork, until OnData returns
+	shaking                       // the TLS handshake has not ended
 )
 
 // Attach makes c drive the connected, non-blocking socket fd on one of the
@@ -86,6 +90,25 @@ const (
 // before Attach returns. first, if not empty, is input that was read from fd before: it is
 // given to OnData by the caller's goroutine before anything else.
 func (p *Poller) Attach(c *Conn, fd int, ev Events, first []byte) error {
+	return p.attach(c, fd, ev, 0, first)
+}
+
+// AttachTLS is Attach for a socket whose peer is a client of TLS. Events are of what is said within.
+// Until the handshake has ended nothing is delivered, and nothing can be sent; its failure closes the connection, with an
+// *OpError whose Op is "tls handshake" as the cause, after an answer in plain HTTP if the peer spoke that. The caller sets a deadline.
+//
+// config is crypto/tls's. Its functions run on goroutines of their own.
+func (p *Poller) AttachTLS(c *Conn, fd int, ev Events, first []byte, config *tls.Config) error {
+	c.secure(config, false)
+	return p.attach(c, fd, ev, shaking, first)
+}
+
+// Reattach is Attach for a socket that GiveAway gave away, with its TLS or nil. first is what was said within.
+func (p *Poller) Reattach(c *Conn, fd int, t *TLS, ev Events, first []byte) error {
+	if t != nil {
+		t.wire.over, t.wire.owner, t.fresh = nil, c, true
+		c.secured, c.rare = true, &rare{tls: t}
+	}
 	return p.attach(c, fd, ev, 0, first)
 }
 
@@ -98,7 +121,7 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, s state, first []byte) error
 	// an attempt to write, and the other way round.
 	ready := c.onReady
 	op.OnRead, op.OnWrite, op.OnHup = ready, ready, c.onHup
-	if len(first) > 0 {
+	if len(first) > 0 && s&shaking == 0 {
 		c.mu.Lock()
 		c.op, c.state = op, attaching
 		c.mu.Unlock()
@@ -119,6 +142,9 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, s state, first []byte) error
 		return &OpError{Op: "epoll_ctl", Err: err}
 	}
 	l.conns.Add(1)
+	if len(first) > 0 && s&shaking != 0 {
+		c.feedLocked(first)
+	}
 	c.drainLocked()
 	return nil
 }
@@ -148,13 +174,23 @@ func (c *Conn) ResumeReading() {
 // wantedLocked is the epoll mask that the state asks for.
 func (c *Conn) wantedLocked() uint32 {
 	var want uint32
-	if c.state&(paused|ended|dialing|draining) == 0 {
+	if c.state&(paused|ended|dialing|draining) == 0 && !c.fullLocked() {
 		want |= unix.EPOLLIN
 	}
-	if c.out != nil || c.state&dialing != 0 {
+	if !c.emptyLocked() || c.state&dialing != 0 {
 		want |= unix.EPOLLOUT
 	}
 	return want
+}
+
+// fullLocked reports that no more input is wanted, because of TLS.
+func (c *Conn) fullLocked() bool {
+	return c.secured && (c.rare.tls.end != nil || c.state&shaking != 0 && len(c.rare.tls.in) >= maxShaking)
+}
+
+// emptyLocked reports that nothing waits for the kernel.
+func (c *Conn) emptyLocked() bool {
+	return c.out == nil && (!c.secured || len(c.rare.tls.out) == 0)
 }
 
 // updateInterestLocked brings epoll's mask in line with the state.
@@ -173,11 +209,14 @@ func (c *Conn) updateInterestLocked() {
 func (c *Conn) Waiting() (bytes, buffers int, age time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.secured {
+		bytes = len(c.rare.tls.out)
+	}
 	if c.out == nil {
-		return 0, 0, 0
+		return bytes, 0, 0
 	}
 	items := c.out.items()
-	return c.out.bytes, len(items), now() - items[0].since
+	return bytes + c.out.bytes, len(items), now() - items[0].since
 }
 
 // Open reports whether the descriptor is still open and no close was asked for.

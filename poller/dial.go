@@ -1,6 +1,7 @@
 package poller
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/netip"
 
@@ -12,6 +13,8 @@ type DialOptions struct {
 	// Source is the address to connect from, with port 0 for any. The zero value leaves it to
 	// the kernel. One source address has about 28,000 ports to one target.
 	Source netip.AddrPort
+	// TLS secures the connection before OnConnected; see AttachTLS. Nil means without.
+	TLS *tls.Config
 	// SendBuffer and ReceiveBuffer are SO_SNDBUF and SO_RCVBUF in bytes. Zero leaves them to the kernel.
 	SendBuffer    int
 	ReceiveBuffer int
@@ -37,7 +40,11 @@ func (p *Poller) Dial(c *Conn, to netip.AddrPort, ev Events, o DialOptions) erro
 		_ = unix.Close(fd)
 		return &OpError{Op: "connect", Err: err}
 	}
-	return p.attach(c, fd, ev, dialing, nil)
+	if o.TLS == nil {
+		return p.attach(c, fd, ev, dialing, nil)
+	}
+	c.secure(o.TLS, true)
+	return p.attach(c, fd, ev, dialing|shaking, nil)
 }
 
 func (o DialOptions) prepare(fd int) error {

@@ -21,10 +21,10 @@ func TestGiveAway(t *testing.T) {
 					e.Cork()
 				}
 				_, _ = e.Send([]byte("ours "), Out{})
-				if !e.GiveAway(func(fd int) { taken <- fd }) {
+				if !e.GiveAway(func(fd int, _ *TLS) { taken <- fd }) {
 					t.Error("GiveAway says no")
 				}
-				if e.GiveAway(func(int) { t.Error("given away twice") }) {
+				if e.GiveAway(func(int, *TLS) { t.Error("given away twice") }) {
 					t.Error("GiveAway says yes twice")
 				}
 			}
@@ -83,7 +83,7 @@ func TestGiveAwayQueued(t *testing.T) {
 					_, _ = e.Send(answer, Out{})
 				}
 				_, _ = e.Send(answer, Out{})
-				if e.GiveAway(func(int) {}) {
+				if e.GiveAway(func(int, *TLS) {}) {
 					t.Error("given away with a queue")
 				}
 			}
@@ -108,7 +108,7 @@ func TestGiveAwayRace(t *testing.T) {
 		outcome := make(chan error, 2)
 		errGone := errors.New("OnClose")
 		e.onData = func([]byte) {
-			e.GiveAway(func(fd int) { outcome <- unix.Close(fd) })
+			e.GiveAway(func(fd int, _ *TLS) { outcome <- unix.Close(fd) })
 		}
 		e.onClose = func() { outcome <- errGone }
 		fd, peer := pair(t, "tcp")

@@ -25,6 +25,9 @@ type Config struct {
 	// AcceptRate is how many connections all listeners together accept in a second; those that come faster wait in
 	// the kernel's backlog. A tenth of a second's worth may come at once. Zero means no bound.
 	AcceptRate float64
+	// TLSHandshakes is how many TLS handshakes compute at the same time; those that wait for their peer do not count.
+	// Zero means half of GOMAXPROCS, so that a storm of them leaves the loops room.
+	TLSHandshakes int
 	// Logger gets the faults of listeners. Nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -37,6 +40,9 @@ func (c Config) Validate() error {
 	}
 	if c.AcceptRate < 0 {
 		errs = append(errs, fmt.Errorf("accept-rate: %v is negative", c.AcceptRate))
+	}
+	if c.TLSHandshakes < 0 {
+		errs = append(errs, fmt.Errorf("tls-handshakes: %d is negative", c.TLSHandshakes))
 	}
 	if c.Limits.Bytes < 0 {
 		errs = append(errs, fmt.Errorf("outbox-bytes: %d is negative", c.Limits.Bytes))
@@ -54,13 +60,17 @@ type Poller struct {
 	logger *slog.Logger
 	pace   *rate.Limiter // of all listeners; nil without AcceptRate
 
+	shaking chan struct{} // a place for each TLS handshake that computes
+
 	// Any goroutine (atomic).
 	next atomic.Uint32
+	tls  handshakes
 }
 
 // loop is one netpoll poller with the goroutine that waits on it.
 type loop struct {
 	// Immutable after newLoop.
+	owner   *Poller
 	poll    netpoll.Poll
 	epfd    int
 	index   int
@@ -69,8 +79,9 @@ type loop struct {
 
 	// Owned by the loop goroutine.
 	scratch []byte
-	corked  *Conn  // whose OnData asked for Cork
-	cork    []byte // guarded by the mu of the Conn that is corked, while one is
+	corked  *Conn       // whose OnData asked for Cork
+	cork    []byte      // guarded by the mu of the Conn that is corked, while one is
+	tls     *tlsBuffers // nil until a connection with TLS was read
 
 	// Any goroutine (atomic).
 	conns     atomic.Int64
@@ -93,11 +104,15 @@ func New(c Config) (*Poller, error) {
 	if p.logger == nil {
 		p.logger = slog.Default()
 	}
+	if c.TLSHandshakes == 0 {
+		c.TLSHandshakes = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	p.shaking = make(chan struct{}, c.TLSHandshakes)
 	if c.AcceptRate > 0 {
 		p.pace = rate.NewLimiter(rate.Limit(c.AcceptRate), max(1, int(c.AcceptRate/10)))
 	}
 	for range n {
-		l, err := newLoop(len(p.loops), c.Limits.orDefault())
+		l, err := p.newLoop(len(p.loops), c.Limits.orDefault())
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -109,13 +124,13 @@ func New(c Config) (*Poller, error) {
 	return p, nil
 }
 
-func newLoop(index int, lim Limits) (*loop, error) {
+func (p *Poller) newLoop(index int, lim Limits) (*loop, error) {
 	poll, epfd, err := newPoll()
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{
-		poll: poll, epfd: epfd, index: index, limits: lim, stopped: make(chan struct{}),
+		owner: p, poll: poll, epfd: epfd, index: index, limits: lim, stopped: make(chan struct{}),
 		scratch: make([]byte, scratchBytes), cork: make([]byte, 0, scratchBytes),
 	}
 	go func() {
@@ -125,6 +140,14 @@ func newLoop(index int, lim Limits) (*loop, error) {
 		}
 	}()
 	return l, nil
+}
+
+// tlsBuffers are for a read with TLS; loop goroutine.
+func (l *loop) tlsBuffers() *tlsBuffers {
+	if l.tls == nil {
+		l.tls = new(tlsBuffers)
+	}
+	return l.tls
 }
 
 func (p *Poller) nextLoop() *loop {

@@ -130,7 +130,7 @@ func TestOperatorsAreReused(t *testing.T) {
 		e := &tape{}
 		given := make(chan int, 1)
 		if i%3 == 2 {
-			e.onData = func([]byte) { e.GiveAway(func(fd int) { given <- fd }) }
+			e.onData = func([]byte) { e.GiveAway(func(fd int, _ *TLS) { given <- fd }) }
 		}
 		fd, peer := rawPair(t)
 		if err := p.Attach(&e.Conn, fd, e, nil); err != nil {

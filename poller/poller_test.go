@@ -1,6 +1,7 @@
 package poller
 
 import (
+	"crypto/tls"
 	"net"
 	"os"
 	"runtime"
@@ -305,11 +306,22 @@ func (e *tape) counts() (reads, total int) {
 	return e.reads, e.total
 }
 
-// attach makes a new connection of kind "tcp" or "unix", attaches one end and
+// attach makes a new connection of kind "tcp", "unix", "tls" or "tls1.2", attaches one end and
 // returns the other.
 func attach(t testing.TB, p *Poller, kind string, e *tape) net.Conn {
 	t.Helper()
 	fd, peer := pair(t, kind)
+	if kind == "tls" || kind == "tls1.2" {
+		if err := p.AttachTLS(&e.Conn, fd, e, nil, serverTLS()); err != nil {
+			t.Fatal(err)
+		}
+		config := clientTLS()
+		if kind == "tls1.2" {
+			config.MaxVersion = tls.VersionTLS12
+		}
+		t.Cleanup(func() { e.Close(nil); e.waitClosed(t) })
+		return shakeHands(t, e, peer, config)
+	}
 	if err := p.Attach(&e.Conn, fd, e, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -418,9 +430,9 @@ func wantIdle(t testing.TB) {
 	t.Errorf("used %v of CPU time in %v of idleness", used, window)
 }
 
-// bothKinds runs a test over TCP and over unix sockets.
+// bothKinds runs a test over TCP, over unix sockets and over TLS.
 func bothKinds(t *testing.T, f func(t *testing.T, kind string)) {
-	for _, kind := range []string{"tcp", "unix"} {
+	for _, kind := range []string{"tcp", "unix", "tls", "tls1.2"} {
 		t.Run(kind, func(t *testing.T) { f(t, kind) })
 	}
 }

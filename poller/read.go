@@ -16,7 +16,7 @@ const maxReads = 4
 func (c *Conn) onReady(netpoll.Poll) error {
 	c.mu.Lock()
 	interest, gone := c.interest, c.state&(shut|closed) != 0
-	mine := c.state&draining == 0 && !c.keptLocked()
+	mine := c.state&draining == 0 && !c.restLocked()
 	c.mu.Unlock()
 	if gone { // the event is older than a Close
 		return nil
@@ -37,7 +37,11 @@ func (c *Conn) readable() {
 		switch {
 		case n > 0:
 			c.loop.bytesRead.Add(int64(n))
-			c.deliver(c.loop.scratch[:n])
+			if c.secured {
+				c.received(c.loop.scratch[:n], c.loop.tlsBuffers())
+			} else {
+				c.deliver(c.loop.scratch[:n])
+			}
 			if c.loop.corked != nil {
 				c.uncork()
 			}
@@ -48,7 +52,7 @@ func (c *Conn) readable() {
 		case errno == unix.EAGAIN:
 			return
 		default:
-			c.endOfInput(errno)
+			c.endOfStream(errno)
 			return
 		}
 	}
@@ -57,7 +61,7 @@ func (c *Conn) readable() {
 func (c *Conn) reading() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state&(paused|ended|shut|closed|draining) == 0
+	return c.state&(paused|ended|shut|closed|draining) == 0 && !c.fullLocked()
 }
 
 // deliver hands b up. What its user leaves is kept until reading is resumed.
@@ -81,9 +85,20 @@ func (c *Conn) keep(b []byte) bool {
 	return true
 }
 
-// endOfInput takes note of the end of the stream (errno 0) or of a read error,
-// and tells the user once.
-func (c *Conn) endOfInput(errno unix.Errno) {
+// endOfStream takes note of the end of TCP's stream (errno 0) or of a read error.
+func (c *Conn) endOfStream(errno unix.Errno) {
+	switch {
+	case errno != 0:
+		c.endOfInput(&OpError{Op: "read", Err: errno})
+	case c.secured:
+		c.endOfCiphertext()
+	default:
+		c.endOfInput(nil)
+	}
+}
+
+// endOfInput takes note of the end of what the peer has to say, or of an error, and tells the user once.
+func (c *Conn) endOfInput(err error) {
 	c.mu.Lock()
 	if c.state&(ended|closed) != 0 {
 		c.mu.Unlock()
@@ -91,8 +106,8 @@ func (c *Conn) endOfInput(errno unix.Errno) {
 	}
 	c.state |= ended
 	c.updateInterestLocked() // a level-triggered end would be reported for ever
-	if errno != 0 {
-		c.shutLocked(&OpError{Op: "read", Err: errno})
+	if err != nil {
+		c.shutLocked(err)
 		c.mu.Unlock()
 		return
 	}
@@ -109,13 +124,18 @@ var scratches = sync.Pool{New: func() any { b := make([]byte, scratchBytes); ret
 // drainLocked starts drain where there is something for it.
 func (c *Conn) drainLocked() {
 	const not = paused | draining | attaching | shut | closed
-	if c.state&not == 0 && (c.state&hungup != 0 || c.keptLocked()) {
+	if c.state&not == 0 && (c.state&hungup != 0 || c.restLocked()) {
 		c.state |= draining
 		go c.drain()
 	}
 }
 
 func (c *Conn) keptLocked() bool { return c.rare != nil && c.rare.kept != nil }
+
+// restLocked reports that there is something to deliver, or to tell, of which no event will come.
+func (c *Conn) restLocked() bool {
+	return c.keptLocked() || c.secured && c.state&shaking == 0 && (c.rare.tls.fresh || c.rare.tls.end != nil && c.state&ended == 0)
+}
 
 // drain delivers what no event of the loop will bring, on a goroutine of its own: what OnData
 // did not take, and what the kernel still holds of a connection that hung up, for the peer of a
@@ -141,7 +161,7 @@ func (c *Conn) nextRest() (b []byte, more bool) {
 		b, c.rare.kept = c.rare.kept, nil
 		c.mu.Unlock()
 		return b, true
-	case c.state&hungup != 0:
+	case c.state&hungup != 0 || c.restLocked():
 		c.mu.Unlock()
 		return nil, true
 	}
@@ -155,19 +175,28 @@ func (c *Conn) nextRest() (b []byte, more bool) {
 	return nil, false
 }
 
-// readRest reads once from a connection that hung up.
+// readRest delivers once what TLS has, or else reads once from a connection that hung up.
 func (c *Conn) readRest() {
+	if c.secured && c.decryptRest() {
+		return
+	}
 	scratch := scratches.Get().(*[]byte)
 	defer scratches.Put(scratch)
 	n, errno := read(int(c.fd), *scratch)
 	switch {
 	case n > 0:
 		c.loop.bytesRead.Add(int64(n))
-		c.deliver((*scratch)[:n])
+		if c.secured {
+			buf := tlsBufferPool.Get().(*tlsBuffers)
+			c.received((*scratch)[:n], buf)
+			tlsBufferPool.Put(buf)
+		} else {
+			c.deliver((*scratch)[:n])
+		}
 	case errno == unix.EINTR:
 	case errno == unix.EAGAIN:
-		c.endOfInput(0) // nothing will come after a hang-up
+		c.endOfStream(0) // nothing will come after a hang-up
 	default:
-		c.endOfInput(errno)
+		c.endOfStream(errno)
 	}
 }

@@ -100,7 +100,7 @@ func join(head, body []byte) []byte {
 }
 
 // unsendable are the states in which nothing can be sent any more.
-const unsendable = dialing | sealed | finishing | finished | shut | closed
+const unsendable = dialing | shaking | sealed | finishing | finished | shut | closed
 
 // Cork gathers what is sent in the loop's buffer until OnData returns, so that the
 // answers to many small messages leave in one system call. It may be called
@@ -165,19 +165,36 @@ func (c *Conn) queueLocked(b []byte, sent int, o Out) {
 // sendLocked sends b to the kernel. n < len(b) without an error means: it is full.
 func (c *Conn) sendLocked(b []byte) (n int, err error) {
 	for n < len(b) {
-		m, errno := send(int(c.fd), b[n:])
+		m, errno := c.sendSomeLocked(b[n:])
 		if n += m; errno != 0 && errno != unix.EINTR {
-			return n, c.sendErrorLocked(n, errno)
+			return n, c.sendErrorLocked(errno)
 		}
 	}
-	c.loop.bytesSent.Add(int64(n))
 	return n, nil
 }
 
-// sendErrorLocked accounts for n bytes sent before errno, and ends the connection
-// unless errno only says that the kernel is full.
-func (c *Conn) sendErrorLocked(n int, errno unix.Errno) error {
+// sendSomeLocked makes one attempt to send b, and returns how many bytes were taken.
+func (c *Conn) sendSomeLocked(b []byte) (n int, errno unix.Errno) {
+	if c.secured {
+		return c.sendTLS(b)
+	}
+	n, errno = send(int(c.fd), b)
 	c.loop.bytesSent.Add(int64(n))
+	return n, errno
+}
+
+// sendVecSomeLocked is the same for the first count of vec.
+func (c *Conn) sendVecSomeLocked(vec *[maxVec]unix.Iovec, count int) (n int, errno unix.Errno) {
+	if c.secured {
+		return c.sendVecTLS(vec[:count])
+	}
+	n, errno = sendVec(int(c.fd), vec, count)
+	c.loop.bytesSent.Add(int64(n))
+	return n, errno
+}
+
+// sendErrorLocked ends the connection unless errno only says that the kernel is full.
+func (c *Conn) sendErrorLocked(errno unix.Errno) error {
 	if errno == unix.EAGAIN {
 		return nil
 	}
@@ -207,11 +224,10 @@ func (c *Conn) sendBothLocked(head, body []byte) (int, error) {
 	vec[0].Base, vec[1].Base = &head[0], &body[0]
 	vec[0].SetLen(len(head))
 	vec[1].SetLen(len(body))
-	n, errno := sendVec(int(c.fd), &vec, 2)
+	n, errno := c.sendVecSomeLocked(&vec, 2)
 	if errno != 0 && errno != unix.EINTR {
-		return 0, c.sendErrorLocked(0, errno)
+		return 0, c.sendErrorLocked(errno)
 	}
-	c.loop.bytesSent.Add(int64(n))
 	if n >= len(head) {
 		m, err := c.sendLocked(body[n-len(head):])
 		return n + m, err
@@ -227,29 +243,28 @@ func (c *Conn) sendBothLocked(head, body []byte) (int, error) {
 // sendVecLocked sends the first buffers of bs in one call and returns those that
 // are left. When the kernel is full, the first of them has been queued.
 func (c *Conn) sendVecLocked(bs [][]byte, o Out) ([][]byte, error) {
-	if len(bs) == 1 {
+	count := c.vecSize(bs)
+	if count == 1 {
 		n, err := c.sendLocked(bs[0])
 		if n < len(bs[0]) && err == nil {
 			c.queueLocked(bs[0], n, o)
 		}
-		return nil, err
+		return bs[1:], err
 	}
 	var vec [maxVec]unix.Iovec
-	count := min(len(bs), maxVec)
 	for i, b := range bs[:count] {
 		vec[i].Base = &b[0]
 		vec[i].SetLen(len(b))
 	}
-	n, errno := sendVec(int(c.fd), &vec, count)
+	n, errno := c.sendVecSomeLocked(&vec, count)
 	if errno == unix.EINTR {
 		return bs, nil
 	}
 	if errno != 0 {
-		if err := c.sendErrorLocked(0, errno); err != nil {
+		if err := c.sendErrorLocked(errno); err != nil {
 			return nil, err
 		}
 	}
-	c.loop.bytesSent.Add(int64(n))
 	for i, b := range bs[:count] {
 		if n < len(b) {
 			c.queueLocked(b, n, o)
@@ -260,6 +275,21 @@ func (c *Conn) sendVecLocked(bs [][]byte, o Out) ([][]byte, error) {
 	return bs[count:], nil
 }
 
+// vecSize returns how many of bs leave in one call: with TLS what fits in a record, but always one.
+func (c *Conn) vecSize(bs [][]byte) int {
+	count := min(len(bs), maxVec)
+	if !c.secured {
+		return count
+	}
+	bytes := len(bs[0])
+	for i := 1; i < count; i++ {
+		if bytes += len(bs[i]); bytes > maxPlaintext {
+			return i
+		}
+	}
+	return count
+}
+
 // maxFlushes is how many vectors of one connection leave in one turn of its loop.
 const maxFlushes = 4
 
@@ -268,17 +298,27 @@ func (c *Conn) writable() {
 	c.mu.Lock()
 	if c.state&dialing != 0 {
 		c.state &^= dialing
+		shaking := c.state&shaking != 0
+		if shaking {
+			c.rare.tls.shake.started = true
+			go c.handshake()
+		}
 		c.updateInterestLocked()
 		c.mu.Unlock()
-		c.events.OnConnected()
+		if !shaking {
+			c.events.OnConnected()
+		}
 		return
+	}
+	if c.secured && c.state&(shut|closed) == 0 {
+		c.flushCiphertextLocked()
 	}
 	for i := 0; i < maxFlushes && c.out != nil && c.state&(shut|closed) == 0; i++ {
 		if !c.flushLocked() {
 			break
 		}
 	}
-	drained := c.out == nil && c.state&(wantDrained|shut) == wantDrained
+	drained := c.emptyLocked() && c.state&(wantDrained|shut) == wantDrained
 	if drained {
 		c.state &^= wantDrained
 	}
@@ -293,11 +333,10 @@ func (c *Conn) writable() {
 // be tried at once.
 func (c *Conn) flushLocked() bool {
 	var vec [maxVec]unix.Iovec
-	n, errno := sendVec(int(c.fd), &vec, c.out.vec(&vec))
+	n, errno := c.sendVecSomeLocked(&vec, c.out.vec(&vec))
 	if errno != 0 {
-		return errno == unix.EINTR || c.sendErrorLocked(0, errno) != nil
+		return errno == unix.EINTR || c.sendErrorLocked(errno) != nil
 	}
-	c.loop.bytesSent.Add(int64(n))
 	c.out.advance(n)
 	if len(c.out.items()) == 0 {
 		c.out.release()
@@ -312,7 +351,7 @@ func (c *Conn) flushLocked() bool {
 func (c *Conn) NotifyDrained() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out == nil || c.state&(shut|closed) != 0 {
+	if c.emptyLocked() || c.state&(shut|closed) != 0 {
 		return false
 	}
 	c.state |= wantDrained

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/millpond/millpond/handshake"
+	"github.com/millpond/millpond/poller"
 )
 
 // httpSide serves the connections whose first request is no opening handshake, by
@@ -67,7 +68,7 @@ func (s *Session) handToHTTP(head, rest []byte) {
 	}
 	input := bytes.Join([][]byte{head, rest}, nil)
 	srv.http.open.Add(1)
-	given := s.conn.GiveAway(func(fd int) {
+	given := s.conn.GiveAway(func(fd int, _ *poller.TLS) {
 		s.state.Store(gone)
 		srv.forget(s)
 		srv.handedOver.Add(1)

@@ -1,0 +1,626 @@
+package poller
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"reflect"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// TLS is the secured side of one connection: crypto/tls's Conn, and the transport that it runs over. The handshake has
+// a goroutine while it lasts, because crypto/tls cannot go on with one that was interrupted. Afterwards reads and
+// writes never block: where there is no more input, crypto/tls is told of a temporary error, from which it resumes, and
+// what the kernel does not take waits here, one record at most, before any more is encrypted. So the queue of a
+// connection holds what is to be sent as it was given, shared, and the policies of a full one work as without TLS.
+type TLS struct {
+	conn *tls.Conn // over transport
+
+	// Guarded by transport.owner.mu.
+	in    []byte // ciphertext that crypto/tls has not read
+	out   []byte // ciphertext that the kernel has not taken
+	errno unix.Errno
+	eof   bool  // the kernel has no more ciphertext
+	fresh bool  // what came with the handshake is still to be decrypted
+	end   error // what ended the stream, io.EOF for a close_notify; told when all before it is delivered
+	shake *shake
+	wire  transport
+}
+
+// shake is what a connection has during the handshake.
+type shake struct {
+	client  bool
+	started bool          // there is a goroutine
+	wake    chan struct{} // of one: there is input, or the end
+}
+
+// transport is what crypto/tls reads and writes.
+type transport struct {
+	tls   *TLS
+	owner *Conn    // nil after GiveAway
+	over  net.Conn // in its place
+}
+
+// ErrTruncated is the cause of the end of a connection whose peer closed TCP without TLS's close_notify: whoever
+// is between may have cut the stream. RFC 8446 §6.1.
+var ErrTruncated = errors.New("poller: the stream was closed without close_notify")
+
+// maxPlaintext is what one record holds. RFC 8446 §5.1.
+const maxPlaintext = 16 << 10
+
+// maxShaking bounds the ciphertext that waits for a handshake that computes; TCP holds the rest.
+const maxShaking = 64 << 10
+
+// secure makes c, which is not attached yet, a connection with TLS.
+func (c *Conn) secure(config *tls.Config, client bool) {
+	t := &TLS{shake: &shake{client: client, wake: make(chan struct{}, 1)}}
+	t.wire = transport{tls: t, owner: c}
+	if client {
+		t.conn = tls.Client(&t.wire, config)
+	} else {
+		t.conn = tls.Server(&t.wire, config)
+	}
+	c.secured, c.rare = true, &rare{tls: t}
+}
+
+// TLS returns what the handshake agreed on. It is false for a connection without TLS, and before the end of the handshake.
+func (c *Conn) TLS() (state tls.ConnectionState, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.secured || c.state&shaking != 0 {
+		return tls.ConnectionState{}, false
+	}
+	return c.rare.tls.conn.ConnectionState(), true
+}
+
+// feedLocked takes ciphertext for the handshake.
+func (c *Conn) feedLocked(b []byte) {
+	t := c.rare.tls
+	t.in = append(t.in, b...)
+	if !t.shake.started && helloWhole(t.in) {
+		t.shake.started = true
+		go c.handshake()
+	}
+	t.wakeLocked()
+	c.updateInterestLocked()
+}
+
+// helloWhole reports whether b has the whole first record, or what is none: until then the handshake needs no goroutine.
+func helloWhole(b []byte) bool {
+	const header, typeHandshake = 5, 22
+	if len(b) > 0 && b[0] != typeHandshake {
+		return true
+	}
+	return len(b) >= header && len(b) >= header+min(int(b[3])<<8|int(b[4]), maxPlaintext)
+}
+
+// wakeLocked has the handshake look at what has come.
+func (t *TLS) wakeLocked() {
+	if t.shake != nil {
+		select {
+		case t.shake.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// handshake runs on a goroutine of its own, which then delivers what came with its end.
+func (c *Conn) handshake() {
+	t, p := c.rare.tls, c.loop.owner
+	p.shaking <- struct{}{}
+	err := t.handshake()
+	<-p.shaking
+	c.mu.Lock()
+	client := t.shake.client
+	t.shake, t.fresh = nil, true
+	if c.state &^= shaking; c.state&(shut|closed) != 0 {
+		c.mu.Unlock()
+		p.tls.failed(err)
+		return
+	}
+	if err != nil {
+		if notTLS(err) && !t.eof {
+			_, _ = send(int(c.fd), []byte(answerToPlain))
+		}
+		c.shutLocked(&OpError{Op: "tls handshake", Err: err})
+		c.mu.Unlock()
+		p.tls.failed(err)
+		return
+	}
+	c.state |= draining
+	c.updateInterestLocked()
+	c.mu.Unlock()
+	p.tls.done(t.conn.ConnectionState())
+	if client {
+		c.events.OnConnected()
+	}
+	c.drain()
+}
+
+// handshake is crypto/tls's. It runs functions of the configuration, in which anything may happen.
+func (t *TLS) handshake() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("poller: panic in the TLS handshake: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return t.conn.Handshake()
+}
+
+// answerToPlain is what a client gets that speaks HTTP where TLS is spoken.
+const answerToPlain = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n" +
+	"Content-Length: 31\r\n\r\nthis port speaks TLS: use wss:\r\n"
+
+// notTLS reports whether the peer seems to have sent an HTTP request.
+func notTLS(err error) bool {
+	var e tls.RecordHeaderError
+	if !errors.As(err, &e) || e.Conn == nil {
+		return false
+	}
+	switch string(e.RecordHeader[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
+}
+
+// tlsBuffers are what one read with TLS needs. A loop has them once it has read one.
+type tlsBuffers struct {
+	raw   [40 << 10]byte  // for crypto/tls: twice the longest record and some, so that it does not make a buffer
+	plain [112 << 10]byte // more than a scratch buffer and an unfinished record decrypt to
+}
+
+var tlsBufferPool = sync.Pool{New: func() any { return new(tlsBuffers) }}
+
+// received takes ciphertext, and delivers what it says.
+func (c *Conn) received(b []byte, buf *tlsBuffers) {
+	c.mu.Lock()
+	if c.state&shaking != 0 {
+		c.feedLocked(b)
+		c.mu.Unlock()
+		return
+	}
+	t := c.rare.tls
+	n, err := t.decryptLocked(b, buf)
+	if err != nil {
+		t.end = err
+		c.updateInterestLocked()
+	}
+	c.mu.Unlock()
+	if n > 0 {
+		c.deliver(buf.plain[:n])
+	}
+	if err != nil {
+		c.endOfTLS()
+	}
+}
+
+// decryptRest delivers what came with the handshake, or tells what ended the stream. It reports false when there
+// is nothing of that.
+func (c *Conn) decryptRest() bool {
+	c.mu.Lock()
+	t := c.rare.tls
+	fresh, end := t.fresh, t.end
+	var b []byte
+	if fresh {
+		n := min(len(t.in), scratchBytes)
+		b, t.in = t.in[:n], t.in[n:]
+		t.fresh = len(t.in) > 0
+	}
+	c.mu.Unlock()
+	switch {
+	case fresh:
+		buf := tlsBufferPool.Get().(*tlsBuffers)
+		defer tlsBufferPool.Put(buf)
+		c.received(b, buf)
+	case end != nil:
+		c.endOfTLS()
+	}
+	return fresh || end != nil
+}
+
+// endOfCiphertext takes note of the end of TCP's stream, before which a close_notify should have come.
+func (c *Conn) endOfCiphertext() {
+	c.mu.Lock()
+	t := c.rare.tls
+	if c.state&shaking != 0 {
+		t.eof = true
+		c.state |= ended
+		if !t.shake.started { // it would have nobody to tell
+			c.shutLocked(&OpError{Op: "tls handshake", Err: io.ErrUnexpectedEOF})
+		}
+		t.wakeLocked()
+		c.updateInterestLocked()
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	c.endOfInput(ErrTruncated)
+}
+
+// endOfTLS tells what ended the stream, unless something before it is still to be taken.
+func (c *Conn) endOfTLS() {
+	c.mu.Lock()
+	if c.state&closed != 0 { // or given away
+		c.mu.Unlock()
+		return
+	}
+	err, kept := c.rare.tls.end, c.keptLocked()
+	c.mu.Unlock()
+	switch {
+	case kept:
+	case err == io.EOF: //nolint:errorlint // crypto/tls's own
+		c.endOfInput(nil)
+	default:
+		c.endOfInput(&OpError{Op: "tls", Err: err})
+	}
+}
+
+// decryptLocked decrypts b, all of it, and returns how many bytes of buf.plain that makes. err is what ended the
+// stream, io.EOF if it was the peer's close_notify.
+func (t *TLS) decryptLocked(b []byte, buf *tlsBuffers) (n int, err error) {
+	later := t.in
+	t.in = b
+	t.lend(buf.raw[:0])
+	for err == nil && n+maxPlaintext <= len(buf.plain) {
+		var m int
+		m, err = t.conn.Read(buf.plain[n:])
+		n += m
+	}
+	t.takeBack()
+	t.in = later
+	if err == errNoInput { //nolint:errorlint // our own, passed through
+		err = nil
+	}
+	return n, err
+}
+
+// The fields of a tls.Conn that keep their memory for as long as it lives: 17 to 40 KB once a record of full size was
+// read. They are lent a buffer while something is read, and are empty afterwards. A tls.Conn that has them no
+// more, or as something else, only costs more memory; a test tells.
+var (
+	rawInputField = offset[bytes.Buffer]("rawInput")
+	handField     = offset[bytes.Buffer]("hand")
+	inputField    = offset[bytes.Reader]("input")
+)
+
+// offset returns where a tls.Conn has the field of that type, or -1.
+func offset[T any](name string) int {
+	f, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
+	if !ok || f.Type != reflect.TypeFor[T]() {
+		return -1
+	}
+	return int(f.Offset)
+}
+
+// field returns a pointer to a field of conn, or nil.
+func field[T any](conn *tls.Conn, offset int) *T {
+	if offset < 0 {
+		return nil
+	}
+	return (*T)(unsafe.Add(unsafe.Pointer(conn), offset))
+}
+
+// lend gives crypto/tls room for ciphertext, if it has none with an unfinished record in it.
+func (t *TLS) lend(room []byte) {
+	if raw := field[bytes.Buffer](t.conn, rawInputField); raw != nil && raw.Len() == 0 {
+		*raw = *bytes.NewBuffer(room)
+	}
+}
+
+// takeBack undoes lend. What is left of an unfinished record is copied.
+func (t *TLS) takeBack() {
+	if raw := field[bytes.Buffer](t.conn, rawInputField); raw != nil {
+		if raw.Len() == 0 {
+			*raw = bytes.Buffer{}
+		} else {
+			*raw = *bytes.NewBuffer(bytes.Clone(raw.Bytes()))
+		}
+	}
+	if hand := field[bytes.Buffer](t.conn, handField); hand != nil && hand.Len() == 0 {
+		*hand = bytes.Buffer{}
+	}
+	if input := field[bytes.Reader](t.conn, inputField); input != nil && input.Len() == 0 {
+		*input = bytes.Reader{} // it still refers to the record that it had
+	}
+}
+
+// sendTLS encrypts at most a record of b, once all ciphertext before has left, and returns how many bytes it took.
+func (c *Conn) sendTLS(b []byte) (int, unix.Errno) {
+	t := c.rare.tls
+	if errno := c.flushTLS(); errno != 0 {
+		return 0, errno
+	}
+	b = b[:min(len(b), maxPlaintext)]
+	if _, err := t.conn.Write(b); err != nil {
+		if t.errno == 0 {
+			return 0, unix.EPIPE // crypto/tls has failed the connection before
+		}
+		return 0, t.errno
+	}
+	return len(b), 0
+}
+
+// sendVecTLS encrypts the first bytes of vec as one record.
+func (c *Conn) sendVecTLS(vec []unix.Iovec) (int, unix.Errno) {
+	buf := tlsRecords.Get().(*[]byte)
+	defer tlsRecords.Put(buf)
+	b := (*buf)[:0]
+	for i := range vec {
+		part := unsafe.Slice(vec[i].Base, int(vec[i].Len))
+		if b = append(b, part[:min(len(part), maxPlaintext-len(b))]...); len(b) == maxPlaintext {
+			break
+		}
+	}
+	return c.sendTLS(b)
+}
+
+// maxRecord is the longest record: header, payload, and the most that encryption may add (RFC 5246 §6.2.3).
+const maxRecord = 5 + maxPlaintext + 2048
+
+var tlsRecords = sync.Pool{New: func() any { b := make([]byte, 0, maxRecord); return &b }}
+
+// flushCiphertextLocked goes on with what flushTLS has left; loop goroutine.
+func (c *Conn) flushCiphertextLocked() {
+	if errno := c.flushTLS(); errno != 0 {
+		_ = c.sendErrorLocked(errno)
+		return
+	}
+	c.finishLocked()
+}
+
+// flushTLS sends the ciphertext that waits. It returns EAGAIN when some still does.
+func (c *Conn) flushTLS() unix.Errno {
+	t := c.rare.tls
+	for len(t.out) > 0 {
+		n, errno := send(int(c.fd), t.out)
+		c.loop.bytesSent.Add(int64(n))
+		t.out = t.out[n:]
+		if errno != 0 && errno != unix.EINTR {
+			return errno
+		}
+	}
+	t.out = nil
+	return 0
+}
+
+// notifyLocked sends a close_notify once. RFC 8446 §6.1: "Each party MUST send a "close_notify" alert before closing
+// its write side of the connection, unless it has already sent some error alert."
+func (c *Conn) notifyLocked() {
+	if c.secured && c.state&shaking == 0 {
+		_ = c.rare.tls.conn.CloseWrite() // does nothing the second time
+	}
+}
+
+// errNoInput tells crypto/tls to come again: a temporary error leaves it as it was.
+var errNoInput error = noInput{}
+
+type noInput struct{}
+
+func (noInput) Error() string   { return "no input yet" }
+func (noInput) Timeout() bool   { return true }
+func (noInput) Temporary() bool { return true }
+
+// Read implements net.Conn. During the handshake it waits for input, else the caller holds the connection's mu.
+func (w *transport) Read(b []byte) (int, error) {
+	switch {
+	case w.over != nil && len(w.tls.in) == 0:
+		return w.over.Read(b)
+	case w.tls.shake != nil:
+		return w.await(b)
+	}
+	return w.take(b)
+}
+
+func (w *transport) take(b []byte) (int, error) {
+	t := w.tls
+	switch {
+	case len(t.in) > 0:
+		n := copy(b, t.in)
+		t.in = t.in[n:]
+		return n, nil
+	case t.eof:
+		return 0, io.EOF
+	}
+	return 0, errNoInput
+}
+
+// await is Read during the handshake. While it waits, another handshake may compute.
+func (w *transport) await(b []byte) (int, error) {
+	c, t := w.owner, w.tls
+	for {
+		c.mu.Lock()
+		if c.state&(shut|closed) != 0 {
+			c.mu.Unlock()
+			return 0, net.ErrClosed
+		}
+		n, err := w.take(b)
+		if len(t.in) == 0 {
+			t.in = nil
+		}
+		c.updateInterestLocked()
+		c.mu.Unlock()
+		if err != errNoInput { //nolint:errorlint // take's own
+			return n, err
+		}
+		slots := c.loop.owner.shaking
+		<-slots
+		<-t.shake.wake
+		slots <- struct{}{}
+	}
+}
+
+// Write implements net.Conn. It takes everything: crypto/tls does not survive an error. During the handshake it
+// locks, else the caller has.
+func (w *transport) Write(b []byte) (int, error) {
+	if w.over != nil {
+		return w.over.Write(b)
+	}
+	c, t := w.owner, w.tls
+	if t.shake != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+	}
+	if c.state&(shut|closed) != 0 {
+		return 0, net.ErrClosed
+	}
+	sent := 0
+	for len(t.out) == 0 && sent < len(b) {
+		n, errno := send(int(c.fd), b[sent:])
+		c.loop.bytesSent.Add(int64(n))
+		sent += n
+		switch errno {
+		case 0, unix.EINTR:
+			continue
+		case unix.EAGAIN:
+		default:
+			t.errno = errno
+			return sent, &OpError{Op: "send", Err: errno}
+		}
+		break
+	}
+	if sent < len(b) {
+		t.out = append(t.out, b[sent:]...)
+		c.updateInterestLocked()
+	}
+	return len(b), nil
+}
+
+// Close implements net.Conn, for whom the connection was given to.
+func (w *transport) Close() error {
+	if w.over != nil {
+		return w.over.Close()
+	}
+	return nil
+}
+
+// LocalAddr implements net.Conn.
+func (w *transport) LocalAddr() net.Addr { return w.addr(net.Conn.LocalAddr, unix.SYS_GETSOCKNAME) }
+
+// RemoteAddr implements net.Conn.
+func (w *transport) RemoteAddr() net.Addr { return w.addr(net.Conn.RemoteAddr, unix.SYS_GETPEERNAME) }
+
+func (w *transport) addr(of func(net.Conn) net.Addr, call uintptr) net.Addr {
+	if w.over != nil {
+		return of(w.over)
+	}
+	return net.TCPAddrFromAddrPort(sockName(call, int(w.owner.fd)))
+}
+
+// SetDeadline implements net.Conn; on a loop nothing waits.
+func (w *transport) SetDeadline(t time.Time) error {
+	if w.over != nil {
+		return w.over.SetDeadline(t)
+	}
+	return nil
+}
+
+// SetReadDeadline implements net.Conn.
+func (w *transport) SetReadDeadline(t time.Time) error {
+	if w.over != nil {
+		return w.over.SetReadDeadline(t)
+	}
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (w *transport) SetWriteDeadline(t time.Time) error {
+	if w.over != nil {
+		return w.over.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// Over returns the connection, given away by a loop, with conn as its transport: the same socket. Reattach undoes it.
+func (t *TLS) Over(conn net.Conn) *tls.Conn {
+	t.wire.over, t.wire.owner = conn, nil
+	return t.conn
+}
+
+// handshakes counts what became of TLS handshakes.
+type handshakes struct {
+	complete, resumed, tls13 atomic.Int64
+	failures                 [numTLSFailures]atomic.Int64
+}
+
+// TLSFailure says why a TLS handshake failed.
+type TLSFailure uint8
+
+// The reasons.
+const (
+	// TLSNotSpoken: the peer sent no TLS record, but plain HTTP, say.
+	TLSNotSpoken TLSFailure = iota
+	// TLSCertificate: the peer's certificate is missing, or not to be trusted.
+	TLSCertificate
+	// TLSAlert: the peer did not want to go on, and said so.
+	TLSAlert
+	// TLSGone: the peer closed the connection, or the deadline did.
+	TLSGone
+	// TLSProtocol: no version, cipher suite or protocol in common, or a fault of the peer's.
+	TLSProtocol
+	numTLSFailures
+)
+
+var tlsFailures = [numTLSFailures]string{"not_tls", "certificate", "alert", "gone", "protocol"}
+
+// String returns the name that metrics have.
+func (f TLSFailure) String() string { return tlsFailures[f] }
+
+func (h *handshakes) done(state tls.ConnectionState) {
+	h.complete.Add(1)
+	if state.DidResume {
+		h.resumed.Add(1)
+	}
+	if state.Version == tls.VersionTLS13 {
+		h.tls13.Add(1)
+	}
+}
+
+func (h *handshakes) failed(err error) { h.failures[tlsFailure(err)].Add(1) }
+
+func tlsFailure(err error) TLSFailure {
+	var header tls.RecordHeaderError
+	var certificate *tls.CertificateVerificationError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &header):
+		return TLSNotSpoken
+	case errors.As(err, &certificate), err != nil && err.Error() == "tls: client didn't provide a certificate":
+		return TLSCertificate
+	case errors.As(err, &op) && op.Op == "remote error":
+		return TLSAlert
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		return TLSGone
+	}
+	return TLSProtocol
+}
+
+// TLSStats count the ends of TLS handshakes since New.
+type TLSStats struct {
+	Complete int64
+	Resumed  int64 // of Complete
+	TLS13    int64 // of Complete; the others are TLS 1.2
+	Running  int64 // that compute now
+	Failures map[string]int64
+}
+
+// TLSStats returns the counts; any goroutine.
+func (p *Poller) TLSStats() TLSStats {
+	s := TLSStats{
+		Complete: p.tls.complete.Load(), Resumed: p.tls.resumed.Load(), TLS13: p.tls.tls13.Load(),
+		Running: int64(len(p.shaking)), Failures: map[string]int64{},
+	}
+	for i := range p.tls.failures {
+		s.Failures[tlsFailures[i]] = p.tls.failures[i].Load()
+	}
+	return s
+}
