@@ -174,9 +174,11 @@ func (a *Acceptor) resume() {
 	}
 }
 
-// Refuse answers a connection that was accepted and is not wanted, and closes it.
+// Refuse answers a connection that was accepted and is not wanted, and closes it. response may be empty.
 func Refuse(fd int, response []byte) {
-	_, _ = send(fd, response)
+	if len(response) > 0 {
+		_, _ = send(fd, response)
+	}
 	_ = unix.Shutdown(fd, unix.SHUT_WR)
 	_ = unix.Close(fd)
 }

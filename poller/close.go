@@ -18,15 +18,21 @@ var (
 	ErrQueueStale = errors.New("poller: queue stale")
 )
 
-// OpError is a system call on a socket that went wrong.
+// OpError is a system call on a socket, or TLS on it, that went wrong.
 type OpError struct {
 	Op  string // "read", "send", "connect", "epoll_ctl", …
-	Err error  // a unix.Errno
+	Err error  // a unix.Errno, or crypto/tls's
 }
+
+// The Ops of TLS.
+const (
+	OpTLSHandshake = "tls handshake"
+	OpTLS          = "tls" // what came after it
+)
 
 func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
 
-// Unwrap returns the errno.
+// Unwrap returns Err.
 func (e *OpError) Unwrap() error { return e.Err }
 
 // Close asks for the end of the connection at once; what waits in the queue is
@@ -142,7 +148,7 @@ func (c *Conn) takeHangUpLocked() {
 	case c.state&dialing != 0:
 		op = "connect"
 	case c.state&shaking != 0:
-		op = "tls handshake"
+		op = OpTLSHandshake
 		c.rare.tls.wakeLocked()
 	case c.state&ended == 0:
 		return
@@ -219,6 +225,7 @@ func (c *Conn) GiveAway(take func(fd int, t *TLS)) bool {
 	var t *TLS
 	if c.secured {
 		t = c.rare.tls
+		c.rare = &rare{tls: new(TLS)} // it is no longer this one's to look at
 	}
 	_ = op.Control(netpoll.PollDetach)
 	go func() {

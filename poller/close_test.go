@@ -422,6 +422,7 @@ func TestFinishThenFlood(t *testing.T) {
 		if _, err := peer.Write(want); err != nil {
 			t.Fatal(err)
 		}
+		_, _ = peer.Read(make([]byte, 1)) // what is unread when TCP is closed makes it a reset
 		peer.Close()
 		e.waitEOF(t)
 		if got := e.received(); got != string(want) {

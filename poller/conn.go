@@ -95,7 +95,7 @@ func (p *Poller) Attach(c *Conn, fd int, ev Events, first []byte) error {
 
 // AttachTLS is Attach for a socket whose peer is a client of TLS. Events are of what is said within.
 // Until the handshake has ended nothing is delivered, and nothing can be sent; its failure closes the connection, with an
-// *OpError whose Op is "tls handshake" as the cause, after an answer in plain HTTP if the peer spoke that. The caller sets a deadline.
+// *OpError whose Op is OpTLSHandshake as the cause, after an answer in plain HTTP if the peer spoke that. The caller sets a deadline.
 //
 // config is crypto/tls's. Its functions run on goroutines of their own.
 func (p *Poller) AttachTLS(c *Conn, fd int, ev Events, first []byte, config *tls.Config) error {
@@ -185,7 +185,11 @@ func (c *Conn) wantedLocked() uint32 {
 
 // fullLocked reports that no more input is wanted, because of TLS.
 func (c *Conn) fullLocked() bool {
-	return c.secured && (c.rare.tls.end != nil || c.state&shaking != 0 && len(c.rare.tls.in) >= maxShaking)
+	if !c.secured {
+		return false
+	}
+	t := c.rare.tls
+	return t.end != nil || t.eof || c.state&shaking != 0 && len(t.in) >= maxShaking
 }
 
 // emptyLocked reports that nothing waits for the kernel.
@@ -195,8 +199,11 @@ func (c *Conn) emptyLocked() bool {
 
 // updateInterestLocked brings epoll's mask in line with the state.
 func (c *Conn) updateInterestLocked() {
+	if c.op == nil || c.state&(hungup|attaching) != 0 {
+		return
+	}
 	want := c.wantedLocked()
-	if want == c.interest || c.op == nil || c.state&(hungup|attaching) != 0 {
+	if want == c.interest {
 		return
 	}
 	c.interest = want

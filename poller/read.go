@@ -38,7 +38,7 @@ func (c *Conn) readable() {
 		case n > 0:
 			c.loop.bytesRead.Add(int64(n))
 			if c.secured {
-				c.received(c.loop.scratch[:n], c.loop.tlsBuffers())
+				c.received(c.loop.scratch[:n])
 			} else {
 				c.deliver(c.loop.scratch[:n])
 			}
@@ -134,7 +134,11 @@ func (c *Conn) keptLocked() bool { return c.rare != nil && c.rare.kept != nil }
 
 // restLocked reports that there is something to deliver, or to tell, of which no event will come.
 func (c *Conn) restLocked() bool {
-	return c.keptLocked() || c.secured && c.state&shaking == 0 && (c.rare.tls.fresh || c.rare.tls.end != nil && c.state&ended == 0)
+	if !c.secured || c.state&shaking != 0 {
+		return c.keptLocked()
+	}
+	t := c.rare.tls
+	return c.keptLocked() || t.fresh || (t.end != nil || t.eof) && c.state&ended == 0
 }
 
 // drain delivers what no event of the loop will bring, on a goroutine of its own: what OnData
@@ -188,7 +192,7 @@ func (c *Conn) readRest() {
 		c.loop.bytesRead.Add(int64(n))
 		if c.secured {
 			buf := tlsBufferPool.Get().(*tlsBuffers)
-			c.received((*scratch)[:n], buf)
+			c.decrypt((*scratch)[:n], buf)
 			tlsBufferPool.Put(buf)
 		} else {
 			c.deliver((*scratch)[:n])

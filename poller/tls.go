@@ -76,7 +76,7 @@ func (c *Conn) secure(config *tls.Config, client bool) {
 func (c *Conn) TLS() (state tls.ConnectionState, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.secured || c.state&shaking != 0 {
+	if !c.secured || c.state&shaking != 0 || c.rare.tls.conn == nil {
 		return tls.ConnectionState{}, false
 	}
 	return c.rare.tls.conn.ConnectionState(), true
@@ -131,7 +131,7 @@ func (c *Conn) handshake() {
 		if notTLS(err) && !t.eof {
 			_, _ = send(int(c.fd), []byte(answerToPlain))
 		}
-		c.shutLocked(&OpError{Op: "tls handshake", Err: err})
+		c.shutLocked(&OpError{Op: OpTLSHandshake, Err: err})
 		c.mu.Unlock()
 		p.tls.failed(err)
 		return
@@ -181,14 +181,26 @@ type tlsBuffers struct {
 
 var tlsBufferPool = sync.Pool{New: func() any { return new(tlsBuffers) }}
 
-// received takes ciphertext, and delivers what it says.
-func (c *Conn) received(b []byte, buf *tlsBuffers) {
+// received takes ciphertext that was read, and delivers what it says; loop goroutine. Before the end of the handshake, and while
+// drain is at what came with it, it is kept for them.
+func (c *Conn) received(b []byte) {
 	c.mu.Lock()
-	if c.state&shaking != 0 {
+	switch {
+	case c.state&shaking != 0:
 		c.feedLocked(b)
+	case c.state&draining != 0:
+		c.rare.tls.in, c.rare.tls.fresh = append(c.rare.tls.in, b...), true
+	default:
 		c.mu.Unlock()
+		c.decrypt(b, c.loop.tlsBuffers())
 		return
 	}
+	c.mu.Unlock()
+}
+
+// decrypt delivers what b says; whoever reads.
+func (c *Conn) decrypt(b []byte, buf *tlsBuffers) {
+	c.mu.Lock()
 	t := c.rare.tls
 	n, err := t.decryptLocked(b, buf)
 	if err != nil {
@@ -205,11 +217,11 @@ func (c *Conn) received(b []byte, buf *tlsBuffers) {
 }
 
 // decryptRest delivers what came with the handshake, or tells what ended the stream. It reports false when there
-// is nothing of that.
+// is nothing of that; drain.
 func (c *Conn) decryptRest() bool {
 	c.mu.Lock()
 	t := c.rare.tls
-	fresh, end := t.fresh, t.end
+	fresh, end, eof := t.fresh, t.end, t.eof
 	var b []byte
 	if fresh {
 		n := min(len(t.in), scratchBytes)
@@ -221,30 +233,34 @@ func (c *Conn) decryptRest() bool {
 	case fresh:
 		buf := tlsBufferPool.Get().(*tlsBuffers)
 		defer tlsBufferPool.Put(buf)
-		c.received(b, buf)
+		c.decrypt(b, buf)
 	case end != nil:
 		c.endOfTLS()
+	case eof:
+		c.endOfInput(ErrTruncated)
 	}
-	return fresh || end != nil
+	return fresh || end != nil || eof
 }
 
 // endOfCiphertext takes note of the end of TCP's stream, before which a close_notify should have come.
 func (c *Conn) endOfCiphertext() {
 	c.mu.Lock()
 	t := c.rare.tls
-	if c.state&shaking != 0 {
-		t.eof = true
-		c.state |= ended
-		if !t.shake.started { // it would have nobody to tell
-			c.shutLocked(&OpError{Op: "tls handshake", Err: io.ErrUnexpectedEOF})
-		}
+	t.eof = true
+	truncated := false
+	switch {
+	case c.state&shaking == 0:
+		truncated = c.state&draining == 0 // else drain sees it, after what it is at
+	case t.shake.started:
 		t.wakeLocked()
-		c.updateInterestLocked()
-		c.mu.Unlock()
-		return
+	default: // there is nobody to tell
+		c.shutLocked(&OpError{Op: OpTLSHandshake, Err: io.ErrUnexpectedEOF})
 	}
+	c.updateInterestLocked()
 	c.mu.Unlock()
-	c.endOfInput(ErrTruncated)
+	if truncated {
+		c.endOfInput(ErrTruncated)
+	}
 }
 
 // endOfTLS tells what ended the stream, unless something before it is still to be taken.
@@ -261,7 +277,7 @@ func (c *Conn) endOfTLS() {
 	case err == io.EOF: //nolint:errorlint // crypto/tls's own
 		c.endOfInput(nil)
 	default:
-		c.endOfInput(&OpError{Op: "tls", Err: err})
+		c.endOfInput(&OpError{Op: OpTLS, Err: err})
 	}
 }
 
@@ -340,18 +356,29 @@ func (c *Conn) sendTLS(b []byte) (int, unix.Errno) {
 	if errno := c.flushTLS(); errno != 0 {
 		return 0, errno
 	}
-	b = b[:min(len(b), maxPlaintext)]
-	if _, err := t.conn.Write(b); err != nil {
-		if t.errno == 0 {
-			return 0, unix.EPIPE // crypto/tls has failed the connection before
-		}
-		return 0, t.errno
+	// A copy, because what is given to an interface's method escapes: callers have b on the stack.
+	buf := tlsRecords.Get().(*[]byte)
+	defer tlsRecords.Put(buf)
+	n, err := t.conn.Write(append((*buf)[:0], b[:min(len(b), maxPlaintext)]...))
+	if err != nil {
+		return 0, t.failure()
 	}
-	return len(b), 0
+	return n, 0
+}
+
+// failure is why Write failed.
+func (t *TLS) failure() unix.Errno {
+	if t.errno == 0 {
+		return unix.EPIPE // crypto/tls has failed the connection before
+	}
+	return t.errno
 }
 
 // sendVecTLS encrypts the first bytes of vec as one record.
 func (c *Conn) sendVecTLS(vec []unix.Iovec) (int, unix.Errno) {
+	if errno := c.flushTLS(); errno != 0 {
+		return 0, errno
+	}
 	buf := tlsRecords.Get().(*[]byte)
 	defer tlsRecords.Put(buf)
 	b := (*buf)[:0]
@@ -361,13 +388,15 @@ func (c *Conn) sendVecTLS(vec []unix.Iovec) (int, unix.Errno) {
 			break
 		}
 	}
-	return c.sendTLS(b)
+	n, err := c.rare.tls.conn.Write(b)
+	if err != nil {
+		return 0, c.rare.tls.failure()
+	}
+	return n, 0
 }
 
-// maxRecord is the longest record: header, payload, and the most that encryption may add (RFC 5246 §6.2.3).
-const maxRecord = 5 + maxPlaintext + 2048
-
-var tlsRecords = sync.Pool{New: func() any { b := make([]byte, 0, maxRecord); return &b }}
+// tlsRecords are for what a record is to say.
+var tlsRecords = sync.Pool{New: func() any { b := make([]byte, 0, maxPlaintext); return &b }}
 
 // flushCiphertextLocked goes on with what flushTLS has left; loop goroutine.
 func (c *Conn) flushCiphertextLocked() {
@@ -423,15 +452,12 @@ func (w *transport) Read(b []byte) (int, error) {
 
 func (w *transport) take(b []byte) (int, error) {
 	t := w.tls
-	switch {
-	case len(t.in) > 0:
-		n := copy(b, t.in)
-		t.in = t.in[n:]
-		return n, nil
-	case t.eof:
-		return 0, io.EOF
+	if len(t.in) == 0 {
+		return 0, errNoInput
 	}
-	return 0, errNoInput
+	n := copy(b, t.in)
+	t.in = t.in[n:]
+	return n, nil
 }
 
 // await is Read during the handshake. While it waits, another handshake may compute.
@@ -446,6 +472,9 @@ func (w *transport) await(b []byte) (int, error) {
 		n, err := w.take(b)
 		if len(t.in) == 0 {
 			t.in = nil
+		}
+		if n == 0 && t.eof {
+			err = io.EOF
 		}
 		c.updateInterestLocked()
 		c.mu.Unlock()

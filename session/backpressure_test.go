@@ -104,7 +104,7 @@ func TestSlowConsumer(t *testing.T) {
 				{Path: "/echo", Handler: echoHandler{closed}, SlowPolicy: tt.policy},
 			}})
 			reader, stalled := s.open(), s.open()
-			_ = stalled.Conn.(*net.TCPConn).SetReadBuffer(4096)
+			_ = tcp(stalled.Conn).SetReadBuffer(4096)
 			const messages = 3000
 			var reading sync.WaitGroup
 			reading.Go(func() {
@@ -146,7 +146,7 @@ func TestSlowConsumer(t *testing.T) {
 			if n := s.Stats().Dropped[tt.name]; n == 0 {
 				t.Error("nothing was counted as dropped")
 			}
-			_ = stalled.Conn.(*net.TCPConn).SetLinger(0)
+			_ = tcp(stalled.Conn).SetLinger(0)
 			_ = stalled.Close()
 		})
 	}

@@ -249,7 +249,7 @@ func (ch *churn) visit(mark uint32, unixPath string) {
 	writing.Go(func() { // it may not be read to its end
 		_, _ = c.Write(out)
 		if how == 3 {
-			_ = c.(interface{ CloseWrite() error }).CloseWrite()
+			_ = closeWrite(c)
 		}
 	})
 	defer writing.Wait()
@@ -257,8 +257,8 @@ func (ch *churn) visit(mark uint32, unixPath string) {
 	case 4: // goes without a word
 		_ = c.Close()
 	case 5: // is reset
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
+		if _, ok := c.(*net.UnixConn); !ok {
+			_ = tcp(c).SetLinger(0)
 		}
 		time.Sleep(time.Duration(random.IntN(3)) * time.Millisecond)
 		_ = c.Close()
@@ -291,7 +291,7 @@ func (ch *churn) dial(random *rand.Rand, unixPath string) (net.Conn, error) {
 	}
 	// Several source addresses, for ports rest for a minute after use.
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+random.IntN(16)))}}
-	return d.Dial("tcp", ch.server.addr)
+	return ch.server.dial(&d)
 }
 
 // read reads until there are as many echoes, or the end, and checks everything.

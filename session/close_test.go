@@ -3,7 +3,6 @@ package session
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,7 +71,7 @@ func TestReset(t *testing.T) {
 		s, closed := echoServer(t, inline)
 		for range 20 {
 			c := s.open()
-			_ = c.Conn.(*net.TCPConn).SetLinger(0)
+			_ = tcp(c.Conn).SetLinger(0)
 			_ = c.Close()
 			if why := receive(t, closed); why.Reason != ReasonIOError && why.Reason != ReasonPeerGone {
 				t.Errorf("closed with %+v", why)
@@ -169,7 +168,7 @@ func TestHandlerContract(t *testing.T) {
 					c.write(join(text("a"), text("b")))
 					switch (k + i) % 5 {
 					case 0:
-						_ = c.Conn.(*net.TCPConn).SetLinger(0)
+						_ = tcp(c.Conn).SetLinger(0)
 					case 1:
 						c.write(closeFrame(1000, ""))
 					case 2:

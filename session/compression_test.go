@@ -313,7 +313,7 @@ func TestContextSurvivesDrops(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		c, _, err := websocket.Dial(ctx, "ws://"+s.addr+"/echo", &websocket.DialOptions{CompressionMode: websocket.CompressionContextTakeover})
+		c, _, err := websocket.Dial(ctx, s.websocketURL("/echo"), dialOptions(websocket.DialOptions{CompressionMode: websocket.CompressionContextTakeover}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -365,19 +365,19 @@ func TestCompressionWithAnotherClient(t *testing.T) {
 				if i%2 == 0 {
 					mode = websocket.CompressionNoContextTakeover
 				}
-				clients.Go(func() { converseDeflated(t, s.addr, mode, rand.New(rand.NewPCG(uint64(i), 7))) })
+				clients.Go(func() { converseDeflated(s, mode, rand.New(rand.NewPCG(uint64(i), 7))) })
 			}
 			clients.Wait()
 		})
 	}
 }
 
-func converseDeflated(t *testing.T, addr string, mode websocket.CompressionMode, random *rand.Rand) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+func converseDeflated(s *testServer, mode websocket.CompressionMode, random *rand.Rand) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/echo", &websocket.DialOptions{CompressionMode: mode, CompressionThreshold: 16})
+	c, _, err := websocket.Dial(ctx, s.websocketURL("/echo"), dialOptions(websocket.DialOptions{CompressionMode: mode, CompressionThreshold: 16}))
 	if err != nil {
-		t.Error(err)
+		s.t.Error(err)
 		return
 	}
 	defer c.CloseNow()
@@ -388,11 +388,11 @@ func converseDeflated(t *testing.T, addr string, mode websocket.CompressionMode,
 			message = strings.Repeat(message, 3)
 		}
 		if err := c.Write(ctx, websocket.MessageText, []byte(message)); err != nil {
-			t.Error(err)
+			s.t.Error(err)
 			return
 		}
 		if _, b, err := c.Read(ctx); err != nil || string(b) != message {
-			t.Errorf("%d bytes came back as %d, %v", len(message), len(b), err)
+			s.t.Errorf("%d bytes came back as %d, %v", len(message), len(b), err)
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,12 @@ type Config struct {
 	// MaxPerAddress bounds the sessions of one client address, as TrustedProxies tell it; of IPv6 a /64 counts as one. One
 	// more is answered 503. It costs about 90 bytes for each session. Zero means no bound.
 	MaxPerAddress int
+	// TLS is for ServeTLS. Without NextProtos it gets "http/1.1". A GetConfigForClient returns what is used as it is.
+	TLS *tls.Config
+	// TLSHandshakes is how many TLS handshakes compute at the same time. Those that wait for their client do not
+	// count, but as MaxHandshakes says. Zero means half of GOMAXPROCS.
+	TLSHandshakes int
+
 	// AcceptRate is how many connections are accepted in a second; more wait in the kernel's backlog, and nobody is
 	// refused for it. Zero means no bound.
 	AcceptRate float64
@@ -229,7 +236,7 @@ func (c Config) Validate() error {
 
 func (c Config) poller() poller.Config {
 	return poller.Config{
-		Loops: c.Loops, Logger: c.Logger, AcceptRate: c.AcceptRate,
+		Loops: c.Loops, Logger: c.Logger, AcceptRate: c.AcceptRate, TLSHandshakes: c.TLSHandshakes,
 		Limits: poller.Limits{Bytes: max(c.OutboxBytes, 0), Buffers: max(c.OutboxMessages, 0), Age: max(c.OutboxAge, 0)},
 	}
 }

@@ -2,7 +2,6 @@ package session
 
 import (
 	"errors"
-	"net"
 	"testing"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 // acknowledges nothing, and sends neither FIN nor RST. A classic BPF filter that lets nothing through does it.
 func (c *raw) vanish() {
 	c.t.Helper()
-	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	raw, err := tcp(c.Conn).SyscallConn()
 	if err != nil {
 		c.t.Fatal(err)
 	}

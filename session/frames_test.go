@@ -33,7 +33,7 @@ func TestHalfClose(t *testing.T) {
 		s, closed := echoServer(t, inline)
 		c := s.open()
 		c.write(join(text("one"), text("two")))
-		if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		if err := closeWrite(c.Conn); err != nil {
 			t.Fatal(err)
 		}
 		c.expect("text one", "text two")

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -50,6 +51,9 @@ func newHTTPSide(srv *Server) *httpSide {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    srv.config.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(srv.config.Logger.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
 	}
 	go func() {
 		defer close(h.served)
@@ -68,11 +72,11 @@ func (s *Session) handToHTTP(head, rest []byte) {
 	}
 	input := bytes.Join([][]byte{head, rest}, nil)
 	srv.http.open.Add(1)
-	given := s.conn.GiveAway(func(fd int, _ *poller.TLS) {
+	given := s.conn.GiveAway(func(fd int, t *poller.TLS) {
 		s.state.Store(gone)
 		srv.forget(s)
 		srv.handedOver.Add(1)
-		srv.http.give(fd, input)
+		srv.http.give(fd, t, input)
 	})
 	if !given {
 		srv.http.open.Add(-1)
@@ -80,10 +84,14 @@ func (s *Session) handToHTTP(head, rest []byte) {
 }
 
 // give makes a net.Conn of fd and queues it for net/http.
-func (h *httpSide) give(fd int, input []byte) {
+func (h *httpSide) give(fd int, t *poller.TLS, input []byte) {
 	f := os.NewFile(uintptr(fd), "http")
-	conn, err := net.FileConn(f) // duplicates the descriptor
+	socket, err := net.FileConn(f) // duplicates the descriptor
 	_ = f.Close()
+	conn := socket
+	if t != nil && err == nil {
+		conn = t.Over(socket)
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if err != nil || h.down {
@@ -93,7 +101,7 @@ func (h *httpSide) give(fd int, input []byte) {
 		}
 		return
 	}
-	c := &httpConn{Conn: conn, input: input, side: h}
+	c := &httpConn{Conn: conn, socket: socket, tls: t, input: input, side: h}
 	select {
 	case h.conns <- c:
 	case <-h.closed:
@@ -127,6 +135,7 @@ func (h *httpSide) Addr() net.Addr { return &net.UnixAddr{Name: "handed over", N
 // ServeHTTP hands an opening handshake on a kept-alive connection back to the
 // poller: a proxy may reuse one for it. All else is Config.HTTP's.
 func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.TLS = r.Context().Value(connKey{}).(*httpConn).state()
 	if head := requestHead(r); handshake.IsUpgrade(head) {
 		h.takeBack(w, head)
 		return
@@ -176,14 +185,18 @@ func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
 	if err != nil {
 		return
 	}
-	defer func() { _ = conn.Close() }()
+	defer func() { _ = conn.Close() }() // not of the connection, once it is a session's
 	rest, _ := buffered.Peek(buffered.Reader.Buffered())
 	c := conn.(*httpConn)
-	fd, err := duplicate(c.Conn)
+	fd, err := duplicate(c.socket)
 	if err != nil {
 		return
 	}
-	h.owner.adopt(fd, bytes.Join([][]byte{head, rest, c.input}, nil)) // net/http's buffer may not have had room for all
+	input := bytes.Join([][]byte{head, rest, c.input}, nil) // net/http's buffer may not have had room for all
+	h.owner.adopt(func(s *Session) error {
+		return h.owner.poller.Reattach(&s.conn, fd, c.tls, (*wire)(s), input)
+	})
+	c.tookBack()
 }
 
 // duplicate returns a second descriptor of the socket under c; closing c does not
@@ -234,11 +247,28 @@ func (h *httpSide) shutdown(ctx context.Context) error {
 
 // httpConn is a connection that was handed over, with the bytes read before.
 type httpConn struct {
-	net.Conn
-	side  *httpSide
-	input []byte // owned by whoever reads
-	once  sync.Once
+	net.Conn // with TLS, if the client came so
+	side     *httpSide
+	socket   net.Conn
+	tls      *poller.TLS // nil without
+	input    []byte      // owned by whoever reads
+	once     sync.Once
 }
+
+// tookBack leaves Close nothing but this descriptor: no close_notify, for the connection goes on.
+func (c *httpConn) tookBack() { c.Conn = c.socket }
+
+// state is what the client's TLS agreed on, or nil.
+func (c *httpConn) state() *tls.ConnectionState {
+	if c.tls == nil {
+		return nil
+	}
+	state := c.Conn.(*tls.Conn).ConnectionState()
+	return &state
+}
+
+// connKey is under which a request's context has its httpConn.
+type connKey struct{}
 
 // Read reads what was read before, and then the socket.
 func (c *httpConn) Read(b []byte) (int, error) {

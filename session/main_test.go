@@ -4,19 +4,25 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 
 	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/internal/testcert"
 )
 
 // ants has a pool of its own from the start, with two goroutines.
@@ -82,6 +88,11 @@ func startServerOn(t testing.TB, o SocketOptions, c Config) *testServer {
 		c.PingInterval = -1 // a ping would come between what other tests expect
 	}
 	c.Logger = slog.New(slog.NewTextHandler(log, nil))
+	serve := (*Server).Serve
+	if overTLS {
+		serve = (*Server).ServeTLS
+		setDefault(&c.TLS, &tls.Config{Certificates: []tls.Certificate{authority.Issue("test")}})
+	}
 	srv, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +103,7 @@ func startServerOn(t testing.TB, o SocketOptions, c Config) *testServer {
 	}
 	s := &testServer{Server: srv, t: t, addr: l.Addr().String(), log: log}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() { served <- serve(srv, l) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
@@ -139,6 +150,59 @@ func echoServer(t *testing.T, inline bool) (*testServer, chan Status) {
 const openingHandshake = "GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 
+// overTLS has all tests run over TLS: see TestOverTLS.
+var overTLS = os.Getenv("MILLPOND_TEST_TLS") != ""
+
+// TestOverTLS runs all the other tests once more, over TLS.
+func TestOverTLS(t *testing.T) {
+	if overTLS || testing.Short() {
+		t.Skip("it is run by itself")
+	}
+	again := exec.Command(os.Args[0], "-test.timeout=10m", "-test.short="+strconv.FormatBool(testing.Short()))
+	again.Env = append(os.Environ(), "MILLPOND_TEST_TLS=1")
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+var authority = testcert.NewAuthority()
+
+// dial connects, over TLS if all tests do.
+func (s *testServer) dial(d *net.Dialer) (net.Conn, error) {
+	c, err := d.Dial("tcp", s.addr)
+	if err != nil || !overTLS {
+		return c, err
+	}
+	secured := testcert.NewClient(c, &tls.Config{RootCAs: authority.Pool(), ServerName: "test"})
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return secured, secured.Handshake()
+}
+
+// tcp is the socket under c.
+func tcp(c net.Conn) *net.TCPConn {
+	if secured, ok := c.(*testcert.Client); ok {
+		c = secured.Socket
+	}
+	return c.(*net.TCPConn)
+}
+
+func closeWrite(c net.Conn) error { return c.(interface{ CloseWrite() error }).CloseWrite() }
+
+// websocketURL is where coder/websocket finds a path, and dialOptions how.
+func (s *testServer) websocketURL(path string) string {
+	if overTLS {
+		return "wss://" + s.addr + path
+	}
+	return "ws://" + s.addr + path
+}
+
+func dialOptions(o websocket.DialOptions) *websocket.DialOptions {
+	o.HTTPClient = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: authority.Pool(), ServerName: "test"},
+	}}
+	return &o
+}
+
 // raw is a client by hand.
 type raw struct {
 	net.Conn
@@ -150,7 +214,7 @@ const patience = 20 * time.Second
 
 func (s *testServer) connect() *raw {
 	s.t.Helper()
-	c, err := net.Dial("tcp", s.addr)
+	c, err := s.dial(&net.Dialer{})
 	if err != nil {
 		s.t.Fatal(err)
 	}

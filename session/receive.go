@@ -136,7 +136,7 @@ func (w *wire) OnEOF() {
 func (w *wire) OnClose(cause error) {
 	s := (*Session)(w)
 	defer s.recover()
-	s.end(&Status{Reason: ReasonIOError, Code: codec.StatusAbnormal, Err: cause})
+	s.end(lostStatus(cause))
 	s.state.Store(gone)
 	s.decoder.Release()
 	s.srv.forget(s)

@@ -190,7 +190,7 @@ func startWireServer(t *testing.T, inline bool, closeTimeout time.Duration) *wir
 
 // wireClient is one run of a wireCase.
 type wireClient struct {
-	*net.TCPConn
+	net.Conn
 	in    *bufio.Reader
 	srv   *wireServer
 	want  wireCase
@@ -199,12 +199,12 @@ type wireClient struct {
 
 // dial connects and returns the request that opens the session.
 func (w *wireServer) dial(c wireCase) (*wireClient, []byte, error) {
-	conn, err := net.Dial("tcp", w.addr) // with TCP_NODELAY
+	conn, err := w.testServer.dial(&net.Dialer{}) // with TCP_NODELAY
 	if err != nil {
 		return nil, nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	client := &wireClient{TCPConn: conn.(*net.TCPConn), in: bufio.NewReader(conn), srv: w, want: c, ended: make(chan Status, 1)}
+	client := &wireClient{Conn: conn, in: bufio.NewReader(conn), srv: w, want: c, ended: make(chan Status, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	run := len(w.ends)
@@ -245,7 +245,7 @@ func (c *wireClient) end(b []byte) error {
 	if err := c.write(b); err != nil || !c.want.halfClose {
 		return err
 	}
-	return c.CloseWrite()
+	return closeWrite(c.Conn)
 }
 
 // finish reads all that comes back, up to the server's end of the stream, and compares. written tells that the client

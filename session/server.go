@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,6 +20,7 @@ import (
 type Server struct {
 	// Immutable after New.
 	config     Config
+	tls        *tls.Config // nil without Config.TLS
 	upgrader   *handshake.Upgrader
 	poller     *poller.Poller
 	pool       *pool.Pool // runs handlers, which may wait
@@ -88,6 +90,7 @@ func New(c Config) (*Server, error) {
 	c = c.withDefaults()
 	srv := &Server{
 		config:     c,
+		tls:        tlsConfig(c.TLS),
 		addresses:  newAddresses(c.MaxPerAddress),
 		closeTicks: ticks(c.CloseTimeout),
 		pongTicks:  ticks(c.PongTimeout),
@@ -117,17 +120,41 @@ func New(c Config) (*Server, error) {
 	return srv, nil
 }
 
+// tlsConfig makes a configuration fit, as net/http does with its own: the protocol that follows is HTTP/1.1, unless
+// the configuration knows better, and messages leave in as few records as they can.
+func tlsConfig(c *tls.Config) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	c = c.Clone()
+	if len(c.NextProtos) == 0 {
+		c.NextProtos = []string{"http/1.1"}
+	}
+	c.DynamicRecordSizingDisabled = true
+	return c
+}
+
 func (srv *Server) counter(s *Session) *counter { return &srv.counters[s.conn.Loop()] }
 
 // Serve accepts the connections of l until Shutdown, and then returns
 // ErrServerClosed. It owns l. Several listeners may be served at the same time.
-func (srv *Server) Serve(l *Listener) error {
+func (srv *Server) Serve(l *Listener) error { return srv.serve(l, srv.accept) }
+
+// ServeTLS is Serve for clients that speak TLS, by Config.TLS. What is true of sessions without is true of theirs.
+func (srv *Server) ServeTLS(l *Listener) error {
+	if srv.tls == nil {
+		return errors.Join(errors.New("session: ServeTLS without Config.TLS"), l.Close())
+	}
+	return srv.serve(l, srv.acceptTLS)
+}
+
+func (srv *Server) serve(l *Listener, accept func(fd int, peer netip.AddrPort)) error {
 	srv.mu.Lock()
 	if srv.down {
 		srv.mu.Unlock()
 		return errors.Join(ErrServerClosed, l.Close())
 	}
-	a, err := srv.poller.Serve(l, srv.accept)
+	a, err := srv.poller.Serve(l, accept)
 	if err != nil {
 		srv.mu.Unlock()
 		return errors.Join(fmt.Errorf("serve %s: %w", l.Addr(), err), l.Close())
@@ -140,18 +167,25 @@ func (srv *Server) Serve(l *Listener) error {
 
 // accept makes a session of a new connection; loop goroutine.
 func (srv *Server) accept(fd int, _ netip.AddrPort) {
-	if !srv.crowded(fd) {
-		srv.adopt(fd, nil)
+	if !srv.crowded(fd, overloaded().AppendResponse(nil)) {
+		srv.adopt(func(s *Session) error { return srv.poller.Attach(&s.conn, fd, (*wire)(s), nil) })
 	}
 }
 
-// adopt makes a session of a connected socket. input is what was read from it before.
-func (srv *Server) adopt(fd int, input []byte) {
+// acceptTLS is accept for a client of TLS.
+func (srv *Server) acceptTLS(fd int, _ netip.AddrPort) {
+	if !srv.crowded(fd, nil) {
+		srv.adopt(func(s *Session) error { return srv.poller.AttachTLS(&s.conn, fd, (*wire)(s), nil, srv.tls) })
+	}
+}
+
+// adopt makes a session of a connected socket, which attach gives to the poller.
+func (srv *Server) adopt(attach func(*Session) error) {
 	s := &Session{srv: srv}
 	s.lastSeen.Store(srv.clock.Load())
 	srv.table.add(s)
 	srv.handshakes.add(s.id, srv.clock.Load()+ticks(srv.config.HandshakeTimeout))
-	if err := srv.poller.Attach(&s.conn, fd, (*wire)(s), input); err != nil {
+	if err := attach(s); err != nil {
 		srv.config.Logger.Warn("session: connection not registered", "error", err)
 		(*wire)(s).OnClose(err)
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/tls"
 	"errors"
 	"math"
 	"net/netip"
@@ -73,6 +74,10 @@ func (s *Session) SetData(v any) { s.data = v }
 // RemoteAddr asks the kernel for the address at the other end of the socket: the
 // client's or a proxy's. It is the zero AddrPort once the session is closed.
 func (s *Session) RemoteAddr() netip.AddrPort { return s.conn.RemoteAddr() }
+
+// TLS returns what the TLS handshake agreed on, with the client's certificates and the name it asked for. It is false
+// for a session without TLS.
+func (s *Session) TLS() (tls.ConnectionState, bool) { return s.conn.TLS() }
 
 // Policy returns that of the session's endpoint.
 func (s *Session) Policy() Policy { return s.endpoint.policy }

@@ -22,6 +22,7 @@ type Stats struct {
 	RefusedAddress int64 // by MaxPerAddress
 	Handshaking    int   // of Connections
 	HandedToHTTP   int64
+	TLS            poller.TLSStats
 	MessagesIn     int64 // control frames included
 	MessagesOut    int64 // taken by the socket or the outbox
 	BytesIn        int64
@@ -51,6 +52,7 @@ func (srv *Server) Stats() Stats {
 	st := Stats{
 		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
 		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), RefusedAddress: srv.addressFull.Load(), HandedToHTTP: srv.handedOver.Load(),
+		TLS:     srv.poller.TLSStats(),
 		BytesIn: p.BytesRead, BytesOut: p.BytesSent, Pings: srv.pings.Load(), ReadPauses: srv.pauses.Load(),
 		CloseTimeouts: srv.closeTimeouts.Load(), Panics: srv.panics.Load(),
 		Closed: make(map[Reason]int64, numReasons), Dropped: make(map[string]int64, len(srv.dropped)),

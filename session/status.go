@@ -39,6 +39,12 @@ const (
 	ReasonPeerGone
 	// ReasonIOError is a reset, or another error of the socket.
 	ReasonIOError
+	// ReasonTLSHandshake is a TLS handshake that failed.
+	ReasonTLSHandshake
+	// ReasonTLSError is a TLS record that is not the client's, or a fatal alert.
+	ReasonTLSError
+	// ReasonTLSTruncated is an end of the TCP stream without TLS's close_notify.
+	ReasonTLSTruncated
 	// ReasonHandshakeRefused is an opening handshake that was answered with an error.
 	ReasonHandshakeRefused
 	// ReasonHandshakeTimeout is an opening handshake that took too long.
@@ -49,7 +55,8 @@ const (
 
 var reasonNames = [numReasons]string{
 	"none", "client_close", "server_close", "shutdown", "protocol_error", "invalid_data", "message_too_big", "pong_timeout",
-	"slow_consumer", "outbox_age", "handler_panic", "peer_gone", "io_error", "handshake_refused", "handshake_timeout",
+	"slow_consumer", "outbox_age", "handler_panic", "peer_gone", "io_error",
+	"tls_handshake", "tls_error", "tls_truncated", "handshake_refused", "handshake_timeout",
 }
 
 func (r Reason) String() string {
@@ -87,6 +94,22 @@ type Status struct {
 	Text string
 	// Err is the fault or the error of the socket, if there was one.
 	Err error
+}
+
+// lostStatus is that of a connection which ended without a close frame.
+func lostStatus(cause error) *Status {
+	s := &Status{Reason: ReasonIOError, Code: codec.StatusAbnormal, Err: cause}
+	var op *poller.OpError
+	switch {
+	case errors.Is(cause, poller.ErrTruncated):
+		s.Reason = ReasonTLSTruncated
+	case !errors.As(cause, &op):
+	case op.Op == poller.OpTLSHandshake:
+		s.Reason = ReasonTLSHandshake
+	case op.Op == poller.OpTLS:
+		s.Reason = ReasonTLSError
+	}
+	return s
 }
 
 func faultStatus(f *codec.Fault) *Status {

@@ -29,7 +29,7 @@ var table = []row{
 	{
 		"poller", "knows descriptors and nothing of WebSocket; the only one that knows netpoll",
 		[]string{"github.com/cloudwego/netpoll", "golang.org/x/sys", "golang.org/x/time"},
-		nil,
+		[]string{"internal/testcert"},
 	},
 	{
 		"handshake", "bytes to bytes, knows nothing of sockets; with codec the only one that knows gobwas/ws",
@@ -49,7 +49,7 @@ var table = []row{
 	{
 		"session", "the engine: joins the four below it, and knows nothing of channels",
 		[]string{"poller", "handshake", "codec", "pool", "golang.org/x/sys"},
-		nil,
+		[]string{"internal/testcert"},
 	},
 	{
 		"push", "the product: joins its rooms with the engine",
@@ -80,6 +80,7 @@ var table = []row{
 		nil,
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
+	{"internal/testcert", "makes certificates for tests", nil, nil},
 	{"internal/arrows", "this test", nil, nil},
 }
 
