@@ -141,7 +141,7 @@ func TestServerThatDrops(t *testing.T) {
 
 func TestTarget(t *testing.T) {
 	for url, ok := range map[string]bool{
-		"ws://127.0.0.1:80/": true, "ws://localhost:80/x?y=1": true,
+		"ws://127.0.0.1:80/": true, "ws://localhost:80/x?y=1": true, "wss://127.0.0.1:443/": true,
 		"http://127.0.0.1:80/": false, "ws://127.0.0.1/": false, "": false, "ws://127.0.0.1:99999/": false,
 	} {
 		if _, _, _, err := (Target{URL: url}).resolve(t.Context()); (err == nil) != ok {

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"crypto/sha1"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type load struct {
 	// Immutable after newLoad.
 	poller  *poller.Poller
 	target  netip.AddrPort
+	tls     *tls.Config // nil without
 	request []byte
 	accept  []byte // the Sec-WebSocket-Accept that proves it
 	batches [variants]batch
@@ -120,7 +122,7 @@ var began = time.Now()
 func (l *load) dial(source netip.AddrPort) {
 	c := &client{load: l}
 	l.clients = append(l.clients, c)
-	if err := l.poller.Dial(&c.conn, l.target, c, poller.DialOptions{Source: source}); err != nil {
+	if err := l.poller.Dial(&c.conn, l.target, c, poller.DialOptions{Source: source, TLS: l.tls}); err != nil {
 		c.fail(err)
 		return
 	}

@@ -18,7 +18,7 @@ type CompareReport struct {
 // Compare runs Echo on the own server and on the yardstick in turn, pairs times. What else the machine does
 // then troubles both. c.Target must be empty.
 func Compare(ctx context.Context, c EchoConfig, pairs int) (report CompareReport, err error) {
-	own, stop, err := start(ctx)
+	own, stop, err := start(ctx, c.Target)
 	if err != nil {
 		return report, err
 	}

@@ -47,24 +47,23 @@ type EchoReport struct {
 func Echo(ctx context.Context, c EchoConfig) (r EchoReport, err error) {
 	if c.Target.URL == "" {
 		var stop func() error
-		if c.Target, stop, err = start(ctx); err != nil {
+		if c.Target, stop, err = start(ctx, c.Target); err != nil {
 			return r, err
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
 	r.Connections, r.Depth = cmp.Or(c.Connections, 100), cmp.Or(c.Depth, 1)
 	r.MessageBytes = cmp.Or(c.MessageBytes, 64)
-	addr, host, path, err := c.Target.resolve(ctx)
-	if err != nil {
-		return r, err
-	}
 	p, err := newPoller()
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 
-	l := newLoad(p, addr, host, path, r.MessageBytes, r.Depth)
+	l, err := c.Target.newLoad(ctx, p, r.MessageBytes, r.Depth)
+	if err != nil {
+		return r, err
+	}
 	l.again = true
 	laps := make([]*hdrhistogram.Histogram, p.Loops()) // each written by one loop
 	for i := range laps {

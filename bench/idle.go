@@ -53,7 +53,7 @@ type IdleRound struct {
 func Idle(ctx context.Context, c IdleConfig) (report IdleReport, err error) {
 	if c.Target.URL == "" {
 		var stop func() error
-		if c.Target, stop, err = start(ctx); err != nil {
+		if c.Target, stop, err = start(ctx, c.Target); err != nil {
 			return report, err
 		}
 		defer func() { err = errors.Join(err, stop()) }()
@@ -90,17 +90,16 @@ func Idle(ctx context.Context, c IdleConfig) (report IdleReport, err error) {
 }
 
 func idleRound(ctx context.Context, c IdleConfig, n int, base int64) (r IdleRound, err error) {
-	addr, host, path, err := c.Target.resolve(ctx)
-	if err != nil {
-		return r, err
-	}
 	p, err := newPoller()
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	own, _ := rss(os.Getpid())
-	l := newLoad(p, addr, host, path, c.MessageBytes, 1)
+	l, err := c.Target.newLoad(ctx, p, c.MessageBytes, 1)
+	if err != nil {
+		return r, err
+	}
 	begin := time.Now()
 	err = l.openAll(ctx, n)
 	defer func() {

@@ -84,15 +84,23 @@ func goroutines(ctx context.Context, url string) (int, error) {
 // listening finds an address in the server's log.
 var listening = regexp.MustCompile(`listening.*listener"?[=:]"?(public|internal)"?.*address"?[=:]"?([^\s"]+)`)
 
-// start starts the own binary's server on free ports of loopback. stop ends it by SIGTERM
+// start starts the own binary's server on free ports of loopback, with TLS if want says so. stop ends it by SIGTERM
 // and reports how that went.
-func start(ctx context.Context) (t Target, stop func() error, err error) {
+func start(ctx context.Context, want Target) (t Target, stop func() error, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return t, nil, err
 	}
 	command := exec.CommandContext(context.WithoutCancel(ctx), self, "serve", "--dev",
 		"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--log-format=text")
+	scheme, dir := "ws://", ""
+	if want.OwnTLS {
+		if dir, err = certificate(); err != nil {
+			return t, nil, errors.Join(err, os.RemoveAll(dir))
+		}
+		scheme, t.TLS.CA = "wss://", filepath.Join(dir, "ca.pem")
+		command.Args = append(command.Args, "--tls-cert="+filepath.Join(dir, "cert.pem"), "--tls-key="+filepath.Join(dir, "key.pem"))
+	}
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is ours to handle
 	stderr, err := command.StderrPipe()
 	if err != nil {
@@ -101,7 +109,13 @@ func start(ctx context.Context) (t Target, stop func() error, err error) {
 	if err := command.Start(); err != nil {
 		return t, nil, fmt.Errorf("start the server: %w", err)
 	}
-	stop = func() error { return terminate(command) }
+	stop = func() error {
+		err := terminate(command)
+		if dir != "" {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		return err
+	}
 	t.PID = command.Process.Pid
 	lines := bufio.NewScanner(stderr)
 	var last string
@@ -110,7 +124,7 @@ func start(ctx context.Context) (t Target, stop func() error, err error) {
 		switch m := listening.FindStringSubmatch(last); {
 		case m == nil:
 		case m[1] == "public":
-			t.URL = "ws://" + m[2] + "/echo"
+			t.URL = scheme + m[2] + "/echo"
 		default:
 			t.Metrics = "http://" + m[2] + "/metrics"
 		}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,8 +15,12 @@ import (
 
 // Target is the server to load.
 type Target struct {
-	// URL is ws://HOST:PORT/PATH of an echo. Empty starts the own binary's.
+	// URL is ws://HOST:PORT/PATH or wss://HOST:PORT/PATH of an echo. Empty starts the own binary's.
 	URL string
+	// OwnTLS starts that with a certificate made for it.
+	OwnTLS bool
+	// TLS is for wss.
+	TLS TLS
 	// PID is the server's process, for its memory and CPU. Zero means unknown.
 	PID int
 	// Metrics is the URL of the server's /metrics, for its goroutines. Empty means unknown.
@@ -29,8 +34,8 @@ const portsPerSource = 25000
 // resolve returns the address, and the Host and request target of the handshake.
 func (t Target) resolve(ctx context.Context) (addr netip.AddrPort, host, path string, err error) {
 	u, err := url.Parse(t.URL)
-	if err != nil || u.Scheme != "ws" || u.Port() == "" {
-		return addr, "", "", fmt.Errorf("--url %q: want ws://HOST:PORT/PATH", t.URL)
+	if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Port() == "" {
+		return addr, "", "", fmt.Errorf("--url %q: want ws://HOST:PORT/PATH or wss://…", t.URL)
 	}
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {
@@ -41,6 +46,26 @@ func (t Target) resolve(ctx context.Context) (addr netip.AddrPort, host, path st
 		return addr, "", "", fmt.Errorf("--url: %w", err)
 	}
 	return netip.AddrPortFrom(ips[0].Unmap(), uint16(port)), u.Host, u.RequestURI(), nil
+}
+
+// dialTLS is what connections to t need, nil for ws://.
+func (t Target) dialTLS() (*tls.Config, error) {
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Scheme != "wss" {
+		return nil, err
+	}
+	return t.TLS.config(u.Hostname())
+}
+
+// newLoad makes a load for the target.
+func (t Target) newLoad(ctx context.Context, p *poller.Poller, messageBytes, depth int) (*load, error) {
+	addr, host, path, err := t.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := newLoad(p, addr, host, path, messageBytes, depth)
+	l.tls, err = t.dialTLS()
+	return l, err
 }
 
 // source returns where connection n connects from: on loopback several addresses share the

@@ -74,7 +74,7 @@ type stall struct {
 func Stall(ctx context.Context, c StallConfig) (r StallReport, err error) {
 	if c.Target.URL == "" {
 		var stop func() error
-		if c.Target, stop, err = start(ctx); err != nil {
+		if c.Target, stop, err = start(ctx, c.Target); err != nil {
 			return r, err
 		}
 		defer func() { err = errors.Join(err, stop()) }()
@@ -86,16 +86,16 @@ func Stall(ctx context.Context, c StallConfig) (r StallReport, err error) {
 	if c.Stalled >= c.Connections {
 		return r, fmt.Errorf("--stalled %d: must be less than the %d connections", c.Stalled, c.Connections)
 	}
-	addr, host, path, err := c.Target.resolve(ctx)
-	if err != nil {
-		return r, err
-	}
 	p, err := newPoller()
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	s := &stall{config: c, load: newLoad(p, addr, host, path, stallMessageBytes, 1), flood: newBatch(0, stallFrame, stallBytes/stallFrame)}
+	l, err := c.Target.newLoad(ctx, p, stallMessageBytes, 1)
+	if err != nil {
+		return r, err
+	}
+	s := &stall{config: c, load: l, flood: newBatch(0, stallFrame, stallBytes/stallFrame)}
 	s.load.options = codec.Options{MaxMessageBytes: stallFrame, Client: true}
 	for range p.Loops() {
 		s.laps = append(s.laps, laps{h: newHistogram()})

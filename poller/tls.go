@@ -2,6 +2,7 @@ package poller
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -153,7 +154,7 @@ func (t *TLS) handshake() (err error) {
 			err = fmt.Errorf("poller: panic in the TLS handshake: %v\n%s", v, debug.Stack())
 		}
 	}()
-	return t.conn.Handshake()
+	return t.conn.HandshakeContext(context.Background())
 }
 
 // answerToPlain is what a client gets that speaks HTTP where TLS is spoken.
@@ -577,8 +578,8 @@ func (t *TLS) Over(conn net.Conn) *tls.Conn {
 
 // handshakes counts what became of TLS handshakes.
 type handshakes struct {
-	complete, resumed, tls13 atomic.Int64
-	failures                 [numTLSFailures]atomic.Int64
+	complete [2][2]atomic.Int64 // TLS 1.2 or 1.3; full or resumed
+	failures [numTLSFailures]atomic.Int64
 }
 
 // TLSFailure says why a TLS handshake failed.
@@ -605,13 +606,14 @@ var tlsFailures = [numTLSFailures]string{"not_tls", "certificate", "alert", "gon
 func (f TLSFailure) String() string { return tlsFailures[f] }
 
 func (h *handshakes) done(state tls.ConnectionState) {
-	h.complete.Add(1)
-	if state.DidResume {
-		h.resumed.Add(1)
-	}
+	version, resumed := 0, 0
 	if state.Version == tls.VersionTLS13 {
-		h.tls13.Add(1)
+		version = 1
 	}
+	if state.DidResume {
+		resumed = 1
+	}
+	h.complete[version][resumed].Add(1)
 }
 
 func (h *handshakes) failed(err error) { h.failures[tlsFailure(err)].Add(1) }
@@ -635,18 +637,23 @@ func tlsFailure(err error) TLSFailure {
 
 // TLSStats count the ends of TLS handshakes since New.
 type TLSStats struct {
-	Complete int64
-	Resumed  int64 // of Complete
-	TLS13    int64 // of Complete; the others are TLS 1.2
-	Running  int64 // that compute now
+	Complete map[TLSKind]int64
+	Running  int // that compute now
 	Failures map[string]int64
+}
+
+// TLSKind tells handshakes apart.
+type TLSKind struct {
+	Version string // "1.2" or "1.3"
+	Resumed bool
 }
 
 // TLSStats returns the counts; any goroutine.
 func (p *Poller) TLSStats() TLSStats {
-	s := TLSStats{
-		Complete: p.tls.complete.Load(), Resumed: p.tls.resumed.Load(), TLS13: p.tls.tls13.Load(),
-		Running: int64(len(p.shaking)), Failures: map[string]int64{},
+	s := TLSStats{Complete: map[TLSKind]int64{}, Running: len(p.shaking), Failures: map[string]int64{}}
+	for i, version := range []string{"1.2", "1.3"} {
+		s.Complete[TLSKind{version, false}] = p.tls.complete[i][0].Load()
+		s.Complete[TLSKind{version, true}] = p.tls.complete[i][1].Load()
 	}
 	for i := range p.tls.failures {
 		s.Failures[tlsFailures[i]] = p.tls.failures[i].Load()

@@ -10,14 +10,18 @@ import (
 	"strings"
 
 	"github.com/millpond/millpond/push/auth"
+	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/session"
 )
 
 // Config says how a Server is to be made. The zero value works with Dev, or with a
 // TokenSecret.
 type Config struct {
-	// Listen are the public addresses: "HOST:PORT", ":PORT" or "unix:PATH". Nil means ":8000".
+	// Listen are the public addresses: "HOST:PORT", ":PORT" or "unix:PATH". With TLS the ports speak it, unless "plain:" is
+	// put before; sockets of this host, for a proxy, do not. Nil means ":8000".
 	Listen []string
+	// TLS has the files of certificates. Its zero value is no TLS.
+	TLS TLS
 	// InternalListen is the address of API, health and metrics. It may be one of
 	// Listen. Empty means "127.0.0.1:8001".
 	InternalListen string
@@ -61,6 +65,12 @@ type Config struct {
 	// Logger gets what an operator has to know. Nil means slog.Default().
 	Logger *slog.Logger
 }
+
+// These are another package's types under the names by which users of the product know them.
+type (
+	TLS     = certs.Config
+	TLSPair = certs.Pair
+)
 
 const (
 	defaultListen   = ":8000"
@@ -107,12 +117,26 @@ func (c Config) Validate() error {
 	if d.MaxChannels < 0 {
 		errs = append(errs, fmt.Errorf("max-channels: %d is negative", d.MaxChannels))
 	}
+	for _, address := range d.Listen {
+		if strings.HasPrefix(address, plainPrefix) && !d.TLS.Enabled() {
+			errs = append(errs, fmt.Errorf("listen: %s: all ports are plain without a tls-cert", address))
+		}
+	}
+	errs = append(errs, d.TLS.Validate())
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes
 	if err := d.Compression.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, engine.Validate())...)
+}
+
+// plainPrefix marks an address that does not speak TLS.
+const plainPrefix = "plain:"
+
+// secured reports whether a public address speaks TLS.
+func (c Config) secured(address string) bool {
+	return c.TLS.Enabled() && !strings.HasPrefix(address, plainPrefix) && !strings.HasPrefix(address, "unix:")
 }
 
 // compression is that of the endpoints.

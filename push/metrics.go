@@ -42,6 +42,11 @@ var (
 	descHandshakes    = desc("handshakes_refused_total", "Opening handshakes answered with an error.", "reason")
 	descRefused       = desc("connections_refused_total", "Connections over a bound.", "bound")
 	descHandshaking   = desc("handshakes_pending", "Connections that are not through their opening handshake.")
+	descTLSHandshakes = desc("tls_handshakes_total", "TLS handshakes that ended well.", "version", "resumed")
+	descTLSFailed     = desc("tls_handshakes_failed_total", "TLS handshakes that did not.", "reason")
+	descTLSRunning    = desc("tls_handshakes_running", "TLS handshakes that compute now.")
+	descCertificate   = desc("tls_certificate_expiry_timestamp_seconds", "When a certificate in use expires.", "file")
+	descCertReloads   = desc("tls_reloads_total", "Times that the certificates were read again.", "outcome")
 	descClosed        = desc("closed_total", "Connections that ended.", "reason")
 	descCloseTimeouts = desc("close_timeouts_total", "Connections cut because the peer did not close in time.")
 	descMessages      = desc("messages_total", "WebSocket messages and control frames.", "direction")
@@ -87,7 +92,29 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descDraining, draining)
 	collectEngine(c.server.engine.Stats(), gauge, counter)
+	if c.server.certs != nil {
+		c.collectCerts(out, counter)
+	}
 	c.collectHub(gauge, counter)
+}
+
+func (c *collector) collectCerts(out chan<- prometheus.Metric, counter emitCount) {
+	st := c.server.certs.Stats()
+	for file, end := range st.NotAfter {
+		out <- prometheus.MustNewConstMetric(descCertificate, prometheus.GaugeValue, float64(end.Unix()), file)
+	}
+	counter(descCertReloads, st.Reloads, "done")
+	counter(descCertReloads, st.Failed, "failed")
+}
+
+func collectTLS(st session.TLSStats, gauge emitInt, counter emitCount) {
+	for key, n := range st.Complete {
+		counter(descTLSHandshakes, n, key.Version, strconv.FormatBool(key.Resumed))
+	}
+	for reason, n := range st.Failures {
+		counter(descTLSFailed, n, reason)
+	}
+	gauge(descTLSRunning, st.Running)
 }
 
 type emitInt func(d *prometheus.Desc, v int, labels ...string)
@@ -105,6 +132,7 @@ func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
 	counter(descRefused, st.RefusedCrowd, "max_handshakes")
 	counter(descRefused, st.RefusedAddress, "max_connections_per_address")
 	gauge(descHandshaking, st.Handshaking)
+	collectTLS(st.TLS, gauge, counter)
 	counter(descCloseTimeouts, st.CloseTimeouts)
 	counter(descMessages, st.MessagesIn, "in")
 	counter(descMessages, st.MessagesOut, "out")

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/millpond/millpond/push/api"
 	"github.com/millpond/millpond/push/broker/memory"
+	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/session"
@@ -31,12 +33,14 @@ type Server struct {
 	plain    *plain.Handler[*session.Frame]
 	api      *api.Handler
 	openAPI  *api.Handler // asks for no key; nil without Dev
+	certs    *certs.Store // nil without TLS
 	public   []*session.Listener
 	addrs    []net.Addr
 	internal *internalSide // nil when a public address carries the internal routes
 
 	// Any goroutine (atomic).
 	draining atomic.Bool
+	closing  sync.Once // what Shutdown does once
 }
 
 // New makes a server and opens its listeners; nothing is accepted before Serve.
@@ -59,6 +63,17 @@ func (s *Server) build() error {
 	c := s.config
 	var err error
 	// The hub's tasks run on the engine, whose handlers need the hub.
+	if c.TLS.Enabled() {
+		c.TLS.Logger = c.Logger
+		if s.certs, err = certs.New(c.TLS); err != nil {
+			return err
+		}
+		defer func() {
+			if s.engine == nil {
+				_ = s.certs.Close()
+			}
+		}()
+	}
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
 		Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
@@ -87,6 +102,9 @@ func (s *Server) build() error {
 	engine.MaxMessageBytes = c.MaxMessageBytes
 	engine.Endpoints = s.endpoints()
 	engine.HTTP = s.publicRoutes()
+	if s.certs != nil {
+		engine.TLS = s.certs.TLS()
+	}
 	if s.engine, err = session.New(engine); err != nil {
 		return err
 	}
@@ -149,7 +167,7 @@ func (s *Server) onInternalError(err error) {
 
 func (s *Server) listen() error {
 	for _, address := range s.config.Listen {
-		l, err := session.Listen(address, s.config.Socket)
+		l, err := session.Listen(strings.TrimPrefix(address, plainPrefix), s.config.Socket)
 		if err != nil {
 			return err
 		}
@@ -170,7 +188,22 @@ func (s *Server) discard() error {
 	for _, l := range s.public {
 		errs = append(errs, l.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.closeCerts())...)
+}
+
+func (s *Server) closeCerts() error {
+	if s.certs == nil {
+		return nil
+	}
+	return s.certs.Close()
+}
+
+// Reload reads the files of certificates again. What is wrong with them leaves everything as it was, and is an error.
+func (s *Server) Reload() error {
+	if s.certs == nil {
+		return nil
+	}
+	return s.certs.Reload()
 }
 
 // Addrs returns the public addresses, with the ports that the kernel chose.
@@ -200,8 +233,13 @@ func (s *Server) Serve() error {
 	var running sync.WaitGroup
 	running.Go(func() { s.trim(stop) })
 	for i, l := range s.public {
-		log.Info("listening", "listener", "public", "address", s.addrs[i].String())
-		running.Go(func() { failed <- s.engine.Serve(l) })
+		secured := s.config.secured(s.config.Listen[i])
+		log.Info("listening", "listener", "public", "address", s.addrs[i].String(), "tls", secured)
+		if secured {
+			running.Go(func() { failed <- s.engine.ServeTLS(l) })
+		} else {
+			running.Go(func() { failed <- s.engine.Serve(l) })
+		}
 	}
 	log.Info("listening", "listener", "internal", "address", s.InternalAddr().String())
 	if s.internal != nil {
@@ -240,5 +278,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.internal != nil {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
+	s.closing.Do(func() { err = errors.Join(err, s.closeCerts()) })
 	return err
 }

@@ -22,7 +22,7 @@ type Stats struct {
 	RefusedAddress int64 // by MaxPerAddress
 	Handshaking    int   // of Connections
 	HandedToHTTP   int64
-	TLS            poller.TLSStats
+	TLS            TLSStats
 	MessagesIn     int64 // control frames included
 	MessagesOut    int64 // taken by the socket or the outbox
 	BytesIn        int64
@@ -41,6 +41,9 @@ type Stats struct {
 	Pool           pool.Stats
 	Loops          int
 }
+
+// TLSStats is another package's type under the name by which users of the engine know it.
+type TLSStats = poller.TLSStats
 
 var policyNames = [...]string{
 	PolicyDisconnect: "disconnect", PolicyDropOldest: "drop_oldest", PolicyDropNewest: "drop_newest", PolicyLatest: "latest",

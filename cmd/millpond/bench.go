@@ -12,10 +12,13 @@ import (
 
 // benchCommand loads a server: the own one, unless --url names another.
 type benchCommand struct {
-	URL     string `help:"ws://HOST:PORT/PATH of an echo; default: start an own server." placeholder:"URL"`
-	PID     int    `name:"pid" help:"Process of the server at --url, for its memory and CPU."`
-	Metrics string `help:"URL of that server's /metrics, for its goroutines." placeholder:"URL"`
-	JSON    bool   `name:"json" help:"Print the report as JSON."`
+	URL      string `help:"ws://HOST:PORT/PATH of an echo, or wss://; default: start an own server." placeholder:"URL"`
+	TLS      bool   `name:"tls" help:"Start the own server with TLS."`
+	CA       string `name:"ca" help:"File with the authorities to trust for wss://, in PEM; default: the system's." type:"existingfile" placeholder:"FILE"`
+	Insecure bool   `help:"Trust any server of wss://."`
+	PID      int    `name:"pid" help:"Process of the server at --url, for its memory and CPU."`
+	Metrics  string `help:"URL of that server's /metrics, for its goroutines." placeholder:"URL"`
+	JSON     bool   `name:"json" help:"Print the report as JSON."`
 
 	Idle idleCommand `cmd:"" help:"What does an idle connection cost?"`
 	Echo echoCommand `cmd:"" help:"What does a message cost?"`
@@ -26,7 +29,9 @@ type benchCommand struct {
 }
 
 func (b *benchCommand) target() bench.Target {
-	return bench.Target{URL: b.URL, PID: b.PID, Metrics: b.Metrics}
+	return bench.Target{
+		URL: b.URL, PID: b.PID, Metrics: b.Metrics, OwnTLS: b.TLS, TLS: bench.TLS{CA: b.CA, Insecure: b.Insecure},
+	}
 }
 
 // print prints a report, also one of a run that was cut short.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,6 +30,14 @@ type serveCommand struct {
 	Dev            bool            `help:"Everything open, for a first try on one's own machine."`
 	Echo           bool            `help:"Serve /echo (--dev does)."`
 	Playground     bool            `help:"Serve the playground page at / (--dev does)."`
+
+	TLSCert           []string `name:"tls-cert" help:"File with a certificate chain in PEM; the public ports then speak TLS. May be repeated: one of several is chosen by name." type:"existingfile" sep:"none" placeholder:"FILE"`
+	TLSKey            []string `name:"tls-key" help:"File with the key of the certificate in the same place." type:"existingfile" sep:"none" placeholder:"FILE"`
+	TLSMinVersion     string   `name:"tls-min-version" help:"Oldest version: ${enum}." enum:"1.2,1.3" default:"1.2"`
+	TLSClientCA       string   `name:"tls-client-ca" help:"File with authorities in PEM, one of which must have signed the client's certificate." type:"existingfile" placeholder:"FILE"`
+	TLSClientAuth     string   `name:"tls-client-auth" help:"Whether a client must show a certificate: ${enum}." enum:"required,optional" default:"required"`
+	TLSTicketKeysFile string   `name:"tls-ticket-keys-file" help:"File with the keys of session tickets, 64 hexadecimal digits a line, the first for new ones; default: own keys, a new one each day." type:"existingfile" placeholder:"FILE"`
+	TLSHandshakes     int      `name:"tls-handshakes" help:"TLS handshakes that compute at the same time; 0: half as many as cores."`
 
 	TokenHmacSecretFile string   `help:"File with the secret that signs the clients' tokens (HS256, HS384, HS512)." type:"existingfile" placeholder:"FILE"`
 	APIKeyFile          string   `name:"api-key-file" help:"File with the keys for the API, one a line." type:"existingfile" placeholder:"FILE"`
@@ -89,11 +99,38 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 	}
 	stop := context.AfterFunc(ctx, func() { c.end(server, logger) })
 	defer stop()
+	defer onHangUp(func() {
+		if err := server.Reload(); err == nil {
+			logger.Info("reloaded")
+		}
+	})()
 	if err := server.Serve(); !errors.Is(err, push.ErrServerClosed) {
 		return err
 	}
 	logger.Info("stopped")
 	return nil
+}
+
+// onHangUp calls f at each SIGHUP, until stop.
+func onHangUp(f func()) (stop func()) {
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			select {
+			case <-signals:
+				f()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(signals)
+		close(done)
+		running.Wait()
+	}
 }
 
 // defaultDrainGrace is what a load balancer that asks /readyz every second needs.
@@ -161,16 +198,27 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			ContextTakeover: c.Compression == "context-takeover", Level: c.CompressionLevel,
 			MinBytes: c.CompressionMinBytes, WindowBits: c.CompressionWindowBits,
 		},
+		TLS: push.TLS{
+			ClientCA: c.TLSClientCA, OptionalClientCert: c.TLSClientAuth == "optional", TicketKeys: c.TLSTicketKeysFile,
+			MinVersion: map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[c.TLSMinVersion],
+		},
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout},
 		Engine: session.Config{
-			Loops: c.Loops, Workers: c.Workers, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxPerAddress: c.MaxConnectionsPerAddress, AcceptRate: c.AcceptRate, MaxHTTPConns: c.MaxHTTPConnections,
+			Loops: c.Loops, Workers: c.Workers, TLSHandshakes: c.TLSHandshakes, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxPerAddress: c.MaxConnectionsPerAddress, AcceptRate: c.AcceptRate, MaxHTTPConns: c.MaxHTTPConnections,
 			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,
 			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, OutboxAge: c.OutboxAge, PingInterval: c.PingInterval,
 			PongTimeout: c.PongTimeout, CloseTimeout: c.CloseTimeout,
 		},
 	}
 	var errs []error
+	if len(c.TLSCert) != len(c.TLSKey) {
+		errs = append(errs, fmt.Errorf("tls-cert: %d given, but %d of tls-key", len(c.TLSCert), len(c.TLSKey)))
+	} else {
+		for i := range c.TLSCert {
+			out.TLS.Pairs = append(out.TLS.Pairs, push.TLSPair{Certificate: c.TLSCert[i], Key: c.TLSKey[i]})
+		}
+	}
 	for _, p := range c.TrustedProxies {
 		prefix, err := netip.ParsePrefix(p)
 		if err != nil {

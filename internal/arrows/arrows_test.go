@@ -54,7 +54,7 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/auth", "push/api", "push/web",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/auth", "push/certs", "push/api", "push/web",
 			"github.com/prometheus/client_golang",
 		},
 		[]string{"internal/browser", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"},
@@ -66,12 +66,13 @@ var table = []row{
 		[]string{"push/hub"},
 		[]string{"push/broker/memory"},
 	},
+	{"push/certs", "knows files and nothing of connections", []string{"github.com/fsnotify/fsnotify"}, []string{"internal/testcert"}},
 	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
 	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{
 		"bench", "a client of the engine's parts, which knows nothing of the product",
-		[]string{"session", "poller", "codec", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"},
+		[]string{"session", "poller", "codec", "internal/testcert", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"},
 		nil,
 	},
 	{
@@ -80,7 +81,7 @@ var table = []row{
 		nil,
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
-	{"internal/testcert", "makes certificates for tests", nil, nil},
+	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
 	{"internal/arrows", "this test", nil, nil},
 }
 

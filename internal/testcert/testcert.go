@@ -1,4 +1,4 @@
-// Package testcert makes certificates for tests.
+// Package testcert makes certificates for tests, and for the servers that bench starts.
 package testcert
 
 import (
