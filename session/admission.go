@@ -19,12 +19,17 @@ func overloaded() *handshake.Fault {
 }
 
 // crowded reports, and counts, that too many connections have not yet shown an opening handshake. What is accepted
-// then is refused with response before it has been read, so that its client may see a reset instead.
-func (srv *Server) crowded(fd int, response []byte) bool {
+// then is refused before it has been read, so that its client may see a reset instead of the answer; a client of TLS
+// gets none.
+func (srv *Server) crowded(fd int, secured bool) bool {
 	if int64(srv.table.Len())-srv.admitted.Load() < int64(srv.config.MaxHandshakes) {
 		return false
 	}
 	srv.crowdedOut.Add(1)
+	var response []byte
+	if !secured {
+		response = overloaded().AppendResponse(nil)
+	}
 	poller.Refuse(fd, response)
 	return true
 }

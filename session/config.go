@@ -57,6 +57,11 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocolFrom are the networks whose connections must begin with a PROXY protocol header, version 1 or 2, with the
+	// client's address; with TLS it comes before that. From others it is a bad request.
+	ProxyProtocolFrom []netip.Prefix
+	// ProxyProtocolUnix is the same for all unix sockets.
+	ProxyProtocolUnix bool
 
 	// MaxMessageBytes bounds one message, fragments together. Zero means 64 KiB. It
 	// is taken only while a message is arriving in pieces.

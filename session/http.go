@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -70,13 +71,13 @@ func (s *Session) handToHTTP(head, rest []byte) {
 		s.refuse(overloaded())
 		return
 	}
-	input := bytes.Join([][]byte{head, rest}, nil)
+	input, client := bytes.Join([][]byte{head, rest}, nil), s.clientAddr()
 	srv.http.open.Add(1)
 	given := s.conn.GiveAway(func(fd int, t *poller.TLS) {
 		s.state.Store(gone)
 		srv.forget(s)
 		srv.handedOver.Add(1)
-		srv.http.give(fd, t, input)
+		srv.http.give(fd, t, input, client)
 	})
 	if !given {
 		srv.http.open.Add(-1)
@@ -84,7 +85,7 @@ func (s *Session) handToHTTP(head, rest []byte) {
 }
 
 // give makes a net.Conn of fd and queues it for net/http.
-func (h *httpSide) give(fd int, t *poller.TLS, input []byte) {
+func (h *httpSide) give(fd int, t *poller.TLS, input []byte, client netip.AddrPort) {
 	f := os.NewFile(uintptr(fd), "http")
 	socket, err := net.FileConn(f) // duplicates the descriptor
 	_ = f.Close()
@@ -101,7 +102,7 @@ func (h *httpSide) give(fd int, t *poller.TLS, input []byte) {
 		}
 		return
 	}
-	c := &httpConn{Conn: conn, socket: socket, tls: t, input: input, side: h}
+	c := &httpConn{Conn: conn, socket: socket, tls: t, input: input, client: client, side: h}
 	select {
 	case h.conns <- c:
 	case <-h.closed:
@@ -193,7 +194,7 @@ func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
 		return
 	}
 	input := bytes.Join([][]byte{head, rest, c.input}, nil) // net/http's buffer may not have had room for all
-	h.owner.adopt(func(s *Session) error {
+	h.owner.adopt(&opening{client: c.client}, func(s *Session) error {
 		return h.owner.poller.Reattach(&s.conn, fd, c.tls, (*wire)(s), input)
 	})
 	c.tookBack()
@@ -252,6 +253,7 @@ type httpConn struct {
 	socket   net.Conn
 	tls      *poller.TLS // nil without
 	input    []byte      // owned by whoever reads
+	client   netip.AddrPort
 	once     sync.Once
 }
 
@@ -265,6 +267,14 @@ func (c *httpConn) state() *tls.ConnectionState {
 	}
 	state := c.Conn.(*tls.Conn).ConnectionState()
 	return &state
+}
+
+// RemoteAddr is the client's, also behind a proxy that tells it by the PROXY protocol.
+func (c *httpConn) RemoteAddr() net.Addr {
+	if !c.client.IsValid() {
+		return c.Conn.RemoteAddr()
+	}
+	return net.TCPAddrFromAddrPort(c.client)
 }
 
 // connKey is under which a request's context has its httpConn.

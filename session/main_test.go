@@ -170,8 +170,16 @@ var authority = testcert.NewAuthority()
 // dial connects, over TLS if all tests do.
 func (s *testServer) dial(d *net.Dialer) (net.Conn, error) {
 	c, err := d.Dial("tcp", s.addr)
-	if err != nil || !overTLS {
-		return c, err
+	if err != nil {
+		return nil, err
+	}
+	return s.secure(c)
+}
+
+// secure begins TLS, if all tests do.
+func (s *testServer) secure(c net.Conn) (net.Conn, error) {
+	if !overTLS {
+		return c, nil
 	}
 	secured := testcert.NewClient(c, &tls.Config{RootCAs: authority.Pool(), ServerName: "test"})
 	_ = c.SetDeadline(time.Now().Add(patience))
@@ -220,8 +228,10 @@ func (s *testServer) connect() *raw {
 	}
 	_ = c.SetDeadline(time.Now().Add(patience))
 	s.t.Cleanup(func() { _ = c.Close() })
-	return &raw{Conn: c, t: s.t, in: bufio.NewReader(c)}
+	return newRaw(s.t, c)
 }
+
+func newRaw(t testing.TB, c net.Conn) *raw { return &raw{Conn: c, t: t, in: bufio.NewReader(c)} }
 
 // open connects and upgrades.
 func (s *testServer) open() *raw {

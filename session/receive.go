@@ -148,6 +148,12 @@ func (w *wire) OnClose(cause error) {
 // handshake collects the opening handshake and answers it. It returns what follows the header
 // once the session is open, and nothing before.
 func (s *Session) handshake(b []byte) (rest []byte) {
+	if o, _ := s.data.(*opening); o != nil && o.proxied {
+		var done bool
+		if b, done = s.proxyHeader(o, b); !done {
+			return nil
+		}
+	}
 	head, rest, err := s.collect(b)
 	switch {
 	case err != nil:
@@ -166,25 +172,22 @@ func (s *Session) handshake(b []byte) (rest []byte) {
 // collect returns the header once it is complete, and what follows it in b.
 func (s *Session) collect(b []byte) (head, rest []byte, fault *handshake.Fault) {
 	limit := s.srv.config.MaxHeaderBytes
-	header, _ := s.data.(*[]byte)
-	if header == nil {
+	if o, _ := s.data.(*opening); o == nil || len(o.header) == 0 {
 		if end := handshake.HeaderEnd(b, 0); end >= 0 && end <= limit {
 			return b[:end], b[end:], nil
 		}
-		header = new([]byte)
-		s.data = header
 	}
-	have := len(*header)
-	*header = append(*header, b[:min(len(b), limit-have)]...)
-	end := handshake.HeaderEnd(*header, have)
+	o := s.beginning()
+	have := len(o.header)
+	o.header = append(o.header, b[:min(len(b), limit-have)]...)
+	end := handshake.HeaderEnd(o.header, have)
 	if end < 0 {
-		if len(*header) >= limit {
-			return nil, nil, handshake.TooLarge(*header)
+		if len(o.header) >= limit {
+			return nil, nil, handshake.TooLarge(o.header)
 		}
 		return nil, nil, nil
 	}
-	s.data = nil
-	return (*header)[:end], b[end-have:], nil
+	return o.header[:end], b[end-have:], nil
 }
 
 // responses hold the answers to opening handshakes while they are written.
@@ -207,7 +210,7 @@ func (s *Session) upgrade(head []byte) bool {
 	}()
 	buf := responses.Get().(*[]byte)
 	defer responses.Put(buf)
-	resp, result, err := s.srv.upgrader.Upgrade((*buf)[:0], head, s.conn.RemoteAddr())
+	resp, result, err := s.srv.upgrader.Upgrade((*buf)[:0], head, s.clientAddr())
 	*buf = resp[:0]
 	if err != nil {
 		s.refused(resp, err)

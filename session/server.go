@@ -138,23 +138,23 @@ func (srv *Server) counter(s *Session) *counter { return &srv.counters[s.conn.Lo
 
 // Serve accepts the connections of l until Shutdown, and then returns
 // ErrServerClosed. It owns l. Several listeners may be served at the same time.
-func (srv *Server) Serve(l *Listener) error { return srv.serve(l, srv.accept) }
+func (srv *Server) Serve(l *Listener) error { return srv.serve(l, false) }
 
 // ServeTLS is Serve for clients that speak TLS, by Config.TLS. What is true of sessions without is true of theirs.
 func (srv *Server) ServeTLS(l *Listener) error {
 	if srv.tls == nil {
 		return errors.Join(errors.New("session: ServeTLS without Config.TLS"), l.Close())
 	}
-	return srv.serve(l, srv.acceptTLS)
+	return srv.serve(l, true)
 }
 
-func (srv *Server) serve(l *Listener, accept func(fd int, peer netip.AddrPort)) error {
+func (srv *Server) serve(l *Listener, secured bool) error {
 	srv.mu.Lock()
 	if srv.down {
 		srv.mu.Unlock()
 		return errors.Join(ErrServerClosed, l.Close())
 	}
-	a, err := srv.poller.Serve(l, accept)
+	a, err := srv.poller.Serve(l, func(fd int, peer netip.AddrPort) { srv.accept(fd, peer, secured) })
 	if err != nil {
 		srv.mu.Unlock()
 		return errors.Join(fmt.Errorf("serve %s: %w", l.Addr(), err), l.Close())
@@ -166,22 +166,25 @@ func (srv *Server) serve(l *Listener, accept func(fd int, peer netip.AddrPort)) 
 }
 
 // accept makes a session of a new connection; loop goroutine.
-func (srv *Server) accept(fd int, _ netip.AddrPort) {
-	if !srv.crowded(fd, overloaded().AppendResponse(nil)) {
-		srv.adopt(func(s *Session) error { return srv.poller.Attach(&s.conn, fd, (*wire)(s), nil) })
+func (srv *Server) accept(fd int, peer netip.AddrPort, secured bool) {
+	plain := func(s *Session) error { return srv.poller.Attach(&s.conn, fd, (*wire)(s), nil) }
+	switch {
+	case srv.crowded(fd, secured):
+	case srv.config.proxied(peer):
+		srv.adopt(&opening{proxied: true, secured: secured}, plain)
+	case secured:
+		srv.adopt(nil, func(s *Session) error { return srv.poller.AttachTLS(&s.conn, fd, (*wire)(s), nil, srv.tls) })
+	default:
+		srv.adopt(nil, plain)
 	}
 }
 
-// acceptTLS is accept for a client of TLS.
-func (srv *Server) acceptTLS(fd int, _ netip.AddrPort) {
-	if !srv.crowded(fd, nil) {
-		srv.adopt(func(s *Session) error { return srv.poller.AttachTLS(&s.conn, fd, (*wire)(s), nil, srv.tls) })
-	}
-}
-
-// adopt makes a session of a connected socket, which attach gives to the poller.
-func (srv *Server) adopt(attach func(*Session) error) {
+// adopt makes a session of a connected socket, which attach gives to the poller. o is what is known before, or nil.
+func (srv *Server) adopt(o *opening, attach func(*Session) error) {
 	s := &Session{srv: srv}
+	if o != nil {
+		s.data = o
+	}
 	s.lastSeen.Store(srv.clock.Load())
 	srv.table.add(s)
 	srv.handshakes.add(s.id, srv.clock.Load()+ticks(srv.config.HandshakeTimeout))

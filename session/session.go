@@ -24,7 +24,7 @@ type Session struct {
 
 	// Immutable after the upgrade; before, owned by the reader.
 	endpoint *endpoint
-	data     any // before: *[]byte, what has come of the opening handshake, if it did not come at once
+	data     any // before: *opening, or nil
 
 	// Owned by the reader: the goroutine in OnData.
 	decoder codec.Decoder

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -43,6 +44,7 @@ type serveCommand struct {
 	APIKeyFile          string   `name:"api-key-file" help:"File with the keys for the API, one a line." type:"existingfile" placeholder:"FILE"`
 	AllowedOrigins      []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
 	TrustedProxies      []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
+	ProxyProtocolFrom   []string `help:"Networks, or unix for unix sockets, whose connections must begin with a PROXY protocol header, version 1 or 2." placeholder:"CIDR"`
 
 	Loops                    int           `help:"Event loops; 0: one per core."`
 	Workers                  int           `help:"Handlers that may run at the same time; 0: 512."`
@@ -219,14 +221,15 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			out.TLS.Pairs = append(out.TLS.Pairs, push.TLSPair{Certificate: c.TLSCert[i], Key: c.TLSKey[i]})
 		}
 	}
-	for _, p := range c.TrustedProxies {
-		prefix, err := netip.ParsePrefix(p)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("trusted-proxies: %w", err))
-		}
-		out.Engine.TrustedProxies = append(out.Engine.TrustedProxies, prefix)
-	}
 	var err error
+	if out.Engine.TrustedProxies, err = parseNetworks(c.TrustedProxies); err != nil {
+		errs = append(errs, fmt.Errorf("trusted-proxies: %w", err))
+	}
+	tcp := slices.DeleteFunc(slices.Clone(c.ProxyProtocolFrom), func(p string) bool { return p == "unix" })
+	out.Engine.ProxyProtocolUnix = len(tcp) < len(c.ProxyProtocolFrom)
+	if out.Engine.ProxyProtocolFrom, err = parseNetworks(tcp); err != nil {
+		errs = append(errs, fmt.Errorf("proxy-protocol-from: %w", err))
+	}
 	if out.TokenSecret, err = readSecret(c.TokenHmacSecretFile); err != nil {
 		errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
 	}
@@ -240,6 +243,15 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+func parseNetworks(list []string) (networks []netip.Prefix, err error) {
+	for _, p := range list {
+		prefix, e := netip.ParsePrefix(p)
+		err = errors.Join(err, e)
+		networks = append(networks, prefix)
+	}
+	return networks, err
 }
 
 // readSecret reads a file without the white space around its content; no path, no secret.

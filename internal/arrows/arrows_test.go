@@ -48,7 +48,7 @@ var table = []row{
 	},
 	{
 		"session", "the engine: joins the four below it, and knows nothing of channels",
-		[]string{"poller", "handshake", "codec", "pool", "golang.org/x/sys"},
+		[]string{"poller", "handshake", "codec", "pool", "golang.org/x/sys", "github.com/pires/go-proxyproto"},
 		[]string{"internal/testcert"},
 	},
 	{
