@@ -193,8 +193,8 @@ func (a *Acceptor) Stats() AcceptStats {
 // Addr returns the listener's address.
 func (a *Acceptor) Addr() string { return a.listener.addr.String() }
 
-// Close stops accepting and closes the listener. It waits for a running accept, so
-// it must not be called from one.
+// Close stops accepting and closes the listener, after those connections were accepted that waited. It waits for a running
+// accept, so it must not be called from one. The last accepts are its caller's.
 func (a *Acceptor) Close() error {
 	a.mu.Lock()
 	op := a.op
@@ -210,5 +210,23 @@ func (a *Acceptor) Close() error {
 		return nil
 	}
 	op.Free() // waits for onRead
+	if !a.listener.shared.Load() {
+		a.acceptRest()
+	}
 	return a.listener.close()
+}
+
+// acceptRest accepts the connections that wait, which would be reset otherwise.
+func (a *Acceptor) acceptRest() {
+	for range maxBacklog {
+		fd, errno := accept(a.listener.fd, &a.peer)
+		switch errno {
+		case 0:
+			a.count(&a.stats.Accepted)
+			a.accept(fd, addrPort(&a.peer))
+		case unix.EINTR, unix.ECONNABORTED:
+		default:
+			return
+		}
+	}
 }

@@ -441,6 +441,12 @@ func TestAcceptRate(t *testing.T) {
 			if paced := a.Stats().Paced; paced > 0 != (c.atOnce < c.dialed) {
 				t.Errorf("paced %d times", paced)
 			}
+			if err := a.Close(); err != nil { // nobody who waits is reset
+				t.Error(err)
+			}
+			for range c.dialed - want {
+				_ = unix.Close(<-accepted)
+			}
 		})
 	}
 }

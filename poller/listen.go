@@ -34,6 +34,9 @@ type SocketOptions struct {
 	ReusePort bool
 }
 
+// maxBacklog is what is asked for; the kernel cuts it to net.core.somaxconn.
+const maxBacklog = 65535
+
 // Listener is a listening socket. It accepts nothing until it is given to Serve.
 type Listener struct {
 	fd   int
@@ -41,6 +44,7 @@ type Listener struct {
 	path string // of a unix socket, to be removed on Close
 
 	closed atomic.Bool // so that the number is never closed again when it is another's
+	shared atomic.Bool // another process has the socket too: see Share
 }
 
 // Listen opens a listening socket. address is "host:port", ":port" (all addresses,
@@ -60,6 +64,73 @@ func Listen(address string, o SocketOptions) (*Listener, error) {
 	}
 	return l, nil
 }
+
+// ListenFile makes a Listener of a listening socket that another process has opened, and closes f. Its options are
+// set anew, save Backlog and ReusePort, which are the other's.
+func ListenFile(f *os.File, o SocketOptions) (*Listener, error) {
+	l, err := listenFile(f, o)
+	if err != nil {
+		return nil, fmt.Errorf("inherited socket %s: %w", f.Name(), errors.Join(err, f.Close()))
+	}
+	return l, f.Close()
+}
+
+func listenFile(f *os.File, o SocketOptions) (*Listener, error) {
+	raw, err := f.SyscallConn() // Fd would make the socket blocking, the other process's too
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	control := raw.Control(func(old uintptr) {
+		var listening int
+		if listening, err = unix.GetsockoptInt(int(old), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening == 0 {
+			err = errors.New("it does not listen")
+		}
+		if err == nil {
+			fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+		}
+	})
+	if err := errors.Join(control, err); err != nil {
+		return nil, err
+	}
+	l := &Listener{fd: fd}
+	if l.addr, err = o.adopt(fd, &l.path); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return l, nil
+}
+
+// adopt sets the options of a listening socket, and returns its address. path gets that of a unix socket's file.
+func (o SocketOptions) adopt(fd int, path *string) (net.Addr, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, &OpError{Op: "getsockname", Err: err}
+	}
+	if sa, ok := sa.(*unix.SockaddrUnix); ok {
+		*path = sa.Name
+		return &net.UnixAddr{Name: sa.Name, Net: "unix"}, nil
+	}
+	o.ReusePort = false // it is too late for that
+	return net.TCPAddrFromAddrPort(sockName(unix.SYS_GETSOCKNAME, fd)), o.applyTCP(fd, false)
+}
+
+// File returns a duplicate of the listening socket, for another process.
+func (l *Listener) File() (*os.File, error) {
+	if l.closed.Load() {
+		return nil, net.ErrClosed
+	}
+	fd, err := unix.FcntlInt(uintptr(l.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &OpError{Op: "dup", Err: err}
+	}
+	return os.NewFile(uintptr(fd), l.addr.String()), nil
+}
+
+// Share says that another process accepts from the same socket: Close then leaves it what waits, and the file of a unix socket.
+func (l *Listener) Share() { l.shared.Store(true) }
 
 func listenTCP(tcp *net.TCPAddr, o SocketOptions) (*Listener, error) {
 	bind := tcp.AddrPort()
@@ -91,7 +162,7 @@ func bindListen(fd int, a unix.Sockaddr, o SocketOptions) error {
 	}
 	backlog := o.Backlog
 	if backlog <= 0 {
-		backlog = 65535
+		backlog = maxBacklog
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
 		return &OpError{Op: "listen", Err: err}
@@ -198,7 +269,7 @@ func (l *Listener) close() error {
 		return nil
 	}
 	err := unix.Close(l.fd)
-	if l.path != "" {
+	if l.path != "" && !l.shared.Load() {
 		err = errors.Join(err, os.Remove(l.path))
 	}
 	return err

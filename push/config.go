@@ -66,11 +66,11 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// These are another package's types under the names by which users of the product know them.
-type (
-	TLS     = certs.Config
-	TLSPair = certs.Pair
-)
+// TLS is another package's type under the name by which users of the product know it.
+type TLS = certs.Config
+
+// TLSPair is one certificate of TLS.
+type TLSPair = certs.Pair
 
 const (
 	defaultListen   = ":8000"

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/millpond/millpond/codec"
@@ -158,6 +159,9 @@ func NewFrame(op Opcode, payload []byte) *Frame { return codec.NewFrame(op, payl
 
 // Listen opens a listening socket on "host:port", ":port" or "unix:PATH".
 func Listen(address string, o SocketOptions) (*Listener, error) { return poller.Listen(address, o) }
+
+// ListenFile makes a Listener of a listening socket that another process has opened.
+func ListenFile(f *os.File, o SocketOptions) (*Listener, error) { return poller.ListenFile(f, o) }
 
 const (
 	defaultMaxHTTPConns     = 1024
