@@ -114,7 +114,11 @@ func (o SocketOptions) adopt(fd int, path *string) (net.Addr, error) {
 		return &net.UnixAddr{Name: sa.Name, Net: "unix"}, nil
 	}
 	o.ReusePort = false // it is too late for that
-	return net.TCPAddrFromAddrPort(sockName(unix.SYS_GETSOCKNAME, fd)), o.applyTCP(fd, false)
+	err = o.applyTCP(fd, false)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		err = nil // a socket of multipath TCP has not all of them
+	}
+	return net.TCPAddrFromAddrPort(sockName(unix.SYS_GETSOCKNAME, fd)), err
 }
 
 // File returns a duplicate of the listening socket, for another process.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -22,6 +23,12 @@ type Config struct {
 	Listen []string
 	// TLS has the files of certificates. Its zero value is no TLS.
 	TLS TLS
+	// Inherited are listening sockets that another process has opened, systemd for instance. Each must have an address of
+	// Listen or InternalListen, of which it takes the place.
+	Inherited []*os.File
+	// Takeover is the path of a unix socket. If another process of the same user offers its listeners there, they are taken over,
+	// by the addresses in its Listen and InternalListen, and that process drains; afterwards this one offers its own.
+	Takeover string
 	// InternalListen is the address of API, health and metrics. It may be one of
 	// Listen. Empty means "127.0.0.1:8001".
 	InternalListen string

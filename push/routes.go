@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -96,19 +99,19 @@ func (s *Server) guard(h http.Handler) http.Handler {
 // internalSide is the listener of the internal routes, by net/http.
 type internalSide struct {
 	server   *http.Server
-	listener net.Listener
+	listener *tcpListener
 }
 
-func (s *Server) newInternalSide() (*internalSide, error) {
+// newInternalSide listens, or takes a socket that listens already.
+func (s *Server) newInternalSide(file *os.File) (*internalSide, error) {
 	mux := http.NewServeMux()
 	s.addInternal(mux)
-	var config net.ListenConfig
-	l, err := config.Listen(context.Background(), "tcp", s.config.InternalListen)
+	l, err := listenInternal(s.config.InternalListen, file)
 	if err != nil {
 		return nil, err
 	}
 	return &internalSide{
-		listener: l,
+		listener: &tcpListener{TCPListener: l, over: make(chan struct{})},
 		server: &http.Server{
 			Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 			ErrorLog: slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelDebug),
@@ -116,11 +119,62 @@ func (s *Server) newInternalSide() (*internalSide, error) {
 	}, nil
 }
 
+func listenInternal(address string, file *os.File) (*net.TCPListener, error) {
+	var config net.ListenConfig
+	var l net.Listener
+	var err error
+	if file == nil {
+		config.SetMultipathTCP(false) // a socket like the public ones
+		l, err = config.Listen(context.Background(), "tcp", address)
+	} else {
+		l, err = net.FileListener(file)
+		_ = file.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
 func (i *internalSide) serve() error { return i.server.Serve(i.listener) }
+
+// stopAccepting leaves new connections to another process. Those that are here end with their request.
+func (i *internalSide) stopAccepting() {
+	i.listener.shared.Store(true)
+	_ = i.listener.TCPListener.Close()
+	i.server.SetKeepAlivesEnabled(false)
+}
 
 // shutdown waits for running requests and cuts them when ctx ends.
 func (i *internalSide) shutdown(ctx context.Context) error {
 	err := i.server.Shutdown(ctx)
 	_ = i.server.Close()
+	return err
+}
+
+// tcpListener is one that may stop accepting without ending the server.
+type tcpListener struct {
+	*net.TCPListener
+	shared atomic.Bool
+	once   sync.Once
+	over   chan struct{} // closed by Close
+}
+
+// Accept implements net.Listener.
+func (l *tcpListener) Accept() (net.Conn, error) {
+	c, err := l.TCPListener.Accept()
+	if err != nil && l.shared.Load() {
+		<-l.over
+	}
+	return c, err
+}
+
+// Close implements net.Listener.
+func (l *tcpListener) Close() error {
+	l.once.Do(func() { close(l.over) })
+	err := l.TCPListener.Close()
+	if l.shared.Load() {
+		return nil // it was closed before
+	}
 	return err
 }

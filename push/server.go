@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/plain"
+	"github.com/millpond/millpond/push/takeover"
 	"github.com/millpond/millpond/session"
 )
 
@@ -36,11 +36,18 @@ type Server struct {
 	certs    *certs.Store // nil without TLS
 	public   []*session.Listener
 	addrs    []net.Addr
-	internal *internalSide // nil when a public address carries the internal routes
+	internal *internalSide      // nil when a public address carries the internal routes
+	handover *takeover.Handover // nil, or what another process gives
+	taken    chan struct{}
 
 	// Any goroutine (atomic).
 	draining atomic.Bool
 	closing  sync.Once // what Shutdown does once
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	offer *takeover.Offer // nil, or waits for another process
+	down  bool            // Shutdown was called
 }
 
 // New makes a server and opens its listeners; nothing is accepted before Serve.
@@ -48,7 +55,7 @@ func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), broker: memory.New()}
+	s := &Server{config: c.withDefaults(), broker: memory.New(), taken: make(chan struct{})}
 	if err := s.build(); err != nil {
 		return nil, err
 	}
@@ -165,28 +172,17 @@ func (s *Server) onInternalError(err error) {
 	s.config.Logger.Error("push: internal error", "error", err)
 }
 
-func (s *Server) listen() error {
-	for _, address := range s.config.Listen {
-		l, err := session.Listen(strings.TrimPrefix(address, plainPrefix), s.config.Socket)
-		if err != nil {
-			return err
-		}
-		s.public = append(s.public, l)
-		s.addrs = append(s.addrs, l.Addr())
-	}
-	if s.config.shared() {
-		return nil
-	}
-	var err error
-	s.internal, err = s.newInternalSide()
-	return err
-}
-
 // discard undoes New when it fails half-way.
 func (s *Server) discard() error {
 	errs := []error{s.engine.Shutdown(context.Background())}
 	for _, l := range s.public {
+		if s.handover != nil {
+			l.Share() // the process that has it goes on
+		}
 		errs = append(errs, l.Close())
+	}
+	if s.handover != nil {
+		errs = append(errs, s.handover.Close())
 	}
 	return errors.Join(append(errs, s.closeCerts())...)
 }
@@ -228,7 +224,7 @@ func (s *Server) Serve() error {
 	if s.config.Dev {
 		log.Warn("DEVELOPMENT MODE: no tokens needed, clients may subscribe and publish anywhere; never run it like this in production")
 	}
-	failed := make(chan error, len(s.public)+1)
+	failed := make(chan error, len(s.public)+2)
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() { s.trim(stop) })
@@ -244,6 +240,9 @@ func (s *Server) Serve() error {
 	log.Info("listening", "listener", "internal", "address", s.InternalAddr().String())
 	if s.internal != nil {
 		running.Go(func() { failed <- s.internal.serve() })
+	}
+	if err := s.handOn(); err != nil {
+		failed <- err
 	}
 	err := <-failed
 	if !errors.Is(err, ErrServerClosed) && !errors.Is(err, http.ErrServerClosed) {
@@ -261,6 +260,9 @@ func (s *Server) Serve() error {
 // zero leaves them to Shutdown.
 func (s *Server) Drain(ctx context.Context, grace time.Duration, rate float64) error {
 	s.draining.Store(true)
+	if err := s.closeOffer(); err != nil {
+		s.config.Logger.Warn("takeover", "error", err)
+	}
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
@@ -274,7 +276,8 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration, rate float64) e
 // a close frame with 1001. When ctx ends first, it cuts what is left and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	err := s.engine.Shutdown(ctx)
+	err := s.closeOffer()
+	err = errors.Join(err, s.engine.Shutdown(ctx))
 	if s.internal != nil {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}

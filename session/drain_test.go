@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// openWhole is open, and waits until the server has done all that belongs to it: a session that is
-// opening when the drain begins is closed at once.
+// openWhole is open, and waits until the server has done all that belongs to it.
 func (s *testServer) openWhole() *raw {
 	s.t.Helper()
 	c := s.open()
@@ -43,17 +42,19 @@ func TestDrain(t *testing.T) {
 	if _, err := net.Dial("tcp", s.addr); err == nil {
 		t.Error("the listener still accepts")
 	}
-	half.write([]byte(openingHandshake[len("GET /echo HTTP/1.1\r\n"):]))
-	half.response("503")
-	for told := int64(0); told < sessions; {
+	half.write([]byte(openingHandshake[len("GET /echo HTTP/1.1\r\n"):])) // it had connected before
+	half.response("101")
+	eventually(t, "the last is open", func() bool { return s.Stats().Handshaking == 0 })
+	clients = append(clients, half)
+	for told := int64(0); told < sessions+1; {
 		select {
 		case err := <-drained:
-			t.Fatalf("it ended after %d of %d: %v", told, sessions, err)
+			t.Fatalf("it ended after %d of %d: %v", told, sessions+1, err)
 		default:
 		}
 		s.tick()
 		n := s.Stats().Closed[ReasonShutdown]
-		if n != min(told+perTick, sessions) {
+		if n != min(told+perTick, sessions+1) {
 			t.Fatalf("%d were told in one tick", n-told)
 		}
 		told = n
@@ -109,7 +110,25 @@ func TestDrainAtOnce(t *testing.T) {
 	if err := s.Drain(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
-	c.write(text("still there?"))
-	c.expect("text still there?")
-	_ = c.Close()
+	c.write(closeFrame(1001, ""))
+	c.expectClose(1001)
+}
+
+// Who has connected and does not finish its handshake holds a drain up for a second.
+func TestDrainWithHandshakes(t *testing.T) {
+	s := silentServer(t, echoHandler{})
+	_ = s.connect()
+	eventually(t, "it is in", func() bool { return s.table.Len() == 1 })
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context(), 100) }()
+	eventually(t, "the drain has begun", func() bool { return s.draining.Load() != nil })
+	for i := range drainHandshakes + 1 {
+		if s.draining.Load() == nil {
+			t.Fatalf("it ended after %d ticks", i)
+		}
+		s.tick()
+	}
+	if err := receive(t, drained); err != nil {
+		t.Error(err)
+	}
 }

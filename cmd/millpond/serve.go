@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/coreos/go-systemd/v22/activation"
 
 	"github.com/millpond/millpond/push"
 	"github.com/millpond/millpond/session"
@@ -31,6 +32,9 @@ type serveCommand struct {
 	Dev            bool            `help:"Everything open, for a first try on one's own machine."`
 	Echo           bool            `help:"Serve /echo (--dev does)."`
 	Playground     bool            `help:"Serve the playground page at / (--dev does)."`
+
+	ReusePort bool   `help:"Share the public ports with other processes (SO_REUSEPORT)."`
+	Takeover  string `help:"Unix socket over which this process takes the listening sockets of the one before, and hands them to the next." placeholder:"PATH"`
 
 	TLSCert           []string `name:"tls-cert" help:"File with a certificate chain in PEM; the public ports then speak TLS. May be repeated: one of several is chosen by name." type:"existingfile" sep:"none" placeholder:"FILE"`
 	TLSKey            []string `name:"tls-key" help:"File with the key of the certificate in the same place." type:"existingfile" sep:"none" placeholder:"FILE"`
@@ -99,8 +103,17 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { c.end(server, logger) })
-	defer stop()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-ctx.Done():
+			c.end(server, c.grace(), logger)
+		case <-server.Taken():
+			c.end(server, 0, logger)
+		case <-ended:
+		}
+	}()
 	defer onHangUp(func() {
 		if err := server.Reload(); err == nil {
 			logger.Info("reloaded")
@@ -143,15 +156,18 @@ const shutdownSlack = 5 * time.Second
 
 var errHurry = errors.New("a second signal came")
 
-// end drains server and shuts it down. A second signal leaves out what is left of the draining.
-func (c *serveCommand) end(server *push.Server, logger *slog.Logger) {
-	grace := defaultDrainGrace
+func (c *serveCommand) grace() time.Duration {
 	switch {
 	case c.DrainGrace != nil:
-		grace = *c.DrainGrace
+		return *c.DrainGrace
 	case c.Dev:
-		grace = 0
+		return 0
 	}
+	return defaultDrainGrace
+}
+
+// end drains server and shuts it down. A second signal leaves out what is left of the draining.
+func (c *serveCommand) end(server *push.Server, grace time.Duration, logger *slog.Logger) {
 	logger.Info("draining", "grace", grace, "rate", c.DrainRate, "timeout", c.DrainTimeout)
 	deadline, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)
 	defer cancel()
@@ -204,8 +220,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			ClientCA: c.TLSClientCA, OptionalClientCert: c.TLSClientAuth == "optional", TicketKeys: c.TLSTicketKeysFile,
 			MinVersion: map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[c.TLSMinVersion],
 		},
+		Inherited: activation.Files(true), Takeover: c.Takeover,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
-		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout},
+		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
 		Engine: session.Config{
 			Loops: c.Loops, Workers: c.Workers, TLSHandshakes: c.TLSHandshakes, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxPerAddress: c.MaxConnectionsPerAddress, AcceptRate: c.AcceptRate, MaxHTTPConns: c.MaxHTTPConnections,
 			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,

@@ -54,7 +54,7 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/auth", "push/certs", "push/api", "push/web",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/auth", "push/certs", "push/takeover", "push/api", "push/web",
 			"github.com/prometheus/client_golang",
 		},
 		[]string{"internal/browser", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"},
@@ -67,6 +67,7 @@ var table = []row{
 		[]string{"push/broker/memory"},
 	},
 	{"push/certs", "knows files and nothing of connections", []string{"github.com/fsnotify/fsnotify"}, []string{"internal/testcert"}},
+	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
 	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
 	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
@@ -77,7 +78,7 @@ var table = []row{
 	},
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/goccy/go-yaml"},
+		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
 		nil,
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
