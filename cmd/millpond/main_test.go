@@ -43,6 +43,12 @@ func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
 	command := exec.Command(os.Args[0], append([]string{"serve", "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0"}, args...)...)
 	command.Env = append(os.Environ(), "MILLPOND_TEST_PROCESS=1")
+	return startCommand(t, command)
+}
+
+// startCommand starts it and waits until it listens.
+func startCommand(t *testing.T, command *exec.Cmd) *process {
+	t.Helper()
 	stderr, err := command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +63,9 @@ func startProcess(t *testing.T, args ...string) *process {
 	for (p.public == "" || p.internal == "") && lines.Scan() {
 		t.Log(lines.Text())
 		if m := listening.FindStringSubmatch(lines.Text()); m != nil && m[1] == "public" {
-			p.public = m[2]
+			if p.public == "" { // of several the first
+				p.public = m[2]
+			}
 		} else if m != nil {
 			p.internal = m[2]
 		}

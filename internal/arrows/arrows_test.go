@@ -79,7 +79,7 @@ var table = []row{
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
 		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
-		nil,
+		[]string{"internal/testcert"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
