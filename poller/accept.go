@@ -45,6 +45,9 @@ type AcceptStats struct {
 	Backoffs int64
 	// Paced counts the pauses for the sake of AcceptRate.
 	Paced int64
+	// Lagged counts the pauses because a loop was later than MaxLag, and Crowded those because many TLS handshakes wait to
+	// compute.
+	Lagged, Crowded int64
 	// Aborted counts the connections that were gone before they were accepted.
 	Aborted int64
 }
@@ -72,6 +75,7 @@ func ignore(netpoll.Poll) error { return nil }
 
 // onRead is netpoll's callback for waiting connections; loop goroutine.
 func (a *Acceptor) onRead(netpoll.Poll) error {
+	a.poller.Probe()
 	for range acceptBatch {
 		if a.tooFast() {
 			return nil
@@ -101,22 +105,38 @@ func (a *Acceptor) onRead(netpoll.Poll) error {
 	return nil
 }
 
-// tooFast reports that the rate allows no connection now; accepting then goes on when it does. Nothing is taken off the
-// rate's account before a connection is there: most turns end with an accept that finds none.
+// maxQueued is how many TLS handshakes may wait for each place to compute: less than a tenth of a second's worth.
+const maxQueued = 64
+
+// breather is for how long accepting pauses when there is too much to do.
+const breather = 10 * time.Millisecond
+
+// tooFast pauses accepting, and reports so, when no connection is to be accepted now: the rate does not allow it, or
+// those who are in have to wait as it is. The others wait in the kernel's backlog.
 func (a *Acceptor) tooFast() bool {
-	pace := a.poller.pace
-	if pace == nil {
+	p := a.poller
+	switch {
+	case p.pace != nil && p.pace.Tokens() < 1:
+		// Nothing is taken off the account before a connection is there: most turns end with an accept that finds none.
+		missing := 1 - p.pace.Tokens()
+		a.pause(&a.stats.Paced, time.Duration(missing/float64(p.pace.Limit())*float64(time.Second)))
+	case p.maxLag > 0 && p.Lag() > p.maxLag:
+		a.pause(&a.stats.Lagged, breather)
+	case p.queued.Load() > int64(maxQueued*cap(p.shaking)):
+		a.pause(&a.stats.Crowded, breather)
+	default:
 		return false
 	}
-	missing := 1 - pace.Tokens()
-	if missing <= 0 {
-		return false
-	}
+	p.Probe()
+	return true
+}
+
+// pause stops accepting for d and counts why.
+func (a *Acceptor) pause(why *int64, d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.stats.Paced++
-	a.pauseLocked(time.Duration(missing / float64(pace.Limit()) * float64(time.Second)))
-	return true
+	*why++
+	a.pauseLocked(max(d, time.Millisecond))
 }
 
 func (a *Acceptor) paused() bool {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/cloudwego/netpoll"
 	"golang.org/x/time/rate"
@@ -14,6 +15,8 @@ import (
 // scratchBytes is how much one read may return. Each loop has one such buffer, and
 // one of the same size for Cork.
 const scratchBytes = 64 << 10
+
+const defaultMaxLag = 50 * time.Millisecond
 
 // Config says how a Poller is to be made. The zero value works.
 type Config struct {
@@ -25,6 +28,9 @@ type Config struct {
 	// AcceptRate is how many connections all listeners together accept in a second; those that come faster wait in
 	// the kernel's backlog. A tenth of a second's worth may come at once. Zero means no bound.
 	AcceptRate float64
+	// MaxLag is how late a loop may be until accepting pauses, so that those who are in come first. Zero means 50 ms,
+	// negative means any.
+	MaxLag time.Duration
 	// TLSHandshakes is how many TLS handshakes compute at the same time; those that wait for their peer do not count.
 	// Zero means half of GOMAXPROCS, so that a storm of them leaves the loops room.
 	TLSHandshakes int
@@ -58,13 +64,16 @@ type Poller struct {
 	// Immutable after New.
 	loops  []*loop
 	logger *slog.Logger
+	maxLag time.Duration
 	pace   *rate.Limiter // of all listeners; nil without AcceptRate
 
 	shaking chan struct{} // a place for each TLS handshake that computes
 
 	// Any goroutine (atomic).
-	next atomic.Uint32
-	tls  handshakes
+	next   atomic.Uint32
+	probed atomic.Int64 // when the loops were last asked for their lag
+	queued atomic.Int64 // TLS handshakes that wait for a place to compute
+	tls    handshakes
 }
 
 // loop is one netpoll poller with the goroutine that waits on it.
@@ -76,6 +85,7 @@ type loop struct {
 	index   int
 	limits  Limits
 	stopped chan struct{}
+	lag     lagProbe
 
 	// Owned by the loop goroutine.
 	scratch []byte
@@ -100,7 +110,10 @@ func New(c Config) (*Poller, error) {
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	p := &Poller{logger: c.Logger}
+	p := &Poller{logger: c.Logger, maxLag: c.MaxLag}
+	if p.maxLag == 0 {
+		p.maxLag = defaultMaxLag
+	}
 	if p.logger == nil {
 		p.logger = slog.Default()
 	}
@@ -117,6 +130,9 @@ func New(c Config) (*Poller, error) {
 			return nil, errors.Join(err, p.Close())
 		}
 		p.loops = append(p.loops, l)
+		if err := l.lag.start(l); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
 	}
 	if err := p.selfTest(); err != nil {
 		return nil, errors.Join(fmt.Errorf("poller: self-test: %w", err), p.Close())
@@ -169,6 +185,7 @@ func (p *Poller) Close() error {
 			continue
 		}
 		<-l.stopped
+		errs = append(errs, l.lag.stop())
 	}
 	return errors.Join(errs...)
 }

@@ -117,7 +117,7 @@ func (t *TLS) wakeLocked() {
 // handshake runs on a goroutine of its own, which then delivers what came with its end.
 func (c *Conn) handshake() {
 	t, p := c.rare.tls, c.loop.owner
-	p.shaking <- struct{}{}
+	p.enterHandshake()
 	err := t.handshake()
 	<-p.shaking
 	c.mu.Lock()
@@ -145,6 +145,13 @@ func (c *Conn) handshake() {
 		c.events.OnConnected()
 	}
 	c.drain()
+}
+
+// enterHandshake waits for a place among the handshakes that compute.
+func (p *Poller) enterHandshake() {
+	p.queued.Add(1)
+	p.shaking <- struct{}{}
+	p.queued.Add(-1)
 }
 
 // handshake is crypto/tls's. It runs functions of the configuration, in which anything may happen.
@@ -482,10 +489,9 @@ func (w *transport) await(b []byte) (int, error) {
 		if err != errNoInput { //nolint:errorlint // take's own
 			return n, err
 		}
-		slots := c.loop.owner.shaking
-		<-slots
+		<-c.loop.owner.shaking
 		<-t.shake.wake
-		slots <- struct{}{}
+		c.loop.owner.enterHandshake()
 	}
 }
 
@@ -639,6 +645,7 @@ func tlsFailure(err error) TLSFailure {
 type TLSStats struct {
 	Complete map[TLSKind]int64
 	Running  int // that compute now
+	Queued   int // that wait to compute
 	Failures map[string]int64
 }
 
@@ -650,7 +657,7 @@ type TLSKind struct {
 
 // TLSStats returns the counts; any goroutine.
 func (p *Poller) TLSStats() TLSStats {
-	s := TLSStats{Complete: map[TLSKind]int64{}, Running: len(p.shaking), Failures: map[string]int64{}}
+	s := TLSStats{Complete: map[TLSKind]int64{}, Running: len(p.shaking), Queued: int(p.queued.Load()), Failures: map[string]int64{}}
 	for i, version := range []string{"1.2", "1.3"} {
 		s.Complete[TLSKind{version, false}] = p.tls.complete[i][0].Load()
 		s.Complete[TLSKind{version, true}] = p.tls.complete[i][1].Load()

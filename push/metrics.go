@@ -37,7 +37,9 @@ var (
 	descDraining      = desc("draining", "1 while the server drains.")
 	descHTTPConns     = desc("http_connections", "Open plain HTTP connections on the public listeners.")
 	descAccepted      = desc("accepted_total", "Connections accepted.")
-	descAcceptPauses  = desc("accept_pauses_total", "Pauses in accepting, for lack of descriptors or memory, or for --accept-rate.", "reason")
+	descAcceptPauses  = desc("accept_pauses_total", "Pauses in accepting, for lack of descriptors or memory, for --accept-rate, or because those who are in come first.", "reason")
+	descLoopLag       = desc("loop_lag_seconds", "How late the event loops are, the latest of them: asked once a second, and while connections come in.")
+	descTLSQueued     = desc("tls_handshakes_waiting", "TLS handshakes that wait to compute.")
 	descOpened        = desc("handshakes_total", "Opening handshakes answered with 101.")
 	descHandshakes    = desc("handshakes_refused_total", "Opening handshakes answered with an error.", "reason")
 	descRefused       = desc("connections_refused_total", "Connections over a bound.", "bound")
@@ -91,7 +93,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		draining = 1
 	}
 	gauge(descDraining, draining)
-	collectEngine(c.server.engine.Stats(), gauge, counter)
+	st := c.server.engine.Stats()
+	out <- prometheus.MustNewConstMetric(descLoopLag, prometheus.GaugeValue, st.LoopLag.Seconds())
+	collectEngine(st, gauge, counter)
 	if c.server.certs != nil {
 		c.collectCerts(out, counter)
 	}
@@ -115,6 +119,7 @@ func collectTLS(st session.TLSStats, gauge emitInt, counter emitCount) {
 		counter(descTLSFailed, n, reason)
 	}
 	gauge(descTLSRunning, st.Running)
+	gauge(descTLSQueued, st.Queued)
 }
 
 type emitInt func(d *prometheus.Desc, v int, labels ...string)
@@ -127,6 +132,8 @@ func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
 	counter(descAccepted, st.Accepted)
 	counter(descAcceptPauses, st.AcceptPauses, "resources")
 	counter(descAcceptPauses, st.AcceptPaced, "rate")
+	counter(descAcceptPauses, st.AcceptLagged, "lag")
+	counter(descAcceptPauses, st.AcceptCrowded, "tls_handshakes")
 	counter(descOpened, st.Opened)
 	counter(descRefused, st.RefusedFull, "max_connections")
 	counter(descRefused, st.RefusedCrowd, "max_handshakes")

@@ -46,6 +46,9 @@ type Config struct {
 	// count, but as MaxHandshakes says. Zero means half of GOMAXPROCS.
 	TLSHandshakes int
 
+	// MaxLoopLag is how late an event loop may be until accepting pauses, so that those who are in come first. Zero means
+	// 50 ms, negative means any.
+	MaxLoopLag time.Duration
 	// AcceptRate is how many connections are accepted in a second; more wait in the kernel's backlog, and nobody is
 	// refused for it. Zero means no bound.
 	AcceptRate float64
@@ -245,7 +248,7 @@ func (c Config) Validate() error {
 
 func (c Config) poller() poller.Config {
 	return poller.Config{
-		Loops: c.Loops, Logger: c.Logger, AcceptRate: c.AcceptRate, TLSHandshakes: c.TLSHandshakes,
+		Loops: c.Loops, Logger: c.Logger, AcceptRate: c.AcceptRate, TLSHandshakes: c.TLSHandshakes, MaxLag: c.MaxLoopLag,
 		Limits: poller.Limits{Bytes: max(c.OutboxBytes, 0), Buffers: max(c.OutboxMessages, 0), Age: max(c.OutboxAge, 0)},
 	}
 }

@@ -12,6 +12,8 @@ import (
 // tickInterval is the unit of the server's clock: how exact its deadlines are.
 const tickInterval = 100 * time.Millisecond
 
+const ticksPerSecond = uint32(time.Second / tickInterval)
+
 // maxCatchUp is how many ticks the clock takes at once when the process was held up.
 // It counts the time in which the server could have listened: after a freeze
 // of a minute, nobody is thrown out for a pong that nobody read.
@@ -46,6 +48,9 @@ func (srv *Server) stopTicking() {
 // tick is one step of the clock: it ends what is overdue, and sends the pings of one phase.
 func (srv *Server) tick() {
 	now := srv.clock.Add(1)
+	if now%ticksPerSecond == 0 {
+		srv.poller.Probe()
+	}
 	srv.handshakes.settle(srv.isHandshaking)
 	for id, ok := srv.handshakes.expired(now); ok; id, ok = srv.handshakes.expired(now) {
 		if s := srv.table.Get(id); s != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/millpond/millpond/codec"
 	"github.com/millpond/millpond/poller"
@@ -17,6 +18,9 @@ type Stats struct {
 	Accepted       int64
 	AcceptPauses   int64 // for lack of descriptors or memory
 	AcceptPaced    int64 // pauses for the sake of AcceptRate
+	AcceptLagged   int64 // pauses because a loop was late
+	AcceptCrowded  int64 // pauses because many TLS handshakes waited
+	LoopLag        time.Duration
 	RefusedFull    int64 // by MaxConnections
 	RefusedCrowd   int64 // by MaxHandshakes
 	RefusedAddress int64 // by MaxPerAddress
@@ -56,6 +60,7 @@ func (srv *Server) Stats() Stats {
 		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
 		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), RefusedAddress: srv.addressFull.Load(), HandedToHTTP: srv.handedOver.Load(),
 		TLS:     srv.poller.TLSStats(),
+		LoopLag: srv.poller.Lag(),
 		BytesIn: p.BytesRead, BytesOut: p.BytesSent, Pings: srv.pings.Load(), ReadPauses: srv.pauses.Load(),
 		CloseTimeouts: srv.closeTimeouts.Load(), Panics: srv.panics.Load(),
 		Closed: make(map[Reason]int64, numReasons), Dropped: make(map[string]int64, len(srv.dropped)),
@@ -84,6 +89,8 @@ func (srv *Server) Stats() Stats {
 		st.Accepted += s.Accepted
 		st.AcceptPauses += s.Backoffs
 		st.AcceptPaced += s.Paced
+		st.AcceptLagged += s.Lagged
+		st.AcceptCrowded += s.Crowded
 	}
 	return st
 }

@@ -55,6 +55,7 @@ type serveCommand struct {
 	MaxConnections           int           `help:"Connections at most; 0: no bound but the file descriptors."`
 	MaxConnectionsPerAddress int           `help:"Connections of one client address at most, of IPv6 of a /64; 0: no bound."`
 	AcceptRate               float64       `help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
+	MaxLoopLag               time.Duration `help:"Delay of the event loops at which accepting pauses; negative: any." default:"50ms"`
 	MaxHandshakes            int           `help:"Connections that have not finished their opening handshake, at most." default:"8192"`
 	MaxHTTPConnections       int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
 	MaxHeaderBytes           int           `help:"Bytes in the header of an opening handshake." default:"8192"`
@@ -224,7 +225,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
 		Engine: session.Config{
-			Loops: c.Loops, Workers: c.Workers, TLSHandshakes: c.TLSHandshakes, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxPerAddress: c.MaxConnectionsPerAddress, AcceptRate: c.AcceptRate, MaxHTTPConns: c.MaxHTTPConnections,
+			Loops: c.Loops, Workers: c.Workers, TLSHandshakes: c.TLSHandshakes, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxPerAddress: c.MaxConnectionsPerAddress, AcceptRate: c.AcceptRate, MaxLoopLag: c.MaxLoopLag, MaxHTTPConns: c.MaxHTTPConnections,
 			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,
 			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, OutboxAge: c.OutboxAge, PingInterval: c.PingInterval,
 			PongTimeout: c.PongTimeout, CloseTimeout: c.CloseTimeout,
