@@ -140,24 +140,29 @@ func start(ctx context.Context, want Target) (t Target, stop func() error, err e
 }
 
 // startBare starts the own binary as the yardstick of ServeBare.
-func startBare(ctx context.Context) (t Target, stop func() error, err error) {
+func startBare(ctx context.Context) (Target, func() error, error) {
+	return startPrinting(ctx, "the bare loop", "bench", "bare-server")
+}
+
+// startPrinting starts the own binary as a server that prints its URL first of all.
+func startPrinting(ctx context.Context, name string, args ...string) (t Target, stop func() error, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return t, nil, err
 	}
-	command := exec.CommandContext(context.WithoutCancel(ctx), self, "bench", "bare-server")
+	command := exec.CommandContext(context.WithoutCancel(ctx), self, args...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	stdout, err := command.StdoutPipe()
 	if err != nil {
 		return t, nil, err
 	}
 	if err := command.Start(); err != nil {
-		return t, nil, fmt.Errorf("start the bare loop: %w", err)
+		return t, nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	stop = func() error { return terminate(command) }
 	if err != nil {
-		return t, nil, errors.Join(fmt.Errorf("the bare loop does not listen: %w", err), stop())
+		return t, nil, errors.Join(fmt.Errorf("%s does not listen: %w", name, err), stop())
 	}
 	return Target{URL: strings.TrimSpace(line), PID: command.Process.Pid}, stop, nil
 }

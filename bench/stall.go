@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/millpond/millpond/codec"
 )
@@ -58,15 +55,12 @@ const (
 	stallFrame = 16 << 10
 )
 
-// stall is a run.
+// stall is a run. Its steady clients are those that are not stalled.
 type stall struct {
+	*steady
 	config  StallConfig
-	load    *load
-	healthy []*client
 	stalled []*client
 	flood   batch
-	laps    []laps // by loop
-	next    int    // of healthy, whose turn it is
 }
 
 // Stall measures what clients that do not read cost the others: the round trips of an echo at a steady rate, without
@@ -95,25 +89,26 @@ func Stall(ctx context.Context, c StallConfig) (r StallReport, err error) {
 	if err != nil {
 		return r, err
 	}
-	s := &stall{config: c, load: l, flood: newBatch(0, stallFrame, stallBytes/stallFrame)}
+	s := &stall{steady: newSteady(l, c.Rate), config: c, flood: newBatch(0, stallFrame, stallBytes/stallFrame)}
 	s.load.options = codec.Options{MaxMessageBytes: stallFrame, Client: true}
-	for range p.Loops() {
-		s.laps = append(s.laps, laps{h: newHistogram()})
-	}
 	defer s.load.closeAll()
 	if err := s.load.openAll(ctx, c.Connections); err != nil {
 		return r, err
 	}
-	s.stalled, s.healthy = s.load.clients[:c.Stalled], s.load.clients[c.Stalled:]
+	s.stalled, s.clients = s.load.clients[:c.Stalled], s.load.clients[c.Stalled:]
 	err = s.run(ctx, &r)
 	r.Failures = s.load.counts()
 	return r, err
 }
 
 func (s *stall) run(ctx context.Context, r *StallReport) error {
-	s.load.lap = s.lap
-	for _, c := range s.load.clients {
-		c.idle.Store(true)
+	s.begin()
+	s.load.lap = func(c *client, took time.Duration) {
+		if c.batch == &s.flood {
+			c.idle.Store(true)
+			return
+		}
+		s.lap(c, took)
 	}
 	var ratios []float64
 	for range s.config.Pairs {
@@ -121,9 +116,9 @@ func (s *stall) run(ctx context.Context, r *StallReport) error {
 		if err != nil {
 			return err
 		}
-		s.begin()
+		s.stall()
 		with, err := s.phase(ctx)
-		if err = errors.Join(err, s.end(ctx)); err != nil {
+		if err = errors.Join(err, s.release(ctx)); err != nil {
 			return err
 		}
 		r.Without, r.With = append(r.Without, without), append(r.With, with)
@@ -134,47 +129,13 @@ func (s *stall) run(ctx context.Context, r *StallReport) error {
 	return nil
 }
 
-// laps are the latencies that one loop has seen.
-type laps struct {
-	mu sync.Mutex
-	h  *hdrhistogram.Histogram
-}
-
-func newHistogram() *hdrhistogram.Histogram {
-	return hdrhistogram.New(1, time.Minute.Nanoseconds(), 3)
-}
-
-// lap takes note that a client's messages have come back.
-func (s *stall) lap(c *client, took time.Duration) {
-	if c.batch != &s.flood {
-		l := &s.laps[c.conn.Loop()]
-		l.mu.Lock()
-		_ = l.h.RecordValue(took.Nanoseconds())
-		l.mu.Unlock()
-	}
-	c.idle.Store(true)
-}
-
-// reset returns what was seen since the last call.
-func (s *stall) reset() *hdrhistogram.Histogram {
-	all := newHistogram()
-	for i := range s.laps {
-		l := &s.laps[i]
-		l.mu.Lock()
-		all.Merge(l.h)
-		l.h.Reset()
-		l.mu.Unlock()
-	}
-	return all
-}
-
 // phase sends at the rate, a quarter of the time to warm up and then to be counted.
 func (s *stall) phase(ctx context.Context) (p StallPhase, err error) {
-	if err = s.pace(ctx, s.config.Phase/4); err != nil {
+	if err = s.pace(ctx, s.config.Phase/4, nil); err != nil {
 		return p, err
 	}
 	s.reset()
-	if err = s.pace(ctx, s.config.Phase); err != nil {
+	if err = s.pace(ctx, s.config.Phase, nil); err != nil {
 		return p, err
 	}
 	all := s.reset()
@@ -184,43 +145,8 @@ func (s *stall) phase(ctx context.Context) (p StallPhase, err error) {
 	return p, err
 }
 
-// pace sends the messages that are due, every millisecond.
-func (s *stall) pace(ctx context.Context, d time.Duration) error {
-	begin := time.Since(began)
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for sent := 0; ; {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-		elapsed := time.Since(began) - begin
-		if elapsed >= d {
-			return nil
-		}
-		for ; sent < int(elapsed.Seconds()*float64(s.config.Rate)); sent++ {
-			due := begin + time.Duration(float64(sent)/float64(s.config.Rate)*float64(time.Second))
-			s.sendOne(due)
-		}
-	}
-}
-
-// sendOne lets the next client whose answer is in send what was due.
-func (s *stall) sendOne(due time.Duration) {
-	for range s.healthy {
-		c := s.healthy[s.next]
-		s.next = (s.next + 1) % len(s.healthy)
-		if c.idle.CompareAndSwap(true, false) {
-			c.turn = (c.turn + 1) % variants
-			c.sendBatch(&c.load.batches[c.turn], due)
-			return
-		}
-	}
-}
-
-// begin makes the stalled clients send and not read.
-func (s *stall) begin() {
+// stall makes the stalled clients send and not read.
+func (s *stall) stall() {
 	for _, c := range s.stalled {
 		c.idle.Store(false)
 		c.conn.PauseReading()
@@ -228,8 +154,8 @@ func (s *stall) begin() {
 	}
 }
 
-// end lets them read, and waits until each has everything.
-func (s *stall) end(ctx context.Context) error {
+// release lets them read, and waits until each has everything.
+func (s *stall) release(ctx context.Context) error {
 	for _, c := range s.stalled {
 		c.conn.ResumeReading()
 	}

@@ -110,6 +110,9 @@ func (c *Conn) shutLocked(cause error) {
 // so onReady will not be called again. It runs on a goroutine that
 // netpoll starts for all hang-ups of one turn.
 func (c *Conn) onHup(netpoll.Poll) error {
+	if c.secured && c.hangUpShaking() {
+		return nil // the handshake's goroutine goes on to the end
+	}
 	c.mu.Lock()
 	if c.state&(closed|hungup) != 0 {
 		c.mu.Unlock()

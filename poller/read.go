@@ -88,10 +88,10 @@ func (c *Conn) keep(b []byte) bool {
 // endOfStream takes note of the end of TCP's stream (errno 0) or of a read error.
 func (c *Conn) endOfStream(errno unix.Errno) {
 	switch {
+	case c.secured:
+		c.endOfCiphertext(errno)
 	case errno != 0:
 		c.endOfInput(&OpError{Op: "read", Err: errno})
-	case c.secured:
-		c.endOfCiphertext()
 	default:
 		c.endOfInput(nil)
 	}

@@ -1,7 +1,7 @@
 package poller
 
 import (
-	"net"
+	"io"
 	"strings"
 	"testing"
 
@@ -27,9 +27,9 @@ func resumeUntil(t *testing.T, e *tape, total int) {
 	}
 }
 
-func write(t *testing.T, peer net.Conn, s string) {
+func write(t testing.TB, peer io.Writer, s string) {
 	t.Helper()
-	if _, err := peer.Write([]byte(s)); err != nil {
+	if _, err := io.WriteString(peer, s); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -137,8 +137,7 @@ func (c *Conn) handshake() {
 		p.tls.failed(err)
 		return
 	}
-	c.state |= draining
-	c.updateInterestLocked()
+	c.state |= draining // for so short a time that the event mask is left alone
 	c.mu.Unlock()
 	p.tls.done(t.conn.ConnectionState())
 	if client {
@@ -250,25 +249,55 @@ func (c *Conn) decryptRest() bool {
 	return fresh || end != nil || eof
 }
 
-// endOfCiphertext takes note of the end of TCP's stream, before which a close_notify should have come.
-func (c *Conn) endOfCiphertext() {
+// endOfCiphertext takes note of the end of TCP's stream, before which a close_notify should have come, or of a read error.
+func (c *Conn) endOfCiphertext(errno unix.Errno) {
+	err := ErrTruncated
+	if errno != 0 {
+		err = &OpError{Op: "read", Err: errno}
+	}
 	c.mu.Lock()
 	t := c.rare.tls
 	t.eof = true
-	truncated := false
+	last := false
 	switch {
 	case c.state&shaking == 0:
-		truncated = c.state&draining == 0 // else drain sees it, after what it is at
+		last = c.state&draining == 0 || errno != 0 // else drain sees it, after what it is at
 	case t.shake.started:
-		t.wakeLocked()
+		t.wakeLocked() // the peer may have said why
 	default: // there is nobody to tell
-		c.shutLocked(&OpError{Op: OpTLSHandshake, Err: io.ErrUnexpectedEOF})
+		c.shutLocked(&OpError{Op: OpTLSHandshake, Err: err})
 	}
 	c.updateInterestLocked()
 	c.mu.Unlock()
-	if truncated {
-		c.endOfInput(ErrTruncated)
+	if last {
+		c.endOfInput(err)
 	}
+}
+
+// hangUpShaking takes note of a hang-up during the handshake, in which the peer may have said why. It reports false
+// when nobody is there to look at that.
+func (c *Conn) hangUpShaking() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.rare.tls
+	if c.state&(dialing|shaking|shut) != shaking || !t.shake.started {
+		return false
+	}
+	c.state |= hungup
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	for len(t.in) < maxShaking {
+		n, errno := read(int(c.fd), *scratch)
+		if n > 0 {
+			c.loop.bytesRead.Add(int64(n))
+			t.in = append(t.in, (*scratch)[:n]...)
+		} else if errno != unix.EINTR {
+			break
+		}
+	}
+	t.eof = true
+	t.wakeLocked()
+	return true
 }
 
 // endOfTLS tells what ended the stream, unless something before it is still to be taken.
@@ -295,7 +324,7 @@ func (t *TLS) decryptLocked(b []byte, buf *tlsBuffers) (n int, err error) {
 	later := t.in
 	t.in = b
 	t.lend(buf.raw[:0])
-	for err == nil && n+maxPlaintext <= len(buf.plain) {
+	for err == nil && n+maxPlaintext <= len(buf.plain) && t.hasCiphertext() {
 		var m int
 		m, err = t.conn.Read(buf.plain[n:])
 		n += m
@@ -306,6 +335,12 @@ func (t *TLS) decryptLocked(b []byte, buf *tlsBuffers) (n int, err error) {
 		err = nil
 	}
 	return n, err
+}
+
+// hasCiphertext reports whether crypto/tls may find a record. Asking it in vain costs an allocation.
+func (t *TLS) hasCiphertext() bool {
+	raw := field[bytes.Buffer](t.conn, rawInputField)
+	return raw == nil || len(t.in) > 0 || raw.Len() > 0
 }
 
 // The fields of a tls.Conn that keep their memory for as long as it lives: 17 to 40 KB once a record of full size was
@@ -629,7 +664,7 @@ func tlsFailure(err error) TLSFailure {
 	var certificate *tls.CertificateVerificationError
 	var op *net.OpError
 	switch {
-	case errors.As(err, &header):
+	case errors.As(err, &header) && header.Conn != nil: // the first record
 		return TLSNotSpoken
 	case errors.As(err, &certificate), err != nil && err.Error() == "tls: client didn't provide a certificate":
 		return TLSCertificate

@@ -263,8 +263,14 @@ func (ch *churn) visit(mark uint32, unixPath string) {
 		time.Sleep(time.Duration(random.IntN(3)) * time.Millisecond)
 		_ = c.Close()
 	case 6: // does not read, until it is late
-		ch.later <- func() { ch.flood(mark) }
-		time.Sleep(5 * time.Millisecond)
+		for range 100 { // until it is open; it may be closed by now, too
+			flooded := make(chan bool)
+			ch.later <- func() { flooded <- ch.flood(mark) }
+			if <-flooded {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
 		ch.read(c, mark, random.IntN(messages+1))
 	case 7: // reads a part
 		ch.read(c, mark, random.IntN(messages+1))
@@ -274,15 +280,17 @@ func (ch *churn) visit(mark uint32, unixPath string) {
 	_ = c.Close()
 }
 
-// flood sends more to one session than its outbox holds.
-func (ch *churn) flood(mark uint32) {
+// flood sends more to one session than its outbox holds, and reports whether there is such a session.
+func (ch *churn) flood(mark uint32) (found bool) {
 	ch.server.Range(func(s *Session) {
 		if c := s.Data().(*churned); c.mark == mark {
+			found = true
 			for range 60 {
 				ch.push(s, c, 20_000)
 			}
 		}
 	})
+	return found
 }
 
 func (ch *churn) dial(random *rand.Rand, unixPath string) (net.Conn, error) {

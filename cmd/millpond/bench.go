@@ -25,6 +25,10 @@ type benchCommand struct {
 
 	Stall stallCommand `cmd:"" help:"What do clients that do not read cost the others?"`
 
+	Handshakes handshakesCommand `cmd:"" help:"What does a TLS handshake cost, also beside net/http?"`
+
+	NetHTTPServer netHTTPServerCommand `cmd:"" name:"net-http-server" hidden:"" help:"What handshakes compares with."`
+
 	BareServer bareServerCommand `cmd:"" hidden:"" help:"The yardstick of echo --compare."`
 }
 
@@ -114,6 +118,30 @@ func (c *stallCommand) Run(ctx context.Context, s *streams, b *cli) error {
 		err = errors.Join(err, errors.New("connections failed"))
 	}
 	return b.Bench.print(s, report, err)
+}
+
+type handshakesCommand struct {
+	Connections int `help:"Connections of a run." default:"2000"`
+	AtOnce      int `help:"Those of them that are under way at the same time." default:"32"`
+	Pairs       int `help:"Times to measure either server." default:"3"`
+}
+
+// Run measures TLS handshakes.
+func (c *handshakesCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	if b.Bench.URL != "" {
+		return errors.New("bench handshakes: not with --url, it starts both servers itself")
+	}
+	report, err := bench.Handshakes(ctx, bench.HandshakesConfig{Connections: c.Connections, AtOnce: c.AtOnce, Pairs: c.Pairs})
+	return b.Bench.print(s, report, err)
+}
+
+type netHTTPServerCommand struct {
+	Dir string `arg:""`
+}
+
+// Run serves by net/http until it is told to stop.
+func (c netHTTPServerCommand) Run(ctx context.Context, s *streams) error {
+	return bench.ServeNetHTTP(ctx, c.Dir, s.out)
 }
 
 type bareServerCommand struct{}

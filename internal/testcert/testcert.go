@@ -132,10 +132,21 @@ func (c *Client) Read(b []byte) (int, error) {
 type watch struct {
 	net.Conn
 	ended bool
+	out   net.Conn // written to, if not nil
 }
 
 func (w *watch) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	w.ended = w.ended || err == io.EOF //nolint:errorlint // net's own
 	return n, err
+}
+
+// Reroute writes to another connection from now on.
+func (c *Client) Reroute(to net.Conn) { c.watch.out = to }
+
+func (w *watch) Write(b []byte) (int, error) {
+	if w.out != nil {
+		return w.out.Write(b)
+	}
+	return w.Conn.Write(b)
 }
