@@ -20,6 +20,7 @@ import (
 var (
 	errHandshake = errors.New("the opening handshake was not answered as it must be")
 	errContent   = errors.New("a message came back changed, twice or out of order")
+	errRefused   = errors.New("refused with 503")
 	errSurplus   = errors.New("a message came that nobody sent")
 )
 
@@ -33,6 +34,11 @@ type load struct {
 	accept  []byte // the Sec-WebSocket-Accept that proves it
 	batches [variants]batch
 	again   bool // answer a whole batch with the next one
+
+	refusable  bool   // a 503 with Retry-After is no failure
+	maxDialing int    // connections that may be on their way at once
+	dialed     func() // called when all are on their way
+
 	options codec.Options
 	lap     func(c *client, took time.Duration) // a batch has come back; the client's loop
 
@@ -43,6 +49,7 @@ type load struct {
 	stopping atomic.Bool
 	messages atomic.Int64 // that came back unchanged
 	open     atomic.Int64
+	refused  atomic.Int64 // if refusable
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -83,8 +90,8 @@ func newLoad(p *poller.Poller, target netip.AddrPort, host, path string, message
 			"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host, clientKey),
 		accept:   []byte(base64.StdEncoding.EncodeToString(sum[:])),
 		options:  codec.Options{MaxMessageBytes: max(messageBytes, 1), Client: true},
-		failures: map[string]int{},
-		lap:      func(*client, time.Duration) {},
+		failures: map[string]int{}, maxDialing: maxDialing, dialed: func() {},
+		lap: func(*client, time.Duration) {},
 	}
 	for i := range l.batches {
 		l.batches[i] = newBatch(i, messageBytes, depth)
@@ -144,7 +151,11 @@ func (c *client) OnClose(cause error) {
 	if c.opened {
 		c.load.open.Add(-1)
 	}
-	if !c.load.stopping.Load() {
+	switch {
+	case cause == errRefused: //nolint:errorlint // our own
+		c.load.refused.Add(1)
+		c.settle()
+	case !c.load.stopping.Load():
 		c.fail(cause)
 	}
 }
@@ -218,6 +229,10 @@ func (c *client) response(b []byte) []byte {
 	}
 	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) || !bytes.Contains(head, c.load.accept) {
 		status, _, _ := bytes.Cut(head, []byte("\r\n"))
+		if c.load.refusable && bytes.HasPrefix(status, []byte("HTTP/1.1 503 ")) && bytes.Contains(head, []byte("\r\nRetry-After: ")) {
+			c.conn.Close(errRefused)
+			return nil
+		}
 		c.conn.Close(fmt.Errorf("%w: %.60q", errHandshake, status))
 		return nil
 	}

@@ -93,6 +93,7 @@ func start(ctx context.Context, want Target) (t Target, stop func() error, err e
 	}
 	command := exec.CommandContext(context.WithoutCancel(ctx), self, "serve", "--dev",
 		"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--log-format=text")
+	command.Args = append(command.Args, want.Flags...)
 	scheme, dir := "ws://", ""
 	if want.OwnTLS {
 		if dir, err = certificate(); err != nil {

@@ -21,6 +21,8 @@ type Target struct {
 	OwnTLS bool
 	// TLS is for wss.
 	TLS TLS
+	// Flags are more for the own server.
+	Flags []string
 	// PID is the server's process, for its memory and CPU. Zero means unknown.
 	PID int
 	// Metrics is the URL of the server's /metrics, for its goroutines. Empty means unknown.
@@ -87,8 +89,11 @@ func (l *load) openAll(ctx context.Context, n int) error {
 	timeout := time.NewTimer(time.Minute + time.Duration(n)*time.Millisecond)
 	defer timeout.Stop()
 	for settled := 0; settled < n; {
-		for len(l.clients) < n && len(l.clients)-settled < maxDialing {
+		for len(l.clients) < n && ctx.Err() == nil && len(l.clients)-settled < l.maxDialing {
 			l.dial(source(l.target, len(l.clients)))
+			if len(l.clients) == n {
+				l.dialed()
+			}
 		}
 		select {
 		case <-l.settled:

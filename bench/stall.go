@@ -138,9 +138,7 @@ func (s *stall) phase(ctx context.Context) (p StallPhase, err error) {
 	if err = s.pace(ctx, s.config.Phase, nil); err != nil {
 		return p, err
 	}
-	all := s.reset()
-	p.Messages = all.TotalCount()
-	p.P50, p.P99, p.Max = time.Duration(all.ValueAtQuantile(50)), time.Duration(all.ValueAtQuantile(99)), time.Duration(all.Max())
+	p = phaseOf(s.reset())
 	p.RSS, err = rss(s.config.Target.PID)
 	return p, err
 }

@@ -66,6 +66,13 @@ func (s *steady) reset() *hdrhistogram.Histogram {
 	return all
 }
 
+// phaseOf is what a phase's latencies say.
+func phaseOf(h *hdrhistogram.Histogram) (p StallPhase) {
+	p.Messages = h.TotalCount()
+	p.P50, p.P99, p.Max = time.Duration(h.ValueAtQuantile(50)), time.Duration(h.ValueAtQuantile(99)), time.Duration(h.Max())
+	return p
+}
+
 // pace sends the messages that are due, every millisecond, for as long as d or until stop is closed.
 func (s *steady) pace(ctx context.Context, d time.Duration, stop <-chan struct{}) error {
 	begin := time.Since(began)

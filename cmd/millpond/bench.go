@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/millpond/millpond/bench"
@@ -26,6 +27,10 @@ type benchCommand struct {
 	Stall stallCommand `cmd:"" help:"What do clients that do not read cost the others?"`
 
 	Handshakes handshakesCommand `cmd:"" help:"What does a TLS handshake cost, also beside net/http?"`
+
+	Storm stormCommand `cmd:"" help:"What does a storm of connects do to those who are in?"`
+
+	StormClients stormClientsCommand `cmd:"" hidden:"" help:"The storm itself."`
 
 	NetHTTPServer netHTTPServerCommand `cmd:"" name:"net-http-server" hidden:"" help:"What handshakes compares with."`
 
@@ -118,6 +123,35 @@ func (c *stallCommand) Run(ctx context.Context, s *streams, b *cli) error {
 		err = errors.Join(err, errors.New("connections failed"))
 	}
 	return b.Bench.print(s, report, err)
+}
+
+type stormCommand struct {
+	Established    int `help:"Connections that are in before." default:"1000"`
+	Rate           int `help:"Messages that they send in a second." default:"2000"`
+	Connections    int `help:"Connections that come at once." default:"15000"`
+	MaxConnections int `help:"The server's bound, beyond which some are refused." default:"13000"`
+	AcceptRate     int `help:"Connections that the server accepts in a second." default:"2000"`
+}
+
+// Run measures a storm.
+func (c *stormCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	report, err := bench.Storm(ctx, bench.StormConfig{
+		Target: b.Bench.target(), Established: c.Established, Rate: c.Rate, Storm: c.Connections,
+		MaxConnections: c.MaxConnections, AcceptRate: c.AcceptRate,
+	})
+	if len(report.Failures) > 0 {
+		err = errors.Join(err, errors.New("connections failed"))
+	}
+	return b.Bench.print(s, report, err)
+}
+
+type stormClientsCommand struct {
+	Connections int `arg:""`
+}
+
+// Run makes the storm.
+func (c stormClientsCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return bench.StormClients(ctx, b.Bench.target(), c.Connections, os.Stdin, s.out)
 }
 
 type handshakesCommand struct {
