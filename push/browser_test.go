@@ -3,12 +3,15 @@ package push
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/millpond/millpond/internal/browser"
+	"github.com/millpond/millpond/internal/testcert"
 )
 
 // page is the playground in a real browser.
@@ -97,4 +100,29 @@ func TestPlayground(t *testing.T) {
 	p.do(chromedp.EmulateViewport(390, 844), chromedp.Click("#theme"))
 	p.waitFor(`document.getAnimations().every(a => a.playState !== "running" || a.effect.getTiming().iterations === Infinity)`)
 	browser.Screenshot(ctx, t, "e2e-push-narrow-dark")
+}
+
+// The same page over TLS opens its socket over TLS, in a browser's eyes a secure context.
+func TestPlaygroundOverTLS(t *testing.T) {
+	certificate := testcert.NewAuthority().Issue("127.0.0.1")
+	ctx := browser.StartTrusting(t, certificate.Leaf)
+	dir := t.TempDir()
+	pair := TLSPair{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	cert, key := testcert.PEM(certificate)
+	for path, b := range map[string][]byte{pair.Certificate: cert, pair.Key: key} {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startServer(t, Config{Dev: true, TLS: TLS{Pairs: []TLSPair{pair}}})
+	p := page{t, ctx}
+	p.do(chromedp.EmulateViewport(1280, 900), chromedp.Navigate("https://"+s.Addrs()[0].String()+"/"))
+	p.waitFor(`isSecureContext && location.protocol === "https:"`)
+	p.do(chromedp.Click("#open"))
+	p.waitFor(readyState + ` === "1"`)
+	text := strings.Repeat("over TLS ", 2000) // more than a record
+	p.do(chromedp.SetValue("#message", text), chromedp.Click("#send"))
+	p.waitFor(`[...document.querySelectorAll('[data-testid=log-row][data-direction=received]')].some(e => e.textContent.includes("over TLS"))`)
+	p.do(chromedp.Click("#close"))
+	p.waitFor(readyState + ` === "3"`)
 }

@@ -2,6 +2,9 @@ package browser
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"os"
 	"os/exec"
 	"strings"
@@ -34,11 +37,24 @@ var names = []string{"chromium", "chromium-browser", "google-chrome"}
 // Call it from the test's goroutine.
 func Start(t testing.TB, expected ...string) context.Context {
 	t.Helper()
+	return start(t, nil, expected)
+}
+
+// StartTrusting is Start for pages of a server with that certificate, whoever signed it.
+func StartTrusting(t testing.TB, c *x509.Certificate, expected ...string) context.Context {
+	t.Helper()
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	trusted := chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(sum[:]))
+	return start(t, []chromedp.ExecAllocatorOption{trusted}, expected)
+}
+
+func start(t testing.TB, more []chromedp.ExecAllocatorOption, expected []string) context.Context {
+	t.Helper()
 	path := find(t)
 
 	timeout, stop := context.WithTimeout(t.Context(), startTimeout)
 	t.Cleanup(stop)
-	allocator, release := chromedp.NewExecAllocator(timeout, options(t, path)...)
+	allocator, release := chromedp.NewExecAllocator(timeout, append(options(t, path), more...)...)
 	t.Cleanup(release)
 	ctx, closeTab := chromedp.NewContext(allocator)
 	t.Cleanup(closeTab)
