@@ -189,7 +189,8 @@ func (c *Conn) fullLocked() bool {
 		return false
 	}
 	t := c.rare.tls
-	return t.end != nil || t.eof || c.state&shaking != 0 && len(t.in) >= maxShaking
+	// A peer may have crypto/tls answer key updates, for ever, without reading.
+	return t.end != nil || t.eof || len(t.out) > maxUnsent || c.state&shaking != 0 && len(t.in) >= maxShaking
 }
 
 // emptyLocked reports that nothing waits for the kernel.

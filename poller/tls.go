@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"reflect"
 	"runtime/debug"
@@ -60,6 +61,9 @@ const maxPlaintext = 16 << 10
 
 // maxShaking bounds the ciphertext that waits for a handshake that computes; TCP holds the rest.
 const maxShaking = 64 << 10
+
+// maxUnsent bounds the ciphertext that waits for the kernel before no more is read: four records.
+const maxUnsent = 4 * maxPlaintext
 
 // secure makes c, which is not attached yet, a connection with TLS.
 func (c *Conn) secure(config *tls.Config, client bool) {
@@ -118,7 +122,7 @@ func (t *TLS) wakeLocked() {
 func (c *Conn) handshake() {
 	t, p := c.rare.tls, c.loop.owner
 	p.enterHandshake()
-	err := t.handshake()
+	err := t.handshake(p.logger)
 	<-p.shaking
 	c.mu.Lock()
 	client := t.shake.client
@@ -154,10 +158,11 @@ func (p *Poller) enterHandshake() {
 }
 
 // handshake is crypto/tls's. It runs functions of the configuration, in which anything may happen.
-func (t *TLS) handshake() (err error) {
+func (t *TLS) handshake(logger *slog.Logger) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("poller: panic in the TLS handshake: %v\n%s", v, debug.Stack())
+			logger.Error("poller: TLS handshake panicked", "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("poller: panic: %v", v)
 		}
 	}()
 	return t.conn.HandshakeContext(context.Background())

@@ -652,3 +652,20 @@ func TestTLSAllocations(t *testing.T) {
 		t.Errorf("%v allocations to send and to read that, %v to receive", out, in)
 	}
 }
+
+// TestTLSUnsent stops reading while crypto/tls has answered more than the peer reads, and goes on when it has.
+func TestTLSUnsent(t *testing.T) {
+	p := newPoller(t, Config{Loops: 1})
+	e := &tape{}
+	peer := attach(t, p, "tls", e)
+	e.mu.Lock()
+	e.rare.tls.out = make([]byte, maxUnsent+1)
+	want := e.wantedLocked()
+	e.rare.tls.out = nil
+	e.mu.Unlock()
+	if want != unix.EPOLLOUT {
+		t.Errorf("the events wanted are %#x", want)
+	}
+	write(t, peer, "x")
+	e.waitBytes(t, 1)
+}
