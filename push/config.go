@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/millpond/millpond/push/auth"
+	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/session"
 )
@@ -48,6 +49,9 @@ type Config struct {
 	APIKeys []string
 	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
 	AllowedOrigins []string
+
+	// History bounds what the channels' histories take.
+	History memory.Config
 
 	// MaxMessageBytes bounds a client's message. Zero means 64 KiB, on /echo 16 MiB.
 	MaxMessageBytes int
@@ -129,7 +133,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("listen: %s: all ports are plain without a tls-cert", address))
 		}
 	}
-	errs = append(errs, d.TLS.Validate())
+	errs = append(errs, d.TLS.Validate(), d.History.Validate())
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes
 	if err := d.Compression.Validate(); err != nil {

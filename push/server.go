@@ -55,7 +55,7 @@ func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), broker: memory.New(), taken: make(chan struct{})}
+	s := &Server{config: c.withDefaults(), broker: memory.New(c.History), taken: make(chan struct{})}
 	if err := s.build(); err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (s *Server) Serve() error {
 	failed := make(chan error, len(s.public)+2)
 	stop := make(chan struct{})
 	var running sync.WaitGroup
-	running.Go(func() { s.trim(stop) })
+	running.Go(func() { s.keepHouse(stop) })
 	for i, l := range s.public {
 		secured := s.config.secured(s.config.Listen[i])
 		log.Info("listening", "listener", "public", "address", s.addrs[i].String(), "tls", secured)

@@ -314,7 +314,7 @@ func (inline) Submit(hub.Task) bool { return false }
 
 // TestWithHub publishes through a real hub, over a socket.
 func TestWithHub(t *testing.T) {
-	h, err := hub.New(hub.Config{Broker: memory.New(), Executor: inline{}})
+	h, err := hub.New(hub.Config{Broker: memory.New(memory.Config{}), Executor: inline{}})
 	if err != nil {
 		t.Fatal(err)
 	}

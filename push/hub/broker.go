@@ -1,6 +1,9 @@
 package hub
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Position is a place in a channel's stream. Offsets rise strictly within one
 // epoch; a new epoch says that the stream began anew and that offsets of the
@@ -15,6 +18,52 @@ type PublishOptions struct {
 	// Tags travel with the publication to its subscribers. The map is kept:
 	// it must not be changed after the call.
 	Tags map[string]string
+	// Info is the client that published. Nil for a backend.
+	Info *ClientInfo
+
+	// Retention is how much of the channel's past is kept. Its zero value keeps nothing; in a channel of which something is
+	// kept such a publication has no offset and no position.
+	Retention Retention
+	// IdempotencyKey, if not empty, makes a second publication to the channel with the same key within five minutes
+	// one that is not made: its position is that of the first.
+	IdempotencyKey string
+	// Version, if not zero, makes the publication one that is not made unless it is higher than that of the last which
+	// had one, with the same VersionEpoch. The position is then that of the channel's latest.
+	Version      uint64
+	VersionEpoch string
+}
+
+// ClientInfo is a client as others may see it.
+type ClientInfo struct {
+	User     string
+	Client   string // the connection's id
+	ConnInfo []byte // from the connection's credentials
+	ChanInfo []byte // from the subscription's
+}
+
+// Retention is how much of a channel's past is kept: so many publications, none older than TTL. Without both nothing is.
+type Retention struct {
+	Size int
+	TTL  time.Duration
+}
+
+// Enabled reports whether anything is kept.
+func (r Retention) Enabled() bool { return r.Size > 0 && r.TTL > 0 }
+
+// HistoryQuery says what of a channel's past is wanted.
+type HistoryQuery struct {
+	// Since is where to begin, itself excluded. Nil is the beginning, or with Reverse the end. The epoch is the caller's to compare.
+	Since *Position
+	// Limit bounds the number of publications; zero wants none but the position, negative all.
+	Limit int
+	// Reverse wants the newest first.
+	Reverse bool
+}
+
+// History is a part of a channel's past.
+type History struct {
+	Publications []*Publication
+	Top          Position // of the latest publication, in what is returned or not
 }
 
 // Broker orders the publications of each channel and brings them to the hubs
@@ -38,6 +87,13 @@ type Broker interface {
 	// wait for a network. For one channel, Subscribe and Unsubscribe alternate
 	// and never overlap.
 	Unsubscribe(channel string)
+
+	// History returns what is kept of the channel's past, as far as q wants it. A channel that was never published to
+	// gets its epoch by it.
+	History(ctx context.Context, channel string, q HistoryQuery) (History, error)
+
+	// RemoveHistory forgets the publications, not the position.
+	RemoveHistory(ctx context.Context, channel string) error
 }
 
 // Sink is where a broker hands publications over: the Hub.
@@ -47,6 +103,9 @@ type Sink interface {
 	// channel; their order is the order that subscribers see. It never
 	// blocks, so it may be called under a lock of the broker's.
 	Deliver(p *Publication) (subscribed bool)
+
+	// Subscribed reports whether the channel has subscribers on this node. It never blocks, like Deliver.
+	Subscribed(channel string) bool
 
 	// Admit waits until the channel's queues have room. A broker that reads
 	// from a log calls it before Deliver, holding no lock.

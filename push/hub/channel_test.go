@@ -83,12 +83,22 @@ func TestConfigReportsEveryProblem(t *testing.T) {
 // scripted is a broker that checks the alternation of Subscribe and
 // Unsubscribe and can be made to wait or fail.
 type scripted struct {
+	noHistory
 	mu        sync.Mutex
 	active    map[string]bool
 	faults    []string
 	calls     int
 	subscribe func(call int) error
 }
+
+// noHistory is a broker that keeps nothing.
+type noHistory struct{}
+
+func (noHistory) History(context.Context, string, hub.HistoryQuery) (hub.History, error) {
+	return hub.History{}, nil
+}
+
+func (noHistory) RemoveHistory(context.Context, string) error { return nil }
 
 func (b *scripted) Attach(hub.Sink) { b.active = map[string]bool{} }
 

@@ -244,7 +244,7 @@ func TestDeliveryAllocatesNothing(t *testing.T) {
 // connection with a personal and a shared channel.
 func TestMemoryPerSubscription(t *testing.T) {
 	const n = 50_000
-	b := memory.New()
+	b := memory.New(memory.Config{})
 	h := newHub(t, hub.Config{Executor: refusing{}, Broker: b})
 	var c count
 	subs := make([]*hub.Subscription, 0, 2*n)
@@ -276,7 +276,7 @@ func TestMemoryPerSubscription(t *testing.T) {
 		s.Unsubscribe()
 	}
 	checkEmpty(t, h)
-	if left := b.Streams(); left != 0 {
+	if left := b.Stats().Streams; left != 0 {
 		t.Errorf("the broker remembers %d channels", left)
 	}
 }

@@ -190,6 +190,15 @@ func (h *Hub) Deliver(p *Publication) (subscribed bool) {
 	return true
 }
 
+// Subscribed reports whether the channel has local subscribers; see [Sink].
+func (h *Hub) Subscribed(channel string) bool {
+	b := h.bucket(channel)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.channels[channel]
+	return c != nil && c.count > 0
+}
+
 // Admit waits for room in the channel's queues; see [Sink].
 func (h *Hub) Admit(ctx context.Context, channel string) error {
 	b := h.bucket(channel)

@@ -158,7 +158,7 @@ func (l *ledger) check(t *testing.T) {
 func newHub(t testing.TB, config hub.Config) *hub.Hub {
 	t.Helper()
 	if config.Broker == nil {
-		config.Broker = memory.New()
+		config.Broker = memory.New(memory.Config{})
 	}
 	h, err := hub.New(config)
 	if err != nil {

@@ -219,6 +219,7 @@ func TestRefusedShardOfALostChannel(t *testing.T) {
 
 // stalledBroker lets a test act between hand-over and return of Publish.
 type stalledBroker struct {
+	noHistory
 	sink         hub.Sink
 	afterDeliver func()
 }

@@ -10,7 +10,8 @@ type Publication struct {
 	Channel string
 	Data    []byte // as published: JSON for most, any bytes for some
 	Tags    map[string]string
-	Offset  uint64 // rises strictly within the channel's epoch
+	Info    *ClientInfo // the client that published; nil for a backend
+	Offset  uint64      // rises strictly within the channel's epoch; 0 for one that passes by the channel's history
 
 	// Any goroutine (atomic).
 	encoded [encodings]atomic.Value

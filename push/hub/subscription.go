@@ -1,6 +1,9 @@
 package hub
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Subscriber receives the publications of channels: a protocol's client.
 type Subscriber interface {
@@ -50,7 +53,8 @@ func (s *Subscription) Start() {
 }
 
 // StartAfter is Start for a subscriber that has everything up to the offset after from the history, so that what
-// is delivered must go on from there: publications at or below it are left out, zero leaves out none.
+// is delivered must go on from there: publications at or below it are left out, zero leaves out none. Those without an
+// offset are not.
 //
 // The error wraps ErrUnrecoverable if so much arrived since Subscribe that some was lost; the caller then
 // unsubscribes.
@@ -75,13 +79,7 @@ func (s *Subscription) startLocked(after uint64) {
 	if held == nil {
 		return
 	}
-	held.skip = len(held.publications)
-	for i, p := range held.publications {
-		if p.Offset > after {
-			held.skip = i
-			break
-		}
-	}
+	held.publications = slices.DeleteFunc(held.publications, func(p *Publication) bool { return p.Offset != 0 && p.Offset <= after })
 	if n := len(held.Publications()); n > 0 {
 		s.shard.channel.bucket.deliveries.Add(uint64(n))
 		s.subscriber.Deliver(held)

@@ -2,51 +2,91 @@ package memory
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/millpond/millpond/push/hub"
 )
 
 const stripes = 64
 
-// Broker orders publications within one process. Make it with New and give it
+// Config bounds what a Broker keeps. The zero value works.
+type Config struct {
+	// MaxHistoryBytes bounds the data of all channels' histories. When it is reached, the histories that would expire first
+	// go first; their channels' positions stay, so that whoever recovers learns of it. Zero means 256 MiB.
+	MaxHistoryBytes int
+	// MaxStreams bounds the channels whose position is kept while nobody subscribes to them. Zero means 1,048,576.
+	MaxStreams int
+	// PositionTTL is for how long the position of a channel with history outlives its last publication and its last
+	// subscriber. Zero means 24 h.
+	PositionTTL time.Duration
+}
+
+// Validate reports every value that makes no sense, each by the name of its flag.
+func (c Config) Validate() error {
+	var errs []error
+	for name, n := range map[string]int64{
+		"history-bytes": int64(c.MaxHistoryBytes), "history-channels": int64(c.MaxStreams), "history-position-ttl": int64(c.PositionTTL),
+	} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is negative", name, n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxHistoryBytes == 0 {
+		c.MaxHistoryBytes = 256 << 20
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 1 << 20
+	}
+	if c.PositionTTL == 0 {
+		c.PositionTTL = 24 * time.Hour
+	}
+	return c
+}
+
+// Broker orders publications within one process, and keeps those that are to be kept. Make it with New and give it
 // to hub.New.
 //
-// A channel's stream lives from its first publication with a subscriber to the
-// leaving of the last one. In it, offsets are 1, 2, 3, …; the next stream has
-// another epoch. A channel without subscribers leaves nothing behind: each of
-// its publications has offset 1 in an epoch of its own.
+// A channel without history has a stream from its first publication with a subscriber to the leaving of the last one. In it,
+// offsets are 1, 2, 3, …; the next stream has another epoch. Without subscribers it leaves nothing behind: each of
+// its publications has offset 1 in an epoch of its own. A channel with history keeps its stream for Config.PositionTTL.
 type Broker struct {
 	// Immutable after Attach.
+	config  Config
 	sink    hub.Sink
 	seed    maphash.Seed
+	start   time.Time
 	stripes [stripes]stripe
 }
 
 var _ hub.Broker = (*Broker)(nil)
 
+// stripe has a part of the channels.
 type stripe struct {
 	// Guarded by mu.
 	mu      sync.Mutex
-	streams map[string]stream
+	streams map[string]*stream
+	due     schedule // the streams of which something expires
+	bytes   int      // of their publications
+	keys    idempotency
 
-	_ [48]byte // neighbours are busy on other cores
+	_ [24]byte // neighbours are busy on other cores
 }
 
-// stream is what is known of a channel that has been published to.
-type stream struct {
-	offset uint64 // of the latest publication
-	epoch  string
-}
-
-// New returns a broker without channels.
-func New() *Broker {
-	b := &Broker{seed: maphash.MakeSeed()}
+// New returns a broker without channels. The Config must be valid.
+func New(c Config) *Broker {
+	b := &Broker{config: c.withDefaults(), seed: maphash.MakeSeed(), start: time.Now()}
 	for i := range b.stripes {
-		b.stripes[i].streams = make(map[string]stream)
+		b.stripes[i].streams = make(map[string]*stream)
 	}
 	return b
 }
@@ -54,57 +94,159 @@ func New() *Broker {
 // Attach names the sink; see [hub.Broker].
 func (b *Broker) Attach(sink hub.Sink) { b.sink = sink }
 
-// Publish numbers data and hands it to the sink before it returns.
+// now is in seconds since New, on the monotonic clock.
+func (b *Broker) now() uint32 { return uint32(time.Since(b.start) / time.Second) }
+
+// Publish numbers data, keeps it if it is to be kept, and hands it to the sink before it returns.
 // It never waits; an ended ctx is its only error, and nothing was published then.
 func (b *Broker) Publish(ctx context.Context, channel string, data []byte, options hub.PublishOptions) (hub.Position, error) {
 	if err := ctx.Err(); err != nil {
 		return hub.Position{}, err
 	}
+	now := b.now()
 	s := b.stripe(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, known := s.streams[channel]
-	if !known {
-		st.epoch = newEpoch()
-		// A clone, so that a name cut out of a request doesn't keep the request.
-		channel = strings.Clone(channel)
+	if options.IdempotencyKey != "" {
+		if position, ok := s.keys.find(channel, options.IdempotencyKey, now); ok {
+			return position, nil
+		}
 	}
-	st.offset++
-	p := &hub.Publication{Channel: channel, Data: data, Tags: options.Tags, Offset: st.offset}
-	if b.sink.Deliver(p) {
-		s.streams[channel] = st
-	} else {
-		delete(s.streams, channel)
+	st := s.stream(channel)
+	if options.Version != 0 && !st.newer(options.Version, options.VersionEpoch) {
+		return st.position(), nil
 	}
-	return hub.Position{Offset: st.offset, Epoch: st.epoch}, nil
+	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info}
+	var position hub.Position
+	if options.Retention.Enabled() || !st.kept {
+		st.offset++
+		p.Offset, position = st.offset, st.position()
+	} // else it passes by the history, in which a number that is missing would be a loss
+	if options.Retention.Enabled() {
+		st.expire(s, now)
+		st.keep(s, p, options.Retention, now)
+	}
+	subscribed := b.sink.Deliver(p)
+	if options.IdempotencyKey != "" {
+		s.keys.note(st.name, options.IdempotencyKey, position, now)
+	}
+	b.settle(s, st, now, subscribed)
+	return position, nil
 }
 
-// Subscribe has nothing to prepare: the stream begins with its first publication.
+// settle decides what becomes of a stream after something was done with it. s.mu is held.
+func (b *Broker) settle(s *stripe, st *stream, now uint32, subscribed bool) {
+	switch {
+	case st.kept || st.version != nil:
+		st.touch(now + seconds(b.config.PositionTTL))
+		s.due.put(st)
+		s.bound(b.config.MaxHistoryBytes/stripes, b.config.MaxStreams/stripes)
+	case !subscribed:
+		delete(s.streams, st.name)
+	}
+}
+
+// Subscribe has nothing to prepare: the stream begins with its first publication, or when its position is asked for.
 func (b *Broker) Subscribe(context.Context, string) error { return nil }
 
-// Unsubscribe forgets the channel. The sink reports it as not subscribed from
+// Unsubscribe forgets a channel without history. The sink reports it as not subscribed from
 // before this call on, so a publication that comes later does not revive it.
 func (b *Broker) Unsubscribe(channel string) {
+	now := b.now()
 	s := b.stripe(channel)
 	s.mu.Lock()
-	delete(s.streams, channel)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if st := s.streams[channel]; st != nil {
+		b.settle(s, st, now, false)
+	}
 }
 
-// Streams returns how many channels the broker remembers.
-func (b *Broker) Streams() int {
-	n := 0
+// History returns what is kept, as far as q wants it; see [hub.Broker].
+func (b *Broker) History(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error) {
+	if err := ctx.Err(); err != nil {
+		return hub.History{}, err
+	}
+	now := b.now()
+	s := b.stripe(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stream(channel)
+	st.kept = true
+	st.expire(s, now)
+	h := hub.History{Publications: st.query(q), Top: st.position()}
+	b.settle(s, st, now, false)
+	return h, nil
+}
+
+// RemoveHistory forgets the channel's publications.
+func (b *Broker) RemoveHistory(ctx context.Context, channel string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s := b.stripe(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.streams[channel]; st != nil {
+		st.clear(s)
+		s.due.put(st)
+	}
+	return nil
+}
+
+// Expire forgets what is too old. It is called about once a second; each call looks at what is due, and at nothing else.
+func (b *Broker) Expire() {
+	now := b.now()
 	for i := range b.stripes {
 		s := &b.stripes[i]
 		s.mu.Lock()
-		n += len(s.streams)
+		s.expire(now, b.sink)
 		s.mu.Unlock()
 	}
-	return n
+}
+
+// Stats tell what a Broker keeps.
+type Stats struct {
+	Streams      int
+	Publications int
+	Bytes        int // of the publications' data and what belongs to them
+	Keys         int // of idempotency
+	Evicted      int64 // publications that went before their time, for MaxHistoryBytes
+}
+
+// Stats returns them.
+func (b *Broker) Stats() (st Stats) {
+	for i := range b.stripes {
+		s := &b.stripes[i]
+		s.mu.Lock()
+		st.Streams += len(s.streams)
+		st.Bytes += s.bytes
+		st.Publications += s.due.publications
+		st.Evicted += s.due.evicted
+		st.Keys += len(s.keys.positions)
+		s.mu.Unlock()
+	}
+	return st
 }
 
 func (b *Broker) stripe(channel string) *stripe {
 	return &b.stripes[maphash.String(b.seed, channel)%stripes]
+}
+
+// stream returns the channel's, making it if need be. s.mu is held.
+func (s *stripe) stream(channel string) *stream {
+	st := s.streams[channel]
+	if st == nil {
+		// A clone, so that a name cut out of a request doesn't keep the request.
+		st = &stream{name: strings.Clone(channel), epoch: newEpoch(), index: -1}
+		s.streams[st.name] = st
+	}
+	return st
+}
+
+// seconds converts d, rounded up.
+func seconds(d time.Duration) uint32 {
+	const most = 1 << 30 // as good as never
+	return uint32(min((d+time.Second-1)/time.Second, most))
 }
 
 // newEpoch returns 8 random letters. It tells streams apart and is no secret.

@@ -39,6 +39,12 @@ func (r *recorder) Deliver(p *hub.Publication) bool {
 func (r *recorder) Admit(context.Context, string) error { return nil }
 func (r *recorder) Flush(string)                        {}
 
+func (r *recorder) Subscribed(channel string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.subscribed[channel]
+}
+
 func (r *recorder) setSubscribed(channel string, yes bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +61,7 @@ func publish(t *testing.T, b *Broker, channel string) hub.Position {
 }
 
 func TestOffsetsRiseByOneWithinAnEpoch(t *testing.T) {
-	b := New()
+	b := New(Config{})
 	b.Attach(newRecorder("a", "b"))
 	epochs := map[string]string{}
 	for i := 1; i <= 100; i++ {
@@ -79,14 +85,14 @@ func TestOffsetsRiseByOneWithinAnEpoch(t *testing.T) {
 }
 
 func TestLastUnsubscribeEndsTheStream(t *testing.T) {
-	b := New()
+	b := New(Config{})
 	r := newRecorder("a")
 	b.Attach(r)
 	publish(t, b, "a")
 	before := publish(t, b, "a")
 	r.setSubscribed("a", false)
 	b.Unsubscribe("a")
-	if n := b.Streams(); n != 0 {
+	if n := b.Stats().Streams; n != 0 {
 		t.Fatalf("%d streams after the last unsubscribe", n)
 	}
 	r.setSubscribed("a", true)
@@ -97,21 +103,21 @@ func TestLastUnsubscribeEndsTheStream(t *testing.T) {
 }
 
 func TestChannelsWithoutSubscribersLeaveNothing(t *testing.T) {
-	b := New()
+	b := New(Config{})
 	b.Attach(newRecorder())
 	for i := range 10_000 {
 		if p := publish(t, b, fmt.Sprint("once:", i)); p.Offset != 1 {
 			t.Fatalf("offset %d, want 1", p.Offset)
 		}
 	}
-	if n := b.Streams(); n != 0 {
+	if n := b.Stats().Streams; n != 0 {
 		t.Errorf("%d streams remembered", n)
 	}
 }
 
 func TestHandOverOrderIsOffsetOrder(t *testing.T) {
 	const publishers, each = 8, 2000
-	b := New()
+	b := New(Config{})
 	r := newRecorder("a")
 	b.Attach(r)
 	var group sync.WaitGroup
@@ -134,7 +140,7 @@ func TestHandOverOrderIsOffsetOrder(t *testing.T) {
 }
 
 func TestPublishAfterContextEndedDoesNothing(t *testing.T) {
-	b := New()
+	b := New(Config{})
 	r := newRecorder("a")
 	b.Attach(r)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -142,13 +148,13 @@ func TestPublishAfterContextEndedDoesNothing(t *testing.T) {
 	if _, err := b.Publish(ctx, "a", nil, hub.PublishOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	if len(r.offsets) != 0 || b.Streams() != 0 {
+	if len(r.offsets) != 0 || b.Stats().Streams != 0 {
 		t.Errorf("published nevertheless: %v", r.offsets)
 	}
 }
 
 func TestOneAllocationPerPublication(t *testing.T) {
-	b := New()
+	b := New(Config{})
 	b.Attach(sinkFunc(func(*hub.Publication) bool { return true }))
 	publish(t, b, "a")
 	data := []byte("1")
@@ -164,3 +170,4 @@ type sinkFunc func(*hub.Publication) bool
 func (f sinkFunc) Deliver(p *hub.Publication) bool     { return f(p) }
 func (f sinkFunc) Admit(context.Context, string) error { return nil }
 func (f sinkFunc) Flush(string)                        {}
+func (f sinkFunc) Subscribed(string) bool              { return true }

@@ -66,7 +66,7 @@ func textFrame(text []byte) *string {
 
 func newHub(t testing.TB) *hub.Hub {
 	t.Helper()
-	h, err := hub.New(hub.Config{Broker: memory.New(), Executor: inline{}})
+	h, err := hub.New(hub.Config{Broker: memory.New(memory.Config{}), Executor: inline{}})
 	if err != nil {
 		t.Fatal(err)
 	}

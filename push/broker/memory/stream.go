@@ -1,0 +1,258 @@
+package memory
+
+import (
+	"container/heap"
+	"slices"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+// stream is what is known of a channel. Its fields are guarded by its stripe's mu.
+//
+// There may be as many of these as of users: keep it at 112 bytes.
+type stream struct {
+	name  string
+	epoch string
+
+	offset  uint64 // of the latest publication
+	log     []entry
+	version *version // nil unless publications have one
+	bytes   int      // of the publications in log
+
+	forget uint32 // the second at which the position may be forgotten
+	due    uint32 // the second at which something expires
+	index  int32  // in the schedule, -1 if it is not in it
+	kept   bool   // the position is worth keeping without subscribers
+}
+
+// entry is a publication and the second from which on it is too old.
+type entry struct {
+	p   *hub.Publication
+	end uint32
+}
+
+// version is that of the latest publication that had one.
+type version struct {
+	number uint64
+	epoch  string
+}
+
+func (st *stream) position() hub.Position { return hub.Position{Offset: st.offset, Epoch: st.epoch} }
+
+// newer reports, and notes, that a version is higher than what was there.
+func (st *stream) newer(number uint64, epoch string) bool {
+	if st.version != nil && st.version.epoch == epoch && number <= st.version.number {
+		return false
+	}
+	st.version = &version{number, epoch}
+	return true
+}
+
+// touch keeps the position until the second end, at least.
+func (st *stream) touch(end uint32) { st.forget = max(st.forget, end) }
+
+// keep appends p, and lets go of what is more than is to be kept.
+func (st *stream) keep(s *stripe, p *hub.Publication, r hub.Retention, now uint32) {
+	st.kept = true
+	for len(st.log) >= r.Size {
+		st.drop(s, len(st.log)-r.Size+1)
+	}
+	st.log = append(st.log, entry{p, now + seconds(r.TTL)})
+	st.account(s, 1, size(p))
+}
+
+// size is about what a publication takes.
+func size(p *hub.Publication) int {
+	const fixed = 160 // the Publication, its entry, and what the allocator adds
+	n := fixed + len(p.Data)
+	for k, v := range p.Tags {
+		n += len(k) + len(v) + 48
+	}
+	return n
+}
+
+// drop lets the n oldest publications go. What they leave in front is used again.
+func (st *stream) drop(s *stripe, n int) {
+	for _, e := range st.log[:n] {
+		st.account(s, -1, -size(e.p))
+	}
+	st.log = slices.Delete(st.log, 0, n)
+	if len(st.log) == 0 {
+		st.log = nil
+	}
+}
+
+func (st *stream) account(s *stripe, publications, bytes int) {
+	st.bytes += bytes
+	s.bytes += bytes
+	s.due.publications += publications
+}
+
+// expire lets go of what is too old. Later publications may have a shorter life than earlier ones; they go with them.
+func (st *stream) expire(s *stripe, now uint32) {
+	n := 0
+	for n < len(st.log) && st.log[n].end <= now {
+		n++
+	}
+	if n > 0 {
+		st.drop(s, n)
+	}
+}
+
+// clear lets all publications go.
+func (st *stream) clear(s *stripe) { st.drop(s, len(st.log)) }
+
+// query returns what q wants. Offsets in log rise by 1.
+func (st *stream) query(q hub.HistoryQuery) []*hub.Publication {
+	if q.Limit == 0 || len(st.log) == 0 {
+		return nil
+	}
+	first := st.log[0].p.Offset
+	from, to := 0, len(st.log)
+	if q.Since != nil && q.Reverse {
+		to = place(q.Since.Offset, first, len(st.log))
+	} else if q.Since != nil {
+		from = place(q.Since.Offset+1, first, len(st.log))
+	}
+	if q.Limit > 0 && to-from > q.Limit {
+		if q.Reverse {
+			from = to - q.Limit
+		} else {
+			to = from + q.Limit
+		}
+	}
+	out := make([]*hub.Publication, 0, to-from)
+	for _, e := range st.log[from:to] {
+		out = append(out, e.p)
+	}
+	if q.Reverse {
+		slices.Reverse(out)
+	}
+	return out
+}
+
+// place returns the index of an offset in a log of n that begins with first, cut to 0 to n.
+func place(offset, first uint64, n int) int {
+	switch {
+	case offset <= first:
+		return 0
+	case offset-first >= uint64(n):
+		return n
+	}
+	return int(offset - first)
+}
+
+// next is the second at which something of the stream expires.
+func (st *stream) next() uint32 {
+	if len(st.log) > 0 {
+		return st.log[0].end
+	}
+	return st.forget
+}
+
+// schedule has the streams of which something expires, the next one first, without a timer for any.
+type schedule struct {
+	heap         []*stream
+	publications int   // in all of them
+	evicted      int64 // publications that went before their time
+}
+
+// Len implements heap.Interface.
+func (h *schedule) Len() int { return len(h.heap) }
+
+// Less implements heap.Interface.
+func (h *schedule) Less(i, j int) bool { return h.heap[i].due < h.heap[j].due }
+
+// Swap implements heap.Interface.
+func (h *schedule) Swap(i, j int) {
+	h.heap[i], h.heap[j] = h.heap[j], h.heap[i]
+	h.heap[i].index, h.heap[j].index = int32(i), int32(j)
+}
+
+// Push implements heap.Interface.
+func (h *schedule) Push(x any) {
+	st := x.(*stream)
+	st.index = int32(len(h.heap))
+	h.heap = append(h.heap, st)
+}
+
+// Pop implements heap.Interface.
+func (h *schedule) Pop() any {
+	last := len(h.heap) - 1
+	st := h.heap[last]
+	h.heap[last] = nil
+	h.heap = h.heap[:last]
+	st.index = -1
+	return st
+}
+
+// put schedules a stream, or moves it to its place. A stream whose next expiry is later than before keeps its place, and
+// is looked at once in vain: that is cheaper than a move for each publication.
+func (h *schedule) put(st *stream) {
+	due := st.next()
+	switch {
+	case st.index < 0:
+		st.due = due
+		heap.Push(h, st)
+	case due < st.due:
+		st.due = due
+		heap.Fix(h, int(st.index))
+	}
+}
+
+// expire lets go of what is due. Positions of channels with subscribers stay.
+func (s *stripe) expire(now uint32, sink hub.Sink) {
+	s.keys.expire(now)
+	for len(s.due.heap) > 0 && s.due.heap[0].due <= now {
+		st := s.due.heap[0]
+		st.expire(s, now)
+		if len(st.log) == 0 && st.forget <= now {
+			if !sink.Subscribed(st.name) {
+				s.remove(st)
+				continue
+			}
+			st.touch(now + recheck)
+		}
+		st.due = max(st.next(), now+1)
+		heap.Fix(&s.due, int(st.index))
+	}
+}
+
+// recheck is for how long a position is kept that would be forgotten, were there no subscribers, in seconds.
+const recheck = 600
+
+// remove forgets a stream.
+func (s *stripe) remove(st *stream) {
+	st.clear(s)
+	if st.index >= 0 {
+		heap.Remove(&s.due, int(st.index))
+	}
+	delete(s.streams, st.name)
+}
+
+// bound lets histories go while there are too many bytes, and positions while there are too many: those that would expire
+// first.
+func (s *stripe) bound(bytes, streams int) {
+	for s.bytes > bytes && len(s.due.heap) > 0 {
+		st := s.fullest()
+		s.due.evicted += int64(len(st.log))
+		st.clear(s)
+		st.due = st.next()
+		heap.Fix(&s.due, int(st.index))
+	}
+	for len(s.due.heap) > max(streams, 1) {
+		st := s.due.heap[0]
+		s.due.evicted += int64(len(st.log))
+		s.remove(st)
+	}
+}
+
+// fullest returns, of the streams that have publications, the one that expires first. Those without are behind, mostly.
+func (s *stripe) fullest() *stream {
+	for _, st := range s.due.heap {
+		if len(st.log) > 0 {
+			return st
+		}
+	}
+	return s.due.heap[0]
+}
