@@ -208,8 +208,8 @@ func (b *Broker) Expire() {
 type Stats struct {
 	Streams      int
 	Publications int
-	Bytes        int // of the publications' data and what belongs to them
-	Keys         int // of idempotency
+	Bytes        int   // of the publications' data and what belongs to them
+	Keys         int   // of idempotency
 	Evicted      int64 // publications that went before their time, for MaxHistoryBytes
 }
 
