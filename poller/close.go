@@ -170,6 +170,18 @@ func (c *Conn) takeHangUpLocked() {
 	c.noteLocked(&OpError{Op: op, Err: err})
 }
 
+// yieldTLS gives up the connection's TLS, with the ciphertext that was read too late for anybody here.
+func (c *Conn) yieldTLS() *TLS {
+	if !c.secured {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.rare.tls
+	c.rare = &rare{tls: new(TLS)} // it is no longer this one's to look at
+	return t
+}
+
 // finalize frees the operator and closes the descriptor: the only place that does.
 func (c *Conn) finalize() {
 	c.mu.Lock()
@@ -225,16 +237,11 @@ func (c *Conn) GiveAway(take func(fd int, t *TLS)) bool {
 	c.state |= closed | shut
 	op := c.op
 	c.op = nil
-	var t *TLS
-	if c.secured {
-		t = c.rare.tls
-		c.rare = &rare{tls: new(TLS)} // it is no longer this one's to look at
-	}
 	_ = op.Control(netpoll.PollDetach)
 	go func() {
-		op.Free() // waits for the callback that called us
+		op.Free() // waits for the callback that called us, or reads at this moment
 		c.loop.conns.Add(-1)
-		take(int(c.fd), t)
+		take(int(c.fd), c.yieldTLS())
 	}()
 	return true
 }

@@ -28,14 +28,15 @@ type TLS struct {
 	conn *tls.Conn // over transport
 
 	// Guarded by transport.owner.mu.
-	in    []byte // ciphertext that crypto/tls has not read
-	out   []byte // ciphertext that the kernel has not taken
-	errno unix.Errno
-	eof   bool  // the kernel has no more ciphertext
-	fresh bool  // what came with the handshake is still to be decrypted
-	end   error // what ended the stream, io.EOF for a close_notify; told when all before it is delivered
-	shake *shake
-	wire  transport
+	in     []byte // ciphertext that crypto/tls has not read
+	out    []byte // ciphertext that the kernel has not taken
+	errno  unix.Errno
+	server bool  // the peer is a client
+	eof    bool  // the kernel has no more ciphertext
+	fresh  bool  // what came with the handshake is still to be decrypted
+	end    error // what ended the stream, io.EOF for a close_notify; told when all before it is delivered
+	shake  *shake
+	wire   transport
 }
 
 // shake is what a connection has during the handshake.
@@ -67,7 +68,7 @@ const maxUnsent = 4 * maxPlaintext
 
 // secure makes c, which is not attached yet, a connection with TLS.
 func (c *Conn) secure(config *tls.Config, client bool) {
-	t := &TLS{shake: &shake{client: client, wake: make(chan struct{}, 1)}}
+	t := &TLS{server: !client, shake: &shake{client: client, wake: make(chan struct{}, 1)}}
 	t.wire = transport{tls: t, owner: c}
 	if client {
 		t.conn = tls.Client(&t.wire, config)
@@ -193,15 +194,17 @@ type tlsBuffers struct {
 
 var tlsBufferPool = sync.Pool{New: func() any { return new(tlsBuffers) }}
 
-// received takes ciphertext that was read, and delivers what it says; loop goroutine. Before the end of the handshake, and while
-// drain is at what came with it, it is kept for them.
+// received takes ciphertext that was read, and delivers what it says; loop goroutine. Before the end of the handshake it
+// is kept for that; and while something that came before is not delivered, for drain or whoever the connection was given to: the
+// handshake may have ended, and all that followed from it been done, since the loop began to read.
 func (c *Conn) received(b []byte) {
 	c.mu.Lock()
 	switch {
 	case c.state&shaking != 0:
 		c.feedLocked(b)
-	case c.state&draining != 0:
+	case c.state&(draining|closed) != 0 || c.restLocked():
 		c.rare.tls.in, c.rare.tls.fresh = append(c.rare.tls.in, b...), true
+		c.drainLocked()
 	default:
 		c.mu.Unlock()
 		c.decrypt(b, c.loop.tlsBuffers())
@@ -226,6 +229,9 @@ func (c *Conn) decrypt(b []byte, buf *tlsBuffers) {
 	if err != nil {
 		c.endOfTLS()
 	}
+	c.mu.Lock()
+	c.drainLocked() // there may have been more than buf has room for
+	c.mu.Unlock()
 }
 
 // decryptRest delivers what came with the handshake, or tells what ended the stream. It reports false when there
@@ -289,20 +295,22 @@ func (c *Conn) hangUpShaking() bool {
 		return false
 	}
 	c.state |= hungup
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
-	for len(t.in) < maxShaking {
-		n, errno := read(int(c.fd), *scratch)
-		if n > 0 {
-			c.loop.bytesRead.Add(int64(n))
-			t.in = append(t.in, (*scratch)[:n]...)
-		} else if errno != unix.EINTR {
-			break
-		}
-	}
-	t.eof = true
+	c.readHungUpLocked()
 	t.wakeLocked()
 	return true
+}
+
+// readHungUpLocked reads, for the handshake, what the kernel still holds after a hang-up, of which no event tells.
+func (c *Conn) readHungUpLocked() {
+	t := c.rare.tls
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	for !t.eof && len(t.in) < maxShaking {
+		n, errno := read(int(c.fd), *scratch)
+		c.loop.bytesRead.Add(int64(n))
+		t.in = append(t.in, (*scratch)[:n]...)
+		t.eof = n == 0 && errno != unix.EINTR
+	}
 }
 
 // endOfTLS tells what ended the stream, unless something before it is still to be taken.
@@ -329,23 +337,47 @@ func (t *TLS) decryptLocked(b []byte, buf *tlsBuffers) (n int, err error) {
 	later := t.in
 	t.in = b
 	t.lend(buf.raw[:0])
-	for err == nil && n+maxPlaintext <= len(buf.plain) && t.hasCiphertext() {
+	full := false
+	for err == nil && !full && t.mayRead() {
 		var m int
 		m, err = t.conn.Read(buf.plain[n:])
 		n += m
+		full = n+maxPlaintext > len(buf.plain)
+	}
+	if full && len(t.in)+t.buffered() > 0 { // whoever had the connection before us has read much
+		later, t.fresh = append(bytes.Clone(t.in), later...), true
 	}
 	t.takeBack()
 	t.in = later
 	if err == errNoInput { //nolint:errorlint // our own, passed through
 		err = nil
 	}
+	if hand := field[bytes.Buffer](t.conn, handField); err == nil && hand != nil && t.server && hand.Len() > maxAfterwards {
+		err = errAfterwards
+	}
 	return n, err
 }
 
-// hasCiphertext reports whether crypto/tls may find a record. Asking it in vain costs an allocation.
-func (t *TLS) hasCiphertext() bool {
-	raw := field[bytes.Buffer](t.conn, rawInputField)
-	return raw == nil || len(t.in) > 0 || raw.Len() > 0
+// maxAfterwards bounds what a client may send of an unfinished handshake message after the handshake. The only one of TLS 1.3
+// that it has to send then, KeyUpdate, has 5 bytes; crypto/tls would collect 256 KiB.
+const maxAfterwards = 1 << 10
+
+var errAfterwards = errors.New("poller: a long handshake message after the handshake")
+
+// mayRead reports whether crypto/tls may have or find something. Asking it in vain costs an allocation.
+func (t *TLS) mayRead() bool {
+	return rawInputField < 0 || inputField < 0 || len(t.in)+t.buffered() > 0
+}
+
+// buffered is how many bytes crypto/tls has, decrypted or not.
+func (t *TLS) buffered() (n int) {
+	if raw := field[bytes.Buffer](t.conn, rawInputField); raw != nil {
+		n += raw.Len()
+	}
+	if input := field[bytes.Reader](t.conn, inputField); input != nil {
+		n += input.Len()
+	}
+	return n
 }
 
 // The fields of a tls.Conn that keep their memory for as long as it lives: 17 to 40 KB once a record of full size was
@@ -517,6 +549,9 @@ func (w *transport) await(b []byte) (int, error) {
 			c.mu.Unlock()
 			return 0, net.ErrClosed
 		}
+		if c.state&hungup != 0 {
+			c.readHungUpLocked()
+		}
 		n, err := w.take(b)
 		if len(t.in) == 0 {
 			t.in = nil
@@ -580,16 +615,19 @@ func (w *transport) Close() error {
 }
 
 // LocalAddr implements net.Conn.
-func (w *transport) LocalAddr() net.Addr { return w.addr(net.Conn.LocalAddr, unix.SYS_GETSOCKNAME) }
-
-// RemoteAddr implements net.Conn.
-func (w *transport) RemoteAddr() net.Addr { return w.addr(net.Conn.RemoteAddr, unix.SYS_GETPEERNAME) }
-
-func (w *transport) addr(of func(net.Conn) net.Addr, call uintptr) net.Addr {
+func (w *transport) LocalAddr() net.Addr {
 	if w.over != nil {
-		return of(w.over)
+		return w.over.LocalAddr()
 	}
-	return net.TCPAddrFromAddrPort(sockName(call, int(w.owner.fd)))
+	return net.TCPAddrFromAddrPort(w.owner.LocalAddr())
+}
+
+// RemoteAddr implements net.Conn. During the handshake functions of the configuration may call it.
+func (w *transport) RemoteAddr() net.Addr {
+	if w.over != nil {
+		return w.over.RemoteAddr()
+	}
+	return net.TCPAddrFromAddrPort(w.owner.RemoteAddr())
 }
 
 // SetDeadline implements net.Conn; on a loop nothing waits.

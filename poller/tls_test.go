@@ -669,3 +669,146 @@ func TestTLSUnsent(t *testing.T) {
 	write(t, peer, "x")
 	e.waitBytes(t, 1)
 }
+
+// TestTLSGiveAwayAtOnce sends one request with the end of the handshake and another right behind, which the loop may read while the
+// first is being given away: whoever has the connection then gets both, in order.
+func TestTLSGiveAwayAtOnce(t *testing.T) {
+	p := newPoller(t, Config{Loops: 1})
+	rounds := 400
+	if testing.Short() {
+		rounds = 50
+	}
+	for range rounds {
+		taken := make(chan net.Conn, 1)
+		e := &tape{}
+		var first string
+		e.onData = func(b []byte) {
+			first = string(b)
+			if !e.GiveAway(func(fd int, t *TLS) {
+				f := os.NewFile(uintptr(fd), "given")
+				conn, err := net.FileConn(f)
+				_ = f.Close()
+				if err == nil {
+					taken <- t.Over(conn)
+				}
+			}) {
+				t.Error("not given away")
+			}
+		}
+		fd, socket := pair(t, "tcp")
+		if err := p.AttachTLS(&e.Conn, fd, e, nil, serverTLSOnce()); err != nil {
+			t.Fatal(err)
+		}
+		client := tls.Client(socket, clientTLS())
+		write(t, client, "first ")
+		write(t, client, "second")
+		over := await(t, taken, "the connection")
+		rest := make([]byte, len("first second")-len(first))
+		if _, err := io.ReadFull(over, rest); err != nil || first+string(rest) != "first second" {
+			t.Fatalf("%q and %q, %v", first, rest, err)
+		}
+		_ = over.(*tls.Conn).NetConn().(*transport).over.Close()
+		_ = socket.Close()
+	}
+}
+
+// TestTLSReattach takes a connection back of which another reader has decrypted more than it took.
+func TestTLSReattach(t *testing.T) {
+	p := newPoller(t, Config{Loops: 1})
+	server, client := pair(t, "tcp")
+	secured := &TLS{server: true}
+	secured.wire = transport{tls: secured}
+	secured.conn = tls.Server(&secured.wire, serverTLS())
+	f := os.NewFile(uintptr(server), "server")
+	conn, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+	over := secured.Over(conn)
+	peer := tls.Client(client, clientTLS())
+	want := string(randomBytes(1, 200_000))
+	written := make(chan error, 1)
+	go func() { _, err := io.WriteString(peer, want); written <- err }()
+	some := make([]byte, 100) // of a record of 16 KiB
+	if _, err := io.ReadFull(over, some); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := unix.FcntlInt(raw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.SetNonblock(back, true)
+	_ = raw.Close()
+	_ = conn.Close()
+	e := &tape{}
+	if err := p.Reattach(&e.Conn, back, secured, e, some); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(nil); e.waitClosed(t) })
+	if err := await(t, written, "the write"); err != nil {
+		t.Fatal(err)
+	}
+	e.waitBytes(t, len(want))
+	if e.received() != want {
+		t.Error("something else came")
+	}
+}
+
+// TestTLSLongHandshakeMessage fails a connection of which crypto/tls has collected a long handshake message after the
+// handshake. No client of Go's sends one, so it is put there.
+func TestTLSLongHandshakeMessage(t *testing.T) {
+	p := newPoller(t, Config{Loops: 1})
+	e := &tape{}
+	attach(t, p, "tls", e)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	hand := field[bytes.Buffer](e.rare.tls.conn, handField)
+	for size, want := range map[int]error{maxAfterwards: nil, maxAfterwards + 1: errAfterwards} {
+		*hand = *bytes.NewBuffer(make([]byte, size))
+		if _, err := e.rare.tls.decryptLocked(nil, new(tlsBuffers)); !errors.Is(err, want) {
+			t.Errorf("with %d bytes: %v", size, err)
+		}
+	}
+	*hand = bytes.Buffer{}
+}
+
+// TestTLSReceivedLate is what the loop read while the handshake ended and more was done: it waits its turn, also for
+// whoever was given the connection.
+func TestTLSReceivedLate(t *testing.T) {
+	p := newPoller(t, Config{Loops: 1})
+	for name, set := range map[string]state{"draining": draining | paused, "given away": closed} {
+		e := &tape{}
+		attach(t, p, "tls", e)
+		e.mu.Lock()
+		before := e.state
+		e.state |= set
+		e.mu.Unlock()
+		e.Conn.received([]byte("late"))
+		e.mu.Lock()
+		if tls := e.rare.tls; string(tls.in) != "late" || !tls.fresh {
+			t.Errorf("%s: %q is kept", name, tls.in)
+		}
+		e.rare.tls.in, e.rare.tls.fresh, e.state = nil, false, before
+		e.mu.Unlock()
+	}
+	e := &tape{}
+	attach(t, p, "tls", e)
+	e.PauseReading()
+	e.mu.Lock()
+	e.rareLocked().kept = []byte("kept")
+	e.mu.Unlock()
+	e.Conn.received(nil)
+	e.mu.Lock()
+	fresh := e.rare.tls.fresh
+	e.mu.Unlock()
+	if !fresh {
+		t.Error("something is delivered before what is kept")
+	}
+	e.ResumeReading()
+	e.waitBytes(t, 4)
+}

@@ -22,7 +22,7 @@ func drainTaken(t *testing.T, s *Server, rate float64) {
 	t.Helper()
 	select {
 	case <-s.Taken():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("nobody took over")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -93,7 +93,7 @@ func TestTakeover(t *testing.T) {
 
 // converse opens a session and has at most so many messages echoed, until the server closes it (closed) or ctx ends.
 func converse(ctx context.Context, url string, most int) (closed bool, echoed int64, err error) {
-	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(dialing, url, nil)
 	if err != nil {

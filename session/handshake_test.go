@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -166,6 +167,25 @@ func TestMaxHandshakes(t *testing.T) {
 	_ = silent[0].Close()
 	eventually(t, "there is room again", func() bool { return s.Stats().Handshaking == 2 })
 	s.open()
+}
+
+// A kept-alive connection becomes a WebSocket with many frames right behind its request: none is left lying in between.
+func TestTakenBackWithFrames(t *testing.T) {
+	const frames = 120 // one record with TLS
+	s := startServer(t, Config{Endpoints: []Endpoint{{Path: "/echo", Inline: true, Handler: echoHandler{}}}})
+	c := s.connect()
+	c.write([]byte("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"))
+	c.response("404")
+	readBody(t, c, len("404 page not found\n"))
+	out := []byte(openingHandshake)
+	for i := range frames {
+		out = append(out, text(fmt.Sprintf("%d %0100d", i, 0))...)
+	}
+	c.write(out)
+	c.response("101")
+	for i := range frames {
+		c.expect(fmt.Sprintf("text %d %0100d", i, 0))
+	}
 }
 
 // Plain HTTP on the same port, with the bytes that were read already.

@@ -181,7 +181,9 @@ func (s *testServer) secure(c net.Conn) (net.Conn, error) {
 	if !overTLS {
 		return c, nil
 	}
-	secured := testcert.NewClient(c, &tls.Config{RootCAs: authority.Pool(), ServerName: "test"})
+	secured := testcert.NewClient(c, &tls.Config{
+		RootCAs: authority.Pool(), ServerName: "test", DynamicRecordSizingDisabled: true, // one write, one record
+	})
 	_ = c.SetDeadline(time.Now().Add(patience))
 	return secured, secured.Handshake()
 }

@@ -198,8 +198,9 @@ func (s *Store) load() error {
 		return err
 	}
 	s.logChanges(c.Certificates)
+	c.SetSessionTicketKeys(keys) // before anybody can use it without
+	s.keys = keys
 	s.current.Store(c)
-	s.setKeysLocked(keys)
 	return nil
 }
 
@@ -265,6 +266,12 @@ func (s *Store) directories() map[string]bool {
 // calm is how long the files must have been left alone: certificate and key are replaced one after the other.
 const calm = 300 * time.Millisecond
 
+// The pauses after which files that could not be loaded are tried again.
+const (
+	firstRetry = 5 * time.Second
+	maxRetry   = 5 * time.Minute
+)
+
 // rotation is how long a ticket key is used for new tickets, and maxTicketKeys how many are kept, so that a ticket is good
 // for as long as a client may keep it: seven days (RFC 8446 §4.6.1).
 const (
@@ -277,6 +284,7 @@ func (s *Store) run() {
 	defer close(s.done)
 	settled := time.NewTimer(calm)
 	settled.Stop()
+	retry := firstRetry
 	daily := time.NewTicker(rotation)
 	defer daily.Stop()
 	for {
@@ -286,15 +294,19 @@ func (s *Store) run() {
 			return
 		case e := <-s.watcher.Events:
 			if e.Op != fsnotify.Chmod {
+				retry = firstRetry
 				settled.Reset(calm)
 			}
 		case err := <-s.watcher.Errors:
 			s.config.Logger.Warn("watching certificates", "error", err)
 			settled.Reset(calm) // events may have been lost
 		case <-settled.C:
-			if s.changed() {
-				_ = s.Reload()
+			if !s.changed() || s.Reload() == nil {
+				break
 			}
+			s.forgetFingerprint()
+			settled.Reset(retry) // it may be a fault that passes
+			retry = min(2*retry, maxRetry)
 		case <-daily.C:
 			s.rotate()
 		}
@@ -327,12 +339,19 @@ func (s *Store) changed() bool {
 	return changed
 }
 
-// fingerprint is one of all files.
+// forgetFingerprint makes the files count as changed.
+func (s *Store) forgetFingerprint() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = [sha256.Size]byte{}
+}
+
+// fingerprint is one of all files. One that cannot be read is as if it were empty.
 func (s *Store) fingerprint() [sha256.Size]byte {
 	h := sha256.New()
 	for _, f := range s.files() {
-		b, err := os.ReadFile(f)
-		fmt.Fprintf(h, "%s %d %v\n", f, len(b), err)
+		b, _ := os.ReadFile(f) // loading it will tell
+		fmt.Fprintf(h, "%s %d\n", f, len(b))
 		h.Write(b)
 	}
 	return [sha256.Size]byte(h.Sum(nil))

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ const (
 	maxMessage = 1 << 20
 
 	ioTimeout    = 10 * time.Second
-	startTimeout = 2 * time.Minute // from the sockets to Done: a process may have much to load
+	startTimeout = 30 * time.Second // from the sockets to Done
 )
 
 // message goes first, with the sockets beside it.
@@ -181,6 +182,11 @@ type Offer struct {
 	giver    Giver
 	logger   *slog.Logger
 	done     chan struct{}
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	closed bool
+	asking *net.UnixConn // the process that is being served; nil without
 }
 
 // Listen offers what giver gives to whoever asks at path, until one has taken it. It replaces the file of another process.
@@ -210,6 +216,12 @@ func Listen(path string, giver Giver, logger *slog.Logger) (*Offer, error) {
 // Close ends the offer, and removes the file if it is still this one's.
 func (o *Offer) Close() error {
 	err := o.listener.Close()
+	o.mu.Lock()
+	o.closed = true
+	if o.asking != nil {
+		_ = o.asking.Close() // else its silence would hold us up
+	}
+	o.mu.Unlock()
 	<-o.done
 	if info, e := os.Stat(o.path); e == nil && os.SameFile(info, o.own) {
 		err = errors.Join(err, os.Remove(o.path))
@@ -225,18 +237,36 @@ func (o *Offer) run() {
 	defer close(o.done)
 	for {
 		conn, err := o.listener.AcceptUnix()
-		if err != nil {
-			return // closed
-		}
-		err = o.hand(conn)
-		_ = conn.Close()
-		if err == nil {
-			_ = o.listener.Close()
-			o.giver.Taken()
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+		if err == nil && o.serve(conn) {
+			err = o.hand(conn)
+			_ = conn.Close()
+			if err == nil {
+				_ = o.listener.Close()
+				o.giver.Taken()
+				return
+			}
+		}
 		o.logger.Warn("takeover failed; serving on", "error", err)
+		time.Sleep(breather) // it may be descriptors that are lacking
 	}
+}
+
+// breather is between two attempts.
+const breather = 50 * time.Millisecond
+
+// serve notes who is being served, or closes conn if nobody is any more.
+func (o *Offer) serve(conn *net.UnixConn) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		_ = conn.Close()
+		return false
+	}
+	o.asking = conn
+	return true
 }
 
 // hand gives everything to one process and waits until it serves.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -212,4 +213,56 @@ func TestOfferFaults(t *testing.T) {
 	if h, err := Ask(t.Context(), path); err == nil {
 		t.Errorf("got %+v", h)
 	}
+}
+
+// A process that asks and then is silent does not hold up the end of the offer.
+func TestSilentTaker(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	o := offer(t, path, newGiver(t))
+	h := ask(t, path)
+	defer h.Close()
+	_ = h.Sockets[0].File.Close()
+	begin := time.Now()
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > startTimeout/2 {
+		t.Errorf("closing took %v", took)
+	}
+}
+
+// A lack of descriptors does not end the offer.
+func TestOfferWithoutDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	g := newGiver(t)
+	offer(t, path, g)
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close() // it is in the queue, or served in vain
+	var limit, none unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	none = limit
+	none.Cur = 3
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * breather)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	_ = waiting.Close()
+	h := ask(t, path)
+	_ = h.Sockets[0].File.Close()
+	if err := h.Done(); err != nil {
+		t.Error(err)
+	}
+	<-g.taken
 }
