@@ -21,7 +21,9 @@ type PublishOptions struct {
 	// Info is the client that published. Nil for a backend.
 	Info *ClientInfo
 
-	// Retention is how much of the channel's past is kept. Its zero value keeps nothing; in a channel of which something is
+	// SkipHistory leaves the publication out of the channel's history.
+	SkipHistory bool
+	// Retention is set by the hub: how much of the channel's past is kept. Its zero value keeps nothing; in a channel of which something is
 	// kept such a publication has no offset and no position.
 	Retention Retention
 	// IdempotencyKey, if not empty, makes a second publication to the channel with the same key within five minutes

@@ -21,6 +21,14 @@ type Config struct {
 	// Executor runs fan-out.
 	Executor Executor
 
+	// Channels are the options of channels without a namespace, Namespaces those of the others. Without any namespace, Channels
+	// are those of all.
+	Channels   Options
+	Namespaces []Namespace
+
+	// MaxRecovered bounds the publications that one subscriber recovers. Zero means 300.
+	MaxRecovered int
+
 	// MaxChannelBytes bounds a channel's name. Zero means 255.
 	MaxChannelBytes int
 
@@ -62,6 +70,7 @@ func (c *Config) Validate() error {
 		name  string
 		value int
 	}{
+		{"MaxRecovered", c.MaxRecovered},
 		{"MaxChannelBytes", c.MaxChannelBytes},
 		{"ShardSubscribers", c.ShardSubscribers},
 		{"MaxWaiting", c.MaxWaiting},
@@ -73,7 +82,8 @@ func (c *Config) Validate() error {
 			problems = append(problems, fmt.Errorf("hub: %s is %d, want 0 to %d", field.name, field.value, math.MaxInt32))
 		}
 	}
-	return errors.Join(problems...)
+	_, err := compileNamespaces(c.Channels, c.Namespaces)
+	return errors.Join(append(problems, err)...)
 }
 
 func (c Config) withDefaults() Config {
@@ -81,6 +91,7 @@ func (c Config) withDefaults() Config {
 		value *int
 		zero  int
 	}{
+		{&c.MaxRecovered, 300},
 		{&c.MaxChannelBytes, 255},
 		{&c.ShardSubscribers, 1024},
 		{&c.MaxWaiting, 128},
@@ -100,9 +111,10 @@ func (c Config) withDefaults() Config {
 // Subscriber.Deliver.
 type Hub struct {
 	// Immutable after New.
-	config  Config
-	seed    maphash.Seed
-	buckets [buckets]bucket
+	config     Config
+	namespaces *namespaces
+	seed       maphash.Seed
+	buckets    [buckets]bucket
 
 	// Any goroutine (atomic).
 	panics atomic.Uint64
@@ -116,6 +128,10 @@ func New(config Config) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{config: config.withDefaults(), seed: maphash.MakeSeed()}
+	var err error
+	if h.namespaces, err = compileNamespaces(config.Channels, config.Namespaces); err != nil {
+		return nil, err
+	}
 	for i := range h.buckets {
 		h.buckets[i].hub = h
 		h.buckets[i].channels = make(map[string]*channel)
@@ -132,10 +148,10 @@ func (h *Hub) bucket(channel string) *bucket {
 // [Subscription.Start] or [Subscription.StartAfter]; until then publications are held, up to
 // Config.MaxHeld. The caller must end it with Unsubscribe.
 //
-// It may wait for the broker. The error wraps ErrBadRequest for a bad name and
+// It may wait for the broker. The error wraps ErrBadRequest or ErrUnknownChannel for a bad name and
 // ErrTooManyRequests if ctx ended first; others are the broker's.
 func (h *Hub) Subscribe(ctx context.Context, channel string, s Subscriber) (*Subscription, error) {
-	if err := h.CheckChannel(channel); err != nil {
+	if _, err := h.Options(channel); err != nil {
 		return nil, err
 	}
 	shard, err := h.bucket(channel).join(ctx, channel)
@@ -152,12 +168,16 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, s Subscriber) (*Sub
 // changed any more.
 //
 // While the channel's subscribers on this node have too much waiting, it helps
-// to deliver, or waits for those who do. The error wraps ErrBadRequest for a bad
+// to deliver, or waits for those who do. The error wraps ErrBadRequest or ErrUnknownChannel for a bad
 // name and ErrTooManyRequests if ctx ended while it waited; nothing was
 // published then. Other errors are the broker's.
 func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options PublishOptions) (Position, error) {
-	if err := h.CheckChannel(channel); err != nil {
+	o, err := h.Options(channel)
+	if err != nil {
 		return Position{}, err
+	}
+	if !options.SkipHistory {
+		options.Retention = o.retention()
 	}
 	if err := h.Admit(ctx, channel); err != nil {
 		return Position{}, err
