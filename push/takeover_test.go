@@ -17,6 +17,23 @@ import (
 	"github.com/coder/websocket"
 )
 
+// startOffering is startServer, and waits until the server offers its listeners to the next.
+func startOffering(t *testing.T, c Config) *Server {
+	t.Helper()
+	s := startServer(t, c)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		offering := s.offer != nil
+		s.mu.Unlock()
+		if offering {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the server offers nothing")
+		}
+	}
+}
+
 // drainTaken does what the command does once another process has the listeners.
 func drainTaken(t *testing.T, s *Server, rate float64) {
 	t.Helper()
@@ -37,7 +54,7 @@ func drainTaken(t *testing.T, s *Server, rate float64) {
 func TestTakeover(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "takeover")
 	config := Config{Dev: true, Takeover: path, Listen: []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "public")}}
-	old := startServer(t, config)
+	old := startOffering(t, config)
 	public, internal := old.Addrs()[0].String(), old.InternalAddr().String()
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -70,7 +87,7 @@ func TestTakeover(t *testing.T) {
 	})
 	for range 2 {
 		time.Sleep(200 * time.Millisecond)
-		next := startServer(t, config)
+		next := startOffering(t, config)
 		if got := next.Addrs()[0].String(); got != public {
 			t.Errorf("the next server is at %s, not %s", got, public)
 		}
@@ -128,7 +145,7 @@ func converse(ctx context.Context, url string, most int) (closed bool, echoed in
 // be taken over.
 func TestTakeoverFails(t *testing.T) {
 	config := Config{Dev: true, Takeover: filepath.Join(t.TempDir(), "takeover")}
-	old := startServer(t, config)
+	old := startOffering(t, config)
 	broken := config
 	broken.Listen, broken.InternalListen = []string{"127.0.0.1:0", "256.0.0.1:1"}, "127.0.0.1:0"
 	if _, err := New(broken); err == nil || !strings.Contains(err.Error(), "256.0.0.1") {
@@ -145,7 +162,7 @@ func TestTakeoverFails(t *testing.T) {
 	default:
 	}
 	_ = c.CloseNow()
-	second := startServer(t, config)
+	second := startOffering(t, config)
 	drainTaken(t, old, 0)
 	c = dial(t, second.ws("/echo"))
 	send(t, c, "here")

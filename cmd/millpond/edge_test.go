@@ -211,8 +211,17 @@ func TestServeTLSClientCertificates(t *testing.T) {
 // The next process takes port and tickets of the one before, which ends well.
 func TestTakeoverOfAProcess(t *testing.T) {
 	files := newTLSFiles(t, "a.test")
-	args := []string{"--dev", "--tls-cert", files.cert, "--tls-key", files.key, "--takeover", filepath.Join(t.TempDir(), "s")}
+	path := filepath.Join(t.TempDir(), "s")
+	args := []string{"--dev", "--tls-cert", files.cert, "--tls-key", files.key, "--takeover", path}
 	first := startProcess(t, args...)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // it offers once it serves
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the first process offers nothing")
+		}
+	}
 	config := files.client("a.test")
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	resumed := func() bool {
