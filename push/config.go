@@ -13,6 +13,7 @@ import (
 	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
+	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/session"
 )
 
@@ -50,8 +51,14 @@ type Config struct {
 	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
 	AllowedOrigins []string
 
+	// Channels are the options of channels without a namespace, Namespaces those of the others. Without any namespace, Channels
+	// are those of all.
+	Channels   ChannelOptions
+	Namespaces []Namespace
+	// MaxRecovered bounds the publications that one subscriber recovers. Zero means 300.
+	MaxRecovered int
 	// History bounds what the channels' histories take.
-	History memory.Config
+	History History
 
 	// MaxMessageBytes bounds a client's message. Zero means 64 KiB, on /echo 16 MiB.
 	MaxMessageBytes int
@@ -79,6 +86,15 @@ type Config struct {
 
 // TLS is another package's type under the name by which users of the product know it.
 type TLS = certs.Config
+
+// ChannelOptions, like the next two, is another package's type under the name by which users of the product know it.
+type ChannelOptions = hub.Options
+
+// Namespace is the options of channels whose names begin alike.
+type Namespace = hub.Namespace
+
+// History bounds what the channels' histories take.
+type History = memory.Config
 
 // TLSPair is one certificate of TLS.
 type TLSPair = certs.Pair
@@ -134,6 +150,10 @@ func (c Config) Validate() error {
 		}
 	}
 	errs = append(errs, d.TLS.Validate(), d.History.Validate())
+	if d.MaxRecovered < 0 {
+		errs = append(errs, fmt.Errorf("max-recovered: %d is negative", d.MaxRecovered))
+	}
+	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes
 	if err := d.Compression.Validate(); err != nil {

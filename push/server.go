@@ -83,6 +83,7 @@ func (s *Server) build() error {
 	}
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
+		Channels: c.Channels, Namespaces: c.Namespaces, MaxRecovered: c.MaxRecovered,
 		Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
 		// What waits for fan-out arrives at a session in one batch: a quarter of its outbox, so
 		// that a burst alone does not make a slow consumer of a client that reads.
@@ -94,7 +95,7 @@ func (s *Server) build() error {
 	if s.plain, err = s.newPlain(); err != nil {
 		return err
 	}
-	apiConfig := api.Config{Publisher: s.hub, Keys: c.APIKeys, OnInternalError: s.onInternalError}
+	apiConfig := api.Config{Hub: s.hub, Keys: c.APIKeys, OnInternalError: s.onInternalError}
 	if s.api, err = api.New(apiConfig); err != nil {
 		return err
 	}

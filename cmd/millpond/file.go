@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// file is a configuration file: each key is a flag of serve, with _ for -. Flags and
+// file is a configuration file: each key is a flag of serve, with _ for -, or one of channelKeys. Flags and
 // environment win over it.
 type file map[string]any
 
@@ -39,8 +39,9 @@ func (f file) Validate(app *kong.Application) error {
 	}
 	var errs []error
 	for name := range f {
-		if !slices.Contains(names, name) || name == "config" {
-			errs = append(errs, fmt.Errorf("config: unknown key %s, did you mean %s?", name, nearest(name, names)))
+		if !isChannelKey(name) && (!slices.Contains(names, name) || name == "config") {
+			known := slices.Concat(names, channelKeys)
+			errs = append(errs, fmt.Errorf("config: unknown key %s, did you mean %s?", name, nearest(name, known)))
 		}
 	}
 	return errors.Join(errs...)

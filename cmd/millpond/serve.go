@@ -61,6 +61,10 @@ type serveCommand struct {
 	MaxHeaderBytes           int           `help:"Bytes in the header of an opening handshake." default:"8192"`
 	HandshakeTimeout         time.Duration `help:"Time from accept to the end of the header." default:"10s"`
 	MaxMessageBytes          int           `help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
+	HistoryBytes             int           `help:"Bytes of all channels' histories." default:"268435456"`
+	HistoryChannels          int           `help:"Channels whose position is kept while nobody subscribes." default:"1048576"`
+	HistoryPositionTTL       time.Duration `name:"history-position-ttl" help:"Time for which a channel's position outlives its last publication." default:"24h"`
+	MaxRecovered             int           `help:"Publications that one subscriber recovers." default:"300"`
 	MaxChannels              int           `help:"Channels that one connection may subscribe to." default:"128"`
 	InboxBytes               int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
 	OutboxBytes              int           `help:"Bytes that wait for a slow client." default:"262144"`
@@ -221,7 +225,11 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			ClientCA: c.TLSClientCA, OptionalClientCert: c.TLSClientAuth == "optional", TicketKeys: c.TLSTicketKeysFile,
 			MinVersion: map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[c.TLSMinVersion],
 		},
-		Inherited: activation.Files(true), Takeover: c.Takeover,
+		History: push.History{
+			MaxHistoryBytes: c.HistoryBytes, MaxStreams: c.HistoryChannels, PositionTTL: c.HistoryPositionTTL,
+		},
+		MaxRecovered: c.MaxRecovered,
+		Inherited:    activation.Files(true), Takeover: c.Takeover,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
 		Engine: session.Config{
@@ -240,6 +248,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		}
 	}
 	var err error
+	if out.Channels, out.Namespaces, err = loadChannels(string(c.Config)); err != nil {
+		errs = append(errs, err)
+	}
 	if out.Engine.TrustedProxies, err = parseNetworks(c.TrustedProxies); err != nil {
 		errs = append(errs, fmt.Errorf("trusted-proxies: %w", err))
 	}

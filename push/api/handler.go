@@ -16,16 +16,18 @@ import (
 // prefix is what stands before the method in a request's path.
 const prefix = "/api/"
 
-// Publisher is where publications go: the *hub.Hub.
-type Publisher interface {
+// Hub is where publications go, and where they are kept: the *hub.Hub.
+type Hub interface {
 	Publish(ctx context.Context, channel string, data []byte, options hub.PublishOptions) (hub.Position, error)
+	History(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error)
+	RemoveHistory(ctx context.Context, channel string) error
 }
 
-var _ Publisher = (*hub.Hub)(nil)
+var _ Hub = (*hub.Hub)(nil)
 
-// Config holds what a Handler needs. Publisher must be set.
+// Config holds what a Handler needs. Hub must be set.
 type Config struct {
-	Publisher Publisher
+	Hub Hub
 
 	// Keys are the valid keys; any one will do. With none, and without
 	// Insecure, every request is refused.
@@ -50,8 +52,8 @@ type Config struct {
 // Validate reports all that is wrong with c, or nil.
 func (c *Config) Validate() error {
 	var problems []error
-	if c.Publisher == nil {
-		problems = append(problems, errors.New("api: Publisher is missing"))
+	if c.Hub == nil {
+		problems = append(problems, errors.New("api: Hub is missing"))
 	}
 	for i, key := range c.Keys {
 		if key == "" {

@@ -35,6 +35,12 @@ func (j *journal) Publish(_ context.Context, channel string, data []byte, option
 	return hub.Position{Offset: uint64(len(j.lines)), Epoch: "abcd"}, nil
 }
 
+func (j *journal) History(context.Context, string, hub.HistoryQuery) (hub.History, error) {
+	return hub.History{}, hub.ErrNotAvailable
+}
+
+func (j *journal) RemoveHistory(context.Context, string) error { return hub.ErrNotAvailable }
+
 func newHandler(t testing.TB, config Config) *Handler {
 	t.Helper()
 	h, err := New(config)
@@ -180,7 +186,7 @@ func TestMethods(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := new(journal)
-			h := newHandler(t, Config{Publisher: j, Insecure: true, MaxBodyBytes: 100, MaxChannels: 3})
+			h := newHandler(t, Config{Hub: j, Insecure: true, MaxBodyBytes: 100, MaxChannels: 3})
 			status, body, header := do(h, request("POST", prefix+test.path, test.body))
 			if status != test.status || body != test.want {
 				t.Errorf("got  %d %s\nwant %d %s", status, body, test.status, test.want)
@@ -222,7 +228,7 @@ func TestKeys(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := new(journal)
-			h := newHandler(t, Config{Publisher: j, Keys: test.keys})
+			h := newHandler(t, Config{Hub: j, Keys: test.keys})
 			r := request("POST", "/api/publish?api_key=one", `{"channel":"a","data":1}`)
 			r.Header.Set(test.header, test.value)
 			status, body, _ := do(h, r)
@@ -240,7 +246,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestOtherHTTPMethods(t *testing.T) {
-	h := newHandler(t, Config{Publisher: new(journal), Insecure: true})
+	h := newHandler(t, Config{Hub: new(journal), Insecure: true})
 	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "BREW"} {
 		status, body, header := do(h, request(method, "/api/publish", ""))
 		if status != 405 || header.Get("Allow") != "POST" || !strings.Contains(body, `"code":107`) {
@@ -263,7 +269,7 @@ func TestForeignPagesCannotPublishWithoutKey(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := new(journal)
-			h := newHandler(t, Config{Publisher: j, Insecure: true})
+			h := newHandler(t, Config{Hub: j, Insecure: true})
 			r := request("POST", "/api/publish", `{"channel":"a","data":1}`)
 			for name, value := range test.header {
 				r.Header.Set(name, value)
@@ -276,7 +282,7 @@ func TestForeignPagesCannotPublishWithoutKey(t *testing.T) {
 }
 
 func TestBrokenBody(t *testing.T) {
-	h := newHandler(t, Config{Publisher: new(journal), Insecure: true})
+	h := newHandler(t, Config{Hub: new(journal), Insecure: true})
 	r := httptest.NewRequest("POST", "/api/publish", io.MultiReader(strings.NewReader(`{"ch`), iotest.ErrReader(io.ErrUnexpectedEOF)))
 	if status, body, _ := do(h, r); status != 400 || !strings.Contains(body, "ends too early") {
 		t.Errorf("%d %s", status, body)
@@ -285,7 +291,7 @@ func TestBrokenBody(t *testing.T) {
 
 func TestInternalErrorsAreReported(t *testing.T) {
 	var reported []error
-	h := newHandler(t, Config{Publisher: new(journal), Insecure: true, OnInternalError: func(err error) { reported = append(reported, err) }})
+	h := newHandler(t, Config{Hub: new(journal), Insecure: true, OnInternalError: func(err error) { reported = append(reported, err) }})
 	do(h, request("POST", "/api/publish", `{"channel":"broken","data":1}`))
 	do(h, request("POST", "/api/broadcast", `{"channels":["a","broken","bad"],"data":1}`))
 	if len(reported) != 2 || !strings.Contains(reported[0].Error(), "host-7") {
@@ -301,7 +307,7 @@ func TestConfigReportsEveryProblem(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"Publisher", "key 2", "MaxBodyBytes", "MaxChannels"} {
+	for _, want := range []string{"Hub", "key 2", "MaxBodyBytes", "MaxChannels"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not name %s", err, want)
 		}
@@ -329,7 +335,7 @@ func TestWithHub(t *testing.T) {
 	if err := sub.StartAfter(0); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(newHandler(t, Config{Publisher: h, Insecure: true}))
+	server := httptest.NewServer(newHandler(t, Config{Hub: h, Insecure: true}))
 	defer server.Close()
 	for i, path := range []string{"publish", "broadcast"} {
 		body := fmt.Sprintf(`{"channel":"news","channels":["news",""],"data":{"n":%d}}`, i)
@@ -368,7 +374,7 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		h := newHandler(t, Config{Publisher: new(journal), Insecure: true, MaxChannels: 5})
+		h := newHandler(t, Config{Hub: new(journal), Insecure: true, MaxChannels: 5})
 		for _, path := range []string{"publish", "broadcast"} {
 			status, answer, _ := do(h, httptest.NewRequest("POST", prefix+path, bytes.NewReader(body)))
 			var either struct{ Result, Error *json.RawMessage }

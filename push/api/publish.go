@@ -14,17 +14,39 @@ import (
 // methods are the last parts of the paths. An error that is no *rejection is
 // the answer to a request that was understood.
 var methods = map[string]func(h *Handler, ctx context.Context, body []byte) (any, error){
-	"publish":   (*Handler).publish,
-	"broadcast": (*Handler).broadcast,
+	"publish":        (*Handler).publish,
+	"broadcast":      (*Handler).broadcast,
+	"history":        (*Handler).history,
+	"history_remove": (*Handler).historyRemove,
 }
 
-const methodPaths = "/api/publish and /api/broadcast"
+const methodPaths = "/api/publish, /api/broadcast, /api/history and /api/history_remove"
 
 // message is what publish and broadcast have in common.
 type message struct {
 	Data    json.RawMessage   `json:"data"`
 	B64Data []byte            `json:"b64data"`
 	Tags    map[string]string `json:"tags"`
+
+	SkipHistory    bool   `json:"skip_history"`
+	IdempotencyKey string `json:"idempotency_key"`
+	Version        uint64 `json:"version"`
+	VersionEpoch   string `json:"version_epoch"`
+}
+
+// maxKeyBytes bounds an idempotency key and a version's epoch.
+const maxKeyBytes = 255
+
+// options are what a publication is made with.
+func (m *message) options() (hub.PublishOptions, error) {
+	for name, value := range map[string]string{"idempotency_key": m.IdempotencyKey, "version_epoch": m.VersionEpoch} {
+		if len(value) > maxKeyBytes {
+			return hub.PublishOptions{}, fmt.Errorf("%w: %q has %d bytes, at most %d are allowed", hub.ErrBadRequest, name, len(value), maxKeyBytes)
+		}
+	}
+	return hub.PublishOptions{
+		Tags: m.Tags, SkipHistory: m.SkipHistory, IdempotencyKey: m.IdempotencyKey, Version: m.Version, VersionEpoch: m.VersionEpoch,
+	}, nil
 }
 
 type publishRequest struct {
@@ -58,7 +80,11 @@ func (h *Handler) publish(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.send(ctx, request.Channel, data, request.Tags)
+	options, err := request.options()
+	if err != nil {
+		return nil, err
+	}
+	return h.send(ctx, request.Channel, data, options)
 }
 
 func (h *Handler) broadcast(ctx context.Context, body []byte) (any, error) {
@@ -76,9 +102,13 @@ func (h *Handler) broadcast(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	options, err := request.options()
+	if err != nil {
+		return nil, err
+	}
 	responses := make([]response, 0, len(request.Channels))
 	for _, channel := range request.Channels {
-		result, err := h.send(ctx, channel, data, request.Tags)
+		result, err := h.send(ctx, channel, data, options)
 		if err != nil {
 			responses = append(responses, response{Error: h.describe(err)})
 			continue
@@ -88,8 +118,8 @@ func (h *Handler) broadcast(ctx context.Context, body []byte) (any, error) {
 	return broadcastResult{responses}, nil
 }
 
-func (h *Handler) send(ctx context.Context, channel string, data []byte, tags map[string]string) (any, error) {
-	position, err := h.config.Publisher.Publish(ctx, channel, data, hub.PublishOptions{Tags: tags})
+func (h *Handler) send(ctx context.Context, channel string, data []byte, options hub.PublishOptions) (any, error) {
+	position, err := h.config.Hub.Publish(ctx, channel, data, options)
 	if err != nil {
 		h.failed.Add(1)
 		return nil, err

@@ -80,7 +80,7 @@ type namespaces struct {
 	named map[string]*Options
 }
 
-// compileNamespaces reports everything that is wrong, each by namespace and option.
+// compileNamespaces makes them ready; its error is that of ValidateNamespaces.
 func compileNamespaces(base Options, list []Namespace) (*namespaces, error) {
 	n := &namespaces{base: base, named: make(map[string]*Options, len(list))}
 	var errs []error
@@ -101,6 +101,12 @@ func compileNamespaces(base Options, list []Namespace) (*namespaces, error) {
 		n.named[space.Name] = &space.Options
 	}
 	return n, errors.Join(errs...)
+}
+
+// ValidateNamespaces reports everything that is wrong, each by namespace and option.
+func ValidateNamespaces(base Options, list []Namespace) error {
+	_, err := compileNamespaces(base, list)
+	return err
 }
 
 // Options returns those of a channel. The error wraps ErrBadRequest for a name that cannot be a channel's, ErrUnknownChannel
@@ -189,7 +195,7 @@ func (h *Hub) Recover(ctx context.Context, channel string, since Position) (Reco
 	}
 	r := Recovery{From: past.Top}
 	same := since.Epoch == "" || since.Epoch == past.Top.Epoch
-	if same && continues(past.Publications, since.Offset, past.Top.Offset) {
+	if same && len(past.Publications) <= h.config.MaxRecovered && continues(past.Publications, since.Offset, past.Top.Offset) {
 		r.Recovered, r.Publications = true, past.Publications
 	}
 	return r, nil

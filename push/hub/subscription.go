@@ -25,7 +25,7 @@ type Subscription struct {
 	shard      *shard
 
 	// Guarded by shard.mu.
-	from  uint64 // number of the first publication in the shard's queue that it may see
+	from  uint64 // number of the first publication in the shard's queue that it may see; when following, the last offset that it may not
 	held  *Batch // what arrived before the start; nil if nothing did
 	index int32  // place in shard.subs
 	state subscriptionState
@@ -34,10 +34,11 @@ type Subscription struct {
 type subscriptionState uint8
 
 const (
-	holding  subscriptionState = iota // Subscribe returned, the start did not yet come
-	overrun                           // as holding, but more arrived than may be held: the oldest are lost
-	live                              // started
-	released                          // unsubscribed
+	holding   subscriptionState = iota // Subscribe returned, the start did not yet come
+	overrun                            // as holding, but more arrived than may be held: the oldest are lost
+	live                               // started
+	following                          // started after an offset that the queue may not have passed yet
+	released                           // unsubscribed
 )
 
 // Channel returns the name of the channel.
@@ -64,20 +65,25 @@ func (s *Subscription) StartAfter(after uint64) error {
 	if s.state == overrun {
 		return fmt.Errorf("%w: too many publications arrived while subscribing to %q", ErrUnrecoverable, s.Channel())
 	}
-	s.startLocked(after)
+	if s.startLocked(after) && after > 0 {
+		// What is up to it was published before, but may not have come to the shard's subscribers yet, or, where a broker's
+		// log is ahead of what it brings, not even to the shard.
+		s.state, s.from = following, after
+	}
 	return nil
 }
 
-// startLocked delivers what is held above the offset after, and lets the live ones through. shard.mu is held.
-func (s *Subscription) startLocked(after uint64) {
-	if s.state == live || s.state == released {
-		return
+// startLocked delivers what is held above the offset after, and lets the live ones through. It reports false when
+// that was done before. shard.mu is held.
+func (s *Subscription) startLocked(after uint64) bool {
+	if s.state != holding && s.state != overrun {
+		return false
 	}
 	s.state = live
 	held := s.held
 	s.held = nil
 	if held == nil {
-		return
+		return true
 	}
 	held.publications = slices.DeleteFunc(held.publications, func(p *Publication) bool { return p.Offset != 0 && p.Offset <= after })
 	if n := len(held.Publications()); n > 0 {
@@ -85,6 +91,7 @@ func (s *Subscription) startLocked(after uint64) {
 		s.subscriber.Deliver(held)
 	}
 	held.recycle()
+	return true
 }
 
 // Unsubscribe ends the subscription. When it returns, no Deliver of it is
@@ -98,20 +105,36 @@ func (s *Subscription) Unsubscribe() {
 // handLocked gives s what it may see of b, whose first publication has number first
 // in the shard's queue. It returns how many were delivered. shard.mu is held.
 func (s *Subscription) handLocked(b *Batch, first uint64) int {
-	b.skip = 0
-	if s.from > first {
+	switch b.skip = 0; {
+	case s.state == following:
+		s.followLocked(b)
+	case s.from > first:
 		b.skip = int(min(s.from-first, uint64(len(b.publications))))
 	}
 	n := len(b.publications) - b.skip
 	if n == 0 {
 		return 0
 	}
-	if s.state == live {
+	if s.state == live || s.state == following {
 		s.subscriber.Deliver(b)
 		return n
 	}
 	s.holdLocked(b.Publications())
 	return 0
+}
+
+// followLocked leaves out what is not beyond the offset at which the subscription started, and what passes by the
+// history among it.
+func (s *Subscription) followLocked(b *Batch) {
+	for i, p := range b.publications {
+		switch {
+		case p.Offset > s.from:
+			s.state, s.from = live, 0
+			return
+		case p.Offset > 0:
+			b.skip = i + 1
+		}
+	}
 }
 
 // holdLocked keeps publications for the start, within the bounds of the Config: of too many, the newest.

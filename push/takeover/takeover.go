@@ -45,8 +45,11 @@ type message struct {
 	PID       int      `json:"pid"`
 }
 
-// serving is what the new process says at last.
-const serving = "serving\n"
+// serving is what the new process says at last, and draining what the old one answers.
+const (
+	serving  = "serving\n"
+	draining = "draining\n"
+)
 
 // Handover is what the old process has given.
 type Handover struct {
@@ -74,10 +77,15 @@ func Ask(ctx context.Context, path string) (*Handover, error) {
 	return h, nil
 }
 
-// Done tells the old process that this one serves. It then stops accepting, and drains.
+// Done tells the old process that this one serves. It then stops accepting, and drains. An error says that it may not have
+// heard of it: then both serve.
 func (h *Handover) Done() error {
 	_ = h.conn.SetDeadline(time.Now().Add(ioTimeout))
 	_, err := io.WriteString(h.conn, serving)
+	answer := make([]byte, len(draining))
+	if err == nil {
+		_, err = io.ReadFull(h.conn, answer)
+	}
 	return errors.Join(err, h.Close())
 }
 
@@ -295,6 +303,7 @@ func (o *Offer) hand(conn *net.UnixConn) error {
 	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != serving {
 		return errors.Join(errors.New("the other process did not come to serve"), err)
 	}
+	_, _ = io.WriteString(conn, draining) // it serves, whether it hears this or not
 	return nil
 }
 

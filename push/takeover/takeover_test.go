@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -229,40 +228,4 @@ func TestSilentTaker(t *testing.T) {
 	if took := time.Since(begin); took > startTimeout/2 {
 		t.Errorf("closing took %v", took)
 	}
-}
-
-// A lack of descriptors does not end the offer.
-func TestOfferWithoutDescriptors(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	g := newGiver(t)
-	offer(t, path, g)
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Close() // it is in the queue, or served in vain
-	var limit, none unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	waiting, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	none = limit
-	none.Cur = 3
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(3 * breather)
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	_ = waiting.Close()
-	h := ask(t, path)
-	_ = h.Sockets[0].File.Close()
-	if err := h.Done(); err != nil {
-		t.Error(err)
-	}
-	<-g.taken
 }
