@@ -87,7 +87,7 @@ type Config struct {
 // TLS is another package's type under the name by which users of the product know it.
 type TLS = certs.Config
 
-// ChannelOptions, like the next two, is another package's type under the name by which users of the product know it.
+// ChannelOptions is another package's type under the name by which users of the product know it.
 type ChannelOptions = hub.Options
 
 // Namespace is the options of channels whose names begin alike.

@@ -35,8 +35,8 @@ func (o channelOptions) options() push.ChannelOptions {
 }
 
 type namespaceOptions struct {
-	Name           string `yaml:"name"`
-	channelOptions `yaml:",inline"`
+	Name    string         `yaml:"name"`
+	Options channelOptions `yaml:",inline"`
 }
 
 // loadChannels reads those keys from the file at path; no path, no options.
@@ -56,7 +56,7 @@ func loadChannels(path string) (base push.ChannelOptions, list []push.Namespace,
 	var namespaces []namespaceOptions
 	err = errors.Join(strictly(f, "channels", &options), strictly(f, "namespaces", &namespaces))
 	for _, n := range namespaces {
-		list = append(list, push.Namespace{Name: n.Name, Options: n.options()})
+		list = append(list, push.Namespace{Name: n.Name, Options: n.Options.options()})
 	}
 	return options.options(), list, err
 }

@@ -242,6 +242,9 @@ func TestCommandLine(t *testing.T) {
 		{"flag over file", serve("--log-format=text", "--config", write("both.yaml", "dev: true\nlog_format: json\n")), 0, []string{"msg=listening"}},
 		{"unknown keys in the file", serve("--config", write("bad.yaml", "devv: true\nmax_chanels: 3\n")), 2, []string{"devv, did you mean dev?", "max_chanels, did you mean max_channels?"}},
 		{"no YAML", serve("--config", write("no.yaml", "a: [")), 2, []string{"config"}},
+		{"namespaces", serve("--config", write("ns.yaml", "dev: true\nchannels:\n  history_size: 1\n  history_ttl: 5s\nnamespaces:\n  - name: orders\n    history_size: 10\n    history_ttl: 300s\n    force_recovery: true\n")), 0, []string{"stopped"}},
+		{"an unknown option", serve("--config", write("ns1.yaml", "dev: true\nnamespaces:\n  - name: orders\n    histroy_size: 10\n")), 1, []string{"config: namespaces", "histroy_size"}},
+		{"an option that makes no sense", serve("--config", write("ns2.yaml", "dev: true\nchannels:\n  history_size: 10\n")), 1, []string{"channels: history_size and history_ttl"}},
 		{"bad network", serve("--dev", "--trusted-proxies=10.0.0.1"), 1, []string{"trusted-proxies"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
