@@ -177,11 +177,11 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"unknown method", "publihs", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; there are /api/publish and /api/broadcast"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; there are /api/publish, /api/broadcast, /api/history and /api/history_remove"}}`, nil,
 		},
 		{
 			"path below a method", "publish/x", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; there are /api/publish and /api/broadcast"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; there are /api/publish, /api/broadcast, /api/history and /api/history_remove"}}`, nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
