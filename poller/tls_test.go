@@ -492,17 +492,7 @@ func TestTLSGiveAway(t *testing.T) {
 	write(t, over, "answer")
 	readFull(t, client, "answer")
 
-	raw, err := conn.(*net.TCPConn).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := unix.FcntlInt(raw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = unix.SetNonblock(back, true)
-	_ = raw.Close()
-	_ = conn.Close()
+	back := takeSocket(t, conn)
 	again := &tape{}
 	if err := p.Reattach(&again.Conn, back, g.t, again, []byte("third ")); err != nil {
 		t.Fatal(err)
@@ -734,17 +724,7 @@ func TestTLSReattach(t *testing.T) {
 	if _, err := io.ReadFull(over, some); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := conn.(*net.TCPConn).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := unix.FcntlInt(raw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = unix.SetNonblock(back, true)
-	_ = raw.Close()
-	_ = conn.Close()
+	back := takeSocket(t, conn)
 	e := &tape{}
 	if err := p.Reattach(&e.Conn, back, secured, e, some); err != nil {
 		t.Fatal(err)
@@ -811,4 +791,21 @@ func TestTLSReceivedLate(t *testing.T) {
 	}
 	e.ResumeReading()
 	e.waitBytes(t, 4)
+}
+
+// takeSocket returns a non-blocking descriptor of conn's socket, and closes conn.
+func takeSocket(t *testing.T, conn net.Conn) int {
+	t.Helper()
+	f, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.SetNonblock(fd, true)
+	_ = f.Close()
+	_ = conn.Close()
+	return fd
 }

@@ -184,7 +184,7 @@ func TestManySmallBombsUnread(t *testing.T) {
 	c, _ := s.openDeflate("permessage-deflate")
 	c.write(smallBombs(bombs))
 	eventually(t, "reading is paused", func() bool { return s.Stats().ReadPauses > 0 })
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // in which all of them would be answered
 	s.Range(func(session *Session) {
 		waiting, _, _ := session.conn.Waiting()
 		if most := s.config.OutboxBytes/2 + 3*(64<<10); waiting > most {

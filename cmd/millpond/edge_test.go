@@ -84,6 +84,25 @@ func serial(t *testing.T, addr string, config *tls.Config) (string, error) {
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
 }
 
+// awaitMetric waits until the process's metrics have the line.
+func (p *process) awaitMetric(line string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // nothing announces it
+		response, err := http.Get("http://" + p.internal + "/metrics")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		metrics, _ := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if strings.Contains(string(metrics), line+"\n") {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the metrics never have %s", line)
+		}
+	}
+}
+
 // wss and https on one port, plain on another; a certificate that is replaced is used at once, on change and by
 // SIGHUP; one that does not fit its key changes nothing.
 func TestServeTLS(t *testing.T) {
@@ -113,7 +132,7 @@ func TestServeTLS(t *testing.T) {
 	}
 	changed := func(how string) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // nothing announces it
 			now, err := serial(t, p.public, files.client("a.test"))
 			if err != nil {
 				t.Fatal(err)
@@ -133,9 +152,9 @@ func TestServeTLS(t *testing.T) {
 	if err := os.WriteFile(files.key, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond)
+	p.awaitMetric(`millpond_tls_reloads_total{outcome="failed"} 1`) // on change
 	_ = p.command.Process.Signal(syscall.SIGHUP)
-	time.Sleep(100 * time.Millisecond)
+	p.awaitMetric(`millpond_tls_reloads_total{outcome="failed"} 2`)
 	if now, err := serial(t, p.public, files.client("a.test")); err != nil || now != first {
 		t.Errorf("after a fault in the files: %s, %v", now, err)
 	}
@@ -311,10 +330,10 @@ func TestOpenSSL(t *testing.T) {
 		}
 		go func() { // its commands are lines that come alone
 			for line := range strings.Lines(input) {
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // openssl takes a command only if it is all that one read brings
 				_, _ = io.WriteString(in, line)
 			}
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond) // for the answer: at the end of its input it leaves
 			_ = in.Close()
 		}()
 		timer := time.AfterFunc(20*time.Second, func() { _ = command.Process.Kill() })

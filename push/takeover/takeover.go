@@ -182,9 +182,15 @@ type Giver interface {
 	Taken()
 }
 
+// acceptor is a *net.UnixListener.
+type acceptor interface {
+	AcceptUnix() (*net.UnixConn, error)
+	Close() error
+}
+
 // Offer waits for a process that takes over.
 type Offer struct {
-	listener *net.UnixListener
+	listener acceptor
 	path     string
 	own      os.FileInfo
 	giver    Giver

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -228,4 +229,37 @@ func TestSilentTaker(t *testing.T) {
 	if took := time.Since(begin); took > startTimeout/2 {
 		t.Errorf("closing took %v", took)
 	}
+}
+
+// failing is a listener whose first accepts find no descriptor.
+type failing struct {
+	*net.UnixListener
+	left int // owned by the goroutine that accepts
+}
+
+func (f *failing) AcceptUnix() (*net.UnixConn, error) {
+	if f.left > 0 {
+		f.left--
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return f.UnixListener.AcceptUnix()
+}
+
+// A lack of descriptors does not end the offer.
+func TestOfferWithoutDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGiver(t)
+	o := &Offer{listener: &failing{l, 3}, path: path, giver: g, logger: slog.New(slog.DiscardHandler), done: make(chan struct{})}
+	go o.run()
+	h := ask(t, path)
+	_ = h.Sockets[0].File.Close()
+	if err := h.Done(); err != nil {
+		t.Error(err)
+	}
+	<-g.taken
+	<-o.done
 }
