@@ -12,8 +12,31 @@ func (s *Session) Close(code CloseCode, reason string) {
 	s.closeWith(&Status{Reason: ReasonServerClose, Code: code, Text: reason})
 }
 
-func shutdownStatus() *Status {
-	return &Status{Reason: ReasonShutdown, Code: codec.StatusGoingAway, Text: "server is shutting down"}
+// closeFrames are what the engine says when it ends a session, unless the endpoint has other words.
+var closeFrames = map[Reason]CloseFrame{
+	ReasonShutdown:     {codec.StatusGoingAway, "server is shutting down"},
+	ReasonSlowConsumer: {codec.StatusPolicyViolation, "slow consumer"},
+	ReasonOutboxAge:    {codec.StatusPolicyViolation, "slow consumer"},
+	ReasonPongTimeout:  {codec.StatusInternalError, "pong timeout"},
+	ReasonHandlerPanic: {codec.StatusInternalError, "internal error"},
+}
+
+// maxReasonBytes is the room that a code leaves for the reason in a close frame (RFC 6455 §5.5.1).
+const maxReasonBytes = maxControlBytes - 2
+
+// ending is the status of a session that the engine ends; the endpoint is known.
+func (s *Session) ending(why Reason) *Status {
+	f := s.endpoint.closes[why]
+	return &Status{Reason: why, Code: f.Code, Text: f.Text}
+}
+
+// goAway tells the client of an open session that the server shuts down, and reports whether it is one.
+func (s *Session) goAway() bool {
+	if s.state.Load() != open {
+		return false
+	}
+	s.closeWith(s.ending(ReasonShutdown))
+	return true
 }
 
 // closeWith sends a close frame and then waits for the client's, up to a deadline. RFC 6455 §7.1.2: "an endpoint MUST
@@ -118,7 +141,7 @@ func (s *Session) answerFault() {
 // evict ends a session whose outbox was full, or stuck. What waits is given up, so that the
 // close frame has a chance; the deadline frees the kernel's memory.
 func (s *Session) evict(why Reason) {
-	s.fail(&Status{Reason: why, Code: codec.StatusPolicyViolation, Text: "slow consumer"}, true)
+	s.fail(s.ending(why), true)
 }
 
 // panicked ends a session in whose code something panicked.
@@ -129,7 +152,7 @@ func (s *Session) panicked(v any, stack []byte) {
 		s.refuse(handshake.ErrInternal)
 		return
 	}
-	s.fail(&Status{Reason: ReasonHandlerPanic, Code: codec.StatusInternalError, Text: "internal error"}, false)
+	s.fail(s.ending(ReasonHandlerPanic), false)
 }
 
 // refuse answers the opening handshake with an error and ends the connection.

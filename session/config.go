@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -126,8 +127,19 @@ type Endpoint struct {
 	MaxMessageBytes int
 	// Compression accepts permessage-deflate. Nil declines it.
 	Compression *Compression
-	// Ping is the message that is sent every PingInterval. Nil means a WebSocket ping frame.
-	Ping *Frame
+	// Pings are the messages that a protocol with heartbeats of its own sends every PingInterval: to each session the one that
+	// Session.BeginHeartbeat has chosen, and none before. Nil means a WebSocket ping frame from the beginning.
+	Pings []*Frame
+	// Closes are the close frames by which the engine ends sessions of a protocol with codes of its own: those for
+	// ReasonShutdown, ReasonSlowConsumer, ReasonOutboxAge, ReasonPongTimeout and ReasonHandlerPanic. A reason that is not
+	// there has the code of RFC 6455 §7.4.1.
+	Closes map[Reason]CloseFrame
+}
+
+// CloseFrame is what a close frame says: a code of RFC 6455 §7.4 and a reason of at most 123 bytes.
+type CloseFrame struct {
+	Code CloseCode
+	Text string
 }
 
 // These are other packages' types under the names by which users of the engine
@@ -236,6 +248,10 @@ func (c Config) Validate() error {
 		if err := o.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("endpoint %q: %w", e.Path, err))
 		}
+		for reason, frame := range e.Closes {
+			_, known := closeFrames[reason]
+			check(known && frame.Code.ValidOnWire() && len(frame.Text) <= maxReasonBytes, "endpoint %q: Closes: %v: %+v", e.Path, reason, frame)
+		}
 		if e.Compression != nil {
 			if err := e.Compression.Validate(); err != nil {
 				errs = append(errs, fmt.Errorf("endpoint %q: %w", e.Path, err))
@@ -277,16 +293,18 @@ type endpoint struct {
 	deflate *agreements // nil without Endpoint.Compression
 
 	compression *compression // nil unless the session agreed on it
-	frame       *Frame       // the heartbeat
+	pings       []*Frame     // nil: a WebSocket ping frame
+	closes      map[Reason]CloseFrame
 	policy      Policy
 	inline      bool
 	paced       bool
 }
 
 func newEndpoint(e *Endpoint, maxMessage int) *endpoint {
-	out := &endpoint{handler: e.Handler, inline: e.Inline, paced: e.PauseOnBacklog, frame: e.Ping, policy: e.SlowPolicy}
+	out := &endpoint{handler: e.Handler, inline: e.Inline, paced: e.PauseOnBacklog, pings: e.Pings, policy: e.SlowPolicy}
 	out.ping, _ = e.Handler.(PingHandler)
-	setDefault(&out.frame, codec.Ping)
+	out.closes = maps.Clone(closeFrames)
+	maps.Copy(out.closes, e.Closes)
 	out.codec.MaxMessageBytes = e.MaxMessageBytes
 	setDefault(&out.codec.MaxMessageBytes, maxMessage)
 	out.deflate = newAgreements(e.Compression, *out)

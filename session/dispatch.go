@@ -73,11 +73,16 @@ func (s *Session) dispatch(kind byte, payload []byte) {
 	case kindFault:
 		s.answerFault()
 	case kindEOF:
-		s.inputDone.Store(true)
+		s.flags.Or(inputDone)
 		if !s.conn.NotifyDrained() {
 			s.conn.Close(nil)
 		}
+	case kindWake:
+		if w, ok := s.endpoint.handler.(WakeHandler); ok && !s.over {
+			w.OnWake(s)
+		}
 	case kindClosed:
+		s.over = true
 		s.endpoint.handler.OnClose(s, *s.status.Load())
 	}
 }

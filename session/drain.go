@@ -61,8 +61,7 @@ func (srv *Server) drainSome() {
 			close(d.done)
 			return
 		}
-		if s.state.Load() == open {
-			s.closeWith(shutdownStatus())
+		if s.goAway() {
 			d.credit--
 		}
 	}

@@ -22,6 +22,12 @@ type PingHandler interface {
 	OnPing(s *Session, payload []byte)
 }
 
+// WakeHandler is a Handler that Session.Wake calls.
+type WakeHandler interface {
+	// OnWake comes once for each Wake, in its place among the other calls for the session, but not after OnClose.
+	OnWake(s *Session)
+}
+
 // Funcs is a Handler made of functions; those that are nil do nothing.
 type Funcs struct {
 	Open    func(s *Session)
@@ -80,4 +86,5 @@ const (
 	kindFault  = 0x11 // the payload of the close frame that answers a fault
 	kindEOF    = 0x12 // the peer has shut down sending
 	kindClosed = 0x13 // the socket is closed
+	kindWake   = 0x14 // Session.Wake
 )

@@ -115,7 +115,16 @@ func (s *Session) ping() {
 	if s.state.Load() != open {
 		return
 	}
-	_, err := s.conn.Send(s.endpoint.frame.Bytes(), poller.Out{Pinned: true, Key: keyPing})
+	frame := codec.Ping
+	if pings := s.endpoint.pings; pings != nil {
+		choice := s.flags.Load() >> heartbeatShift
+		if choice == 0 {
+			return
+		}
+		frame = pings[choice-1]
+		s.flags.Or(awaitingPong) // before it leaves
+	}
+	_, err := s.conn.Send(frame.Bytes(), poller.Out{Pinned: true, Key: keyPing})
 	if err == nil {
 		s.srv.pings.Add(1)
 		return
@@ -130,8 +139,20 @@ func (s *Session) checkPong(now uint32) {
 	if s.state.Load() != open || silent <= s.srv.pongTicks+s.srv.ahead() || s.readingPaused() {
 		return
 	}
-	s.fail(&Status{Reason: ReasonPongTimeout, Code: codec.StatusInternalError, Text: "pong timeout"}, true)
+	if s.endpoint.pings != nil && s.flags.Load()&awaitingPong == 0 {
+		return
+	}
+	s.fail(s.ending(ReasonPongTimeout), true)
 }
+
+// BeginHeartbeat lets the protocol's own heartbeats begin, with the message i of Endpoint.Pings; once for a session.
+func (s *Session) BeginHeartbeat(i int) {
+	s.flags.Or(uint32(i+1) << heartbeatShift)
+}
+
+// Answered notes that the client has answered the heartbeat, in the protocol's own way, and reports whether
+// one was unanswered.
+func (s *Session) Answered() bool { return s.flags.And(^awaitingPong)&awaitingPong != 0 }
 
 // maxTicks is as good as never, three years, and far from where the clock's arithmetic wraps.
 const maxTicks = 1 << 30

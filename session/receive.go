@@ -109,7 +109,7 @@ func (s *Session) pauseOnBacklog() (paused bool) {
 func (w *wire) OnDrained() {
 	s := (*Session)(w)
 	s.resumeReading(outboxFull)
-	if s.inputDone.Load() {
+	if s.flags.Load()&inputDone != 0 {
 		s.conn.Close(nil)
 	}
 }
@@ -233,7 +233,7 @@ func (s *Session) upgrade(head []byte) bool {
 	_, _ = s.conn.SendCopy(resp, nil, poller.Out{Pinned: true})
 	s.advance(upgrading, open)
 	if s.srv.stopping.Load() { // Shutdown may have passed by
-		s.closeWith(shutdownStatus())
+		s.goAway()
 	}
 	return true
 }

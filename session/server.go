@@ -277,7 +277,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.http.stopUpgrades()
 	srv.table.Range(func(s *Session) {
 		s.refuse(handshake.ErrShuttingDown)
-		s.closeWith(shutdownStatus())
+		s.goAway()
 	})
 	srv.mu.Lock()
 	srv.deserted = true

@@ -35,12 +35,22 @@ type Session struct {
 	mu     sync.Mutex
 	paused pause
 
+	// Owned by dispatch.
+	over bool // OnClose came
+
 	// Any goroutine (atomic). The first fits beside paused.
-	inputDone atomic.Bool            // the peer's stream has ended and all of it was handled
-	status    atomic.Pointer[Status] // set once, when the end begins
-	lastSeen  atomic.Uint32          // tick at which something was last received
-	state     atomic.Uint32
+	flags    atomic.Uint32          // see below
+	status   atomic.Pointer[Status] // set once, when the end begins
+	lastSeen atomic.Uint32          // tick at which something was last received
+	state    atomic.Uint32
 }
+
+// The bits of Session.flags.
+const (
+	inputDone      uint32 = 1 << iota // the peer's stream has ended and all of it was handled
+	awaitingPong                      // a heartbeat of Endpoint.Pings was sent and not answered
+	heartbeatShift = 8                // above: its place in Endpoint.Pings, plus one; zero before BeginHeartbeat
+)
 
 // The states. A session only moves forward.
 const (
@@ -81,6 +91,19 @@ func (s *Session) TLS() (tls.ConnectionState, bool) { return s.conn.TLS() }
 
 // Policy returns that of the session's endpoint.
 func (s *Session) Policy() Policy { return s.endpoint.policy }
+
+// Wake has OnWake called, in its place among the handler's other calls, if the handler is a WakeHandler and does not run
+// inline: for what another goroutine wants done with the session's state. It reports false when the session is
+// closed, so that nothing will come; true does not say that it will.
+func (s *Session) Wake() bool {
+	if state := s.state.Load(); state < open || state == gone || s.endpoint.inline {
+		return false
+	}
+	if schedule, _ := s.inbox.Push(kindWake, nil); schedule {
+		s.srv.pool.Go((*turn)(s))
+	}
+	return true
+}
 
 // Keys of the control messages of which only the newest may wait.
 const (
