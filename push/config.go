@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/push/broker/memory"
@@ -51,8 +52,9 @@ type Config struct {
 	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
 	AllowedOrigins []string
 
-	// Channels are the options of channels without a namespace, Namespaces those of the others. Without any namespace, Channels
-	// are those of all.
+	// Channels are the options of channels without a namespace, Namespaces those of the others; a name with another
+	// namespace is refused. With neither, all names are allowed, and with Dev channels can do what there is: history, recovery,
+	// presence, join and leave, deltas.
 	Channels   ChannelOptions
 	Namespaces []Namespace
 	// MaxRecovered bounds the publications that one subscriber recovers. Zero means 300.
@@ -98,6 +100,12 @@ type History = memory.Config
 
 // TLSPair is one certificate of TLS.
 type TLSPair = certs.Pair
+
+// SlowPolicies are the names of the policies for clients whose outbox is full.
+var SlowPolicies = map[string]session.Policy{
+	hub.SlowDisconnect: session.PolicyDisconnect, hub.SlowDropOldest: session.PolicyDropOldest,
+	hub.SlowDropNewest: session.PolicyDropNewest, hub.SlowLatest: session.PolicyLatest,
+}
 
 const (
 	defaultListen   = ":8000"
@@ -168,6 +176,25 @@ const plainPrefix = "plain:"
 // secured reports whether a public address speaks TLS.
 func (c Config) secured(address string) bool {
 	return c.TLS.Enabled() && !strings.HasPrefix(address, plainPrefix) && !strings.HasPrefix(address, "unix:")
+}
+
+// anyNamespace reports whether nobody has said what channels there are.
+func (c *Config) anyNamespace() bool {
+	return c.Channels == (ChannelOptions{}) && len(c.Namespaces) == 0
+}
+
+// channels are the options of channels without a namespace.
+func (c *Config) channels() ChannelOptions {
+	if c.Dev && c.anyNamespace() {
+		return devChannels
+	}
+	return c.Channels
+}
+
+// devChannels are for a first try: everything that can be seen is on.
+var devChannels = ChannelOptions{
+	HistorySize: 100, HistoryTTL: 5 * time.Minute, ForceRecovery: true, Presence: true, JoinLeave: true,
+	AllowFossilDelta: true, AllowTagsFilter: true, AllowUserLimitedChannels: true,
 }
 
 // compression is that of the endpoints.

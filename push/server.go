@@ -83,7 +83,7 @@ func (s *Server) build() error {
 	}
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
-		Channels: c.Channels, Namespaces: c.Namespaces, MaxRecovered: c.MaxRecovered,
+		Channels: c.channels(), Namespaces: c.Namespaces, AnyNamespace: c.anyNamespace(), MaxRecovered: c.MaxRecovered,
 		Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
 		// What waits for fan-out arrives at a session in one batch: a quarter of its outbox, so
 		// that a burst alone does not make a slow consumer of a client that reads.

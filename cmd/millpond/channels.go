@@ -18,20 +18,67 @@ var channelKeys = []string{"channels", "namespaces"}
 
 // channelOptions are push.ChannelOptions as the file has them.
 type channelOptions struct {
-	HistorySize               int           `yaml:"history_size"`
-	HistoryTTL                time.Duration `yaml:"history_ttl"`
-	ForceRecovery             bool          `yaml:"force_recovery"`
-	AllowHistoryForSubscriber bool          `yaml:"allow_history_for_subscriber"`
-	AllowHistoryForClient     bool          `yaml:"allow_history_for_client"`
-	ChannelRegex              string        `yaml:"channel_regex"`
+	HistorySize         int           `yaml:"history_size"`
+	HistoryTTL          time.Duration `yaml:"history_ttl"`
+	ForceRecovery       bool          `yaml:"force_recovery"`
+	ForceRecoveryMode   string        `yaml:"force_recovery_mode"`
+	AllowRecovery       bool          `yaml:"allow_recovery"`
+	ForcePositioning    bool          `yaml:"force_positioning"`
+	AllowPositioning    bool          `yaml:"allow_positioning"`
+	Presence            bool          `yaml:"presence"`
+	JoinLeave           bool          `yaml:"join_leave"`
+	ForcePushJoinLeave  bool          `yaml:"force_push_join_leave"`
+	AllowedDeltaTypes   []string      `yaml:"allowed_delta_types"`
+	DeltaPublish        bool          `yaml:"delta_publish"`
+	AllowTagsFilter     bool          `yaml:"allow_tags_filter"`
+	SlowPolicy          string        `yaml:"slow_policy"`
+	MaxPublicationBytes int           `yaml:"max_publication_bytes"`
+	ChannelRegex        string        `yaml:"channel_regex"`
+
+	AllowSubscribeForClient    bool `yaml:"allow_subscribe_for_client"`
+	AllowSubscribeForAnonymous bool `yaml:"allow_subscribe_for_anonymous"`
+	AllowPublishForClient      bool `yaml:"allow_publish_for_client"`
+	AllowPublishForAnonymous   bool `yaml:"allow_publish_for_anonymous"`
+	AllowPublishForSubscriber  bool `yaml:"allow_publish_for_subscriber"`
+	AllowPresenceForClient     bool `yaml:"allow_presence_for_client"`
+	AllowPresenceForAnonymous  bool `yaml:"allow_presence_for_anonymous"`
+	AllowPresenceForSubscriber bool `yaml:"allow_presence_for_subscriber"`
+	AllowHistoryForClient      bool `yaml:"allow_history_for_client"`
+	AllowHistoryForAnonymous   bool `yaml:"allow_history_for_anonymous"`
+	AllowHistoryForSubscriber  bool `yaml:"allow_history_for_subscriber"`
+	AllowUserLimitedChannels   bool `yaml:"allow_user_limited_channels"`
 }
 
-func (o channelOptions) options() push.ChannelOptions {
-	return push.ChannelOptions{
-		HistorySize: o.HistorySize, HistoryTTL: o.HistoryTTL, ForceRecovery: o.ForceRecovery,
-		AllowHistoryForSubscriber: o.AllowHistoryForSubscriber, AllowHistoryForClient: o.AllowHistoryForClient,
-		ChannelRegex: o.ChannelRegex,
+// options converts o; what it cannot say in another way is an error.
+func (o channelOptions) options() (push.ChannelOptions, error) {
+	out := push.ChannelOptions{
+		HistorySize: o.HistorySize, HistoryTTL: o.HistoryTTL,
+		ForceRecovery: o.ForceRecovery, AllowRecovery: o.AllowRecovery, RecoverLatest: o.ForceRecoveryMode == "cache",
+		ForcePositioning: o.ForcePositioning, AllowPositioning: o.AllowPositioning,
+		Presence: o.Presence, JoinLeave: o.JoinLeave, ForcePushJoinLeave: o.ForcePushJoinLeave,
+		AllowFossilDelta: len(o.AllowedDeltaTypes) > 0, DeltaPublish: o.DeltaPublish, AllowTagsFilter: o.AllowTagsFilter,
+		SlowPolicy: o.SlowPolicy, MaxPublicationBytes: o.MaxPublicationBytes, ChannelRegex: o.ChannelRegex,
+		AllowSubscribeForClient: o.AllowSubscribeForClient, AllowSubscribeForAnonymous: o.AllowSubscribeForAnonymous,
+		AllowPublishForClient: o.AllowPublishForClient, AllowPublishForAnonymous: o.AllowPublishForAnonymous,
+		AllowPublishForSubscriber: o.AllowPublishForSubscriber,
+		AllowPresenceForClient:    o.AllowPresenceForClient, AllowPresenceForAnonymous: o.AllowPresenceForAnonymous,
+		AllowPresenceForSubscriber: o.AllowPresenceForSubscriber,
+		AllowHistoryForClient:      o.AllowHistoryForClient, AllowHistoryForAnonymous: o.AllowHistoryForAnonymous,
+		AllowHistoryForSubscriber: o.AllowHistoryForSubscriber,
+		AllowUserLimitedChannels:  o.AllowUserLimitedChannels,
 	}
+	var errs []error
+	switch o.ForceRecoveryMode {
+	case "", "stream", "cache":
+	default:
+		errs = append(errs, fmt.Errorf(`force_recovery_mode: %q is not "stream" or "cache"`, o.ForceRecoveryMode))
+	}
+	for _, kind := range o.AllowedDeltaTypes {
+		if kind != "fossil" {
+			errs = append(errs, fmt.Errorf(`allowed_delta_types: %q is not "fossil"`, kind))
+		}
+	}
+	return out, errors.Join(errs...)
 }
 
 type namespaceOptions struct {
@@ -56,9 +103,17 @@ func loadChannels(path string) (base push.ChannelOptions, list []push.Namespace,
 	var namespaces []namespaceOptions
 	err = errors.Join(strictly(f, "channels", &options), strictly(f, "namespaces", &namespaces))
 	for _, n := range namespaces {
-		list = append(list, push.Namespace{Name: n.Name, Options: n.Options.options()})
+		o, wrong := n.Options.options()
+		if wrong != nil {
+			err = errors.Join(err, fmt.Errorf("config: namespaces: %q: %w", n.Name, wrong))
+		}
+		list = append(list, push.Namespace{Name: n.Name, Options: o})
 	}
-	return options.options(), list, err
+	base, wrong := options.options()
+	if wrong != nil {
+		err = errors.Join(err, fmt.Errorf("config: channels: %w", wrong))
+	}
+	return base, list, err
 }
 
 // strictly decodes one key of the file into v, which must have a field for everything.

@@ -209,13 +209,9 @@ func (c *serveCommand) logger(s *streams) *slog.Logger {
 
 // config maps the flags onto the product's structs.
 func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
-	policies := map[string]session.Policy{
-		"disconnect": session.PolicyDisconnect, "drop-oldest": session.PolicyDropOldest,
-		"drop-newest": session.PolicyDropNewest, "latest": session.PolicyLatest,
-	}
 	out := push.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, Dev: c.Dev, Echo: c.Echo, Playground: c.Playground,
-		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, SlowPolicy: policies[c.SlowPolicy],
+		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, SlowPolicy: push.SlowPolicies[c.SlowPolicy],
 		NoCompression: c.Compression == "off",
 		Compression: session.Compression{
 			ContextTakeover: c.Compression == "context-takeover", Level: c.CompressionLevel,

@@ -19,6 +19,7 @@ type Batch struct {
 	room         chan struct{} // closed when the queue is taken; nil if nobody waits
 
 	// Owned by the goroutine that delivers.
+	class   class
 	skip    int // publications that the present subscriber must not see
 	encoded [encodings]frameList
 }
@@ -35,6 +36,9 @@ func (f *frames[T]) reset() {
 
 // Channel returns the name of the channel that all publications of b are of.
 func (b *Batch) Channel() string { return b.publications[0].Channel }
+
+// IsReset reports whether b is a KindReset, which comes alone.
+func (b *Batch) IsReset() bool { return b.class == resets }
 
 // Publications returns the publications to deliver. The slice is valid during
 // the call of Deliver; the publications themselves may be kept.
@@ -57,6 +61,54 @@ func Frames[T any](b *Batch, e Encoding, build func(*Publication) T) []T {
 		}
 	}
 	return f.list[b.skip:]
+}
+
+// each narrows b to one run of a class after another and calls deliver with the place of its first.
+func (b *Batch) each(deliver func(from int)) {
+	all := b.publications
+	for from := 0; from < len(all); from += len(b.publications) {
+		b.narrow(all[from:])
+		deliver(from)
+	}
+	b.publications = all
+}
+
+// narrow makes b the longest run of one class at the beginning of all.
+func (b *Batch) narrow(all []*Publication) {
+	n := 1
+	b.class = all[0].Kind.class()
+	for n < len(all) && all[n].Kind.class() == b.class {
+		n++
+	}
+	b.forgetFrames()
+	b.publications = all[:n]
+}
+
+func (b *Batch) forgetFrames() {
+	for _, f := range b.encoded {
+		if f != nil {
+			f.reset()
+		}
+	}
+}
+
+// class is what batches are sorted by.
+type class uint8
+
+const (
+	messages class = iota
+	comings        // KindJoin and KindLeave: not for all subscribers
+	resets
+)
+
+func (k Kind) class() class {
+	switch k {
+	case KindJoin, KindLeave:
+		return comings
+	case KindReset:
+		return resets
+	}
+	return messages
 }
 
 // add appends p. Nothing may be added once frames have been made.
@@ -97,11 +149,7 @@ func (b *Batch) recycle() {
 	}
 	clear(b.publications)
 	b.publications = b.publications[:0]
-	b.bytes, b.skip = 0, 0
-	for _, f := range b.encoded {
-		if f != nil {
-			f.reset()
-		}
-	}
+	b.bytes, b.skip, b.class = 0, 0, messages
+	b.forgetFrames()
 	batches.Put(b)
 }

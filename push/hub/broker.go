@@ -21,6 +21,11 @@ type PublishOptions struct {
 	// Info is the client that published. Nil for a backend.
 	Info *ClientInfo
 
+	// Delta lets subscribers that want so have the difference to the message before instead of the whole.
+	Delta bool
+	// Kind is that of the publication; an event has no data, and no place in the history.
+	Kind Kind
+
 	// SkipHistory leaves the publication out of the channel's history.
 	SkipHistory bool
 	// Retention is set by the hub: how much of the channel's past is kept. Its zero value keeps nothing; in a channel of which something is

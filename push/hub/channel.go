@@ -86,6 +86,7 @@ type bucket struct {
 	channels      map[string]*channel
 	subscriptions int
 	publications  uint64
+	bases         map[string][]byte // of channels with deltas and subscribers: the latest message's data
 
 	// Any goroutine (atomic).
 	deliveries atomic.Uint64
@@ -171,4 +172,5 @@ func (b *bucket) leave(s *shard) {
 	defer b.mu.Unlock()
 	close(c.changing)
 	delete(b.channels, c.name)
+	delete(b.bases, c.name)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func TestChannelNames(t *testing.T) {
-	h := newHub(t, hub.Config{Executor: refusing{}, MaxChannelBytes: 12})
+	h := newHub(t, hub.Config{Executor: refusing{}, MaxChannelBytes: 12, AnyNamespace: true})
 	for _, test := range []struct {
 		name    string
 		channel string

@@ -26,6 +26,8 @@ var (
 	ErrLimitExceeded    = &Error{Code: 106, Message: "limit exceeded"}
 	ErrBadRequest       = &Error{Code: 107, Message: "bad request"}
 	ErrNotAvailable     = &Error{Code: 108, Message: "not available"}
+	ErrTokenExpired     = &Error{Code: 109, Message: "token expired"}
+	ErrExpired          = &Error{Code: 110, Message: "expired"}
 	ErrTooManyRequests  = &Error{Code: 111, Message: "too many requests", Temporary: true}
 	ErrUnrecoverable    = &Error{Code: 112, Message: "unrecoverable position"}
 )

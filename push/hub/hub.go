@@ -21,10 +21,14 @@ type Config struct {
 	// Executor runs fan-out.
 	Executor Executor
 
-	// Channels are the options of channels without a namespace, Namespaces those of the others. Without any namespace, Channels
-	// are those of all.
-	Channels   Options
-	Namespaces []Namespace
+	// Channels are the options of channels without a namespace, Namespaces those of the others. With AnyNamespace, Channels are
+	// also those of names with a namespace that is not there.
+	Channels     Options
+	Namespaces   []Namespace
+	AnyNamespace bool
+
+	// MaxPresence bounds the clients that a presence lists. Zero means 10,000.
+	MaxPresence int
 
 	// MaxRecovered bounds the publications that one subscriber recovers. Zero means 300.
 	MaxRecovered int
@@ -71,6 +75,7 @@ func (c *Config) Validate() error {
 		value int
 	}{
 		{"MaxRecovered", c.MaxRecovered},
+		{"MaxPresence", c.MaxPresence},
 		{"MaxChannelBytes", c.MaxChannelBytes},
 		{"ShardSubscribers", c.ShardSubscribers},
 		{"MaxWaiting", c.MaxWaiting},
@@ -92,6 +97,7 @@ func (c Config) withDefaults() Config {
 		zero  int
 	}{
 		{&c.MaxRecovered, 300},
+		{&c.MaxPresence, 10_000},
 		{&c.MaxChannelBytes, 255},
 		{&c.ShardSubscribers, 1024},
 		{&c.MaxWaiting, 128},
@@ -176,9 +182,13 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 	if err != nil {
 		return Position{}, err
 	}
+	if o.MaxPublicationBytes > 0 && len(data) > o.MaxPublicationBytes {
+		return Position{}, fmt.Errorf("%w: the data has %d bytes, at most %d are allowed in channel %q", ErrLimitExceeded, len(data), o.MaxPublicationBytes, clip(channel))
+	}
 	if !options.SkipHistory {
 		options.Retention = o.retention()
 	}
+	options.Delta = (options.Delta || o.DeltaPublish) && o.AllowFossilDelta
 	if err := h.Admit(ctx, channel); err != nil {
 		return Position{}, err
 	}
@@ -201,6 +211,10 @@ func (h *Hub) Deliver(p *Publication) (subscribed bool) {
 		return false
 	}
 	more := c.shardsLocked()
+	p.shared = len(more) > 0
+	if h.namespaces.deltas {
+		b.noteBaseLocked(p)
+	}
 	b.mu.Unlock()
 
 	c.first.enqueue(p)

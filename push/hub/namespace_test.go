@@ -56,7 +56,7 @@ func TestNamespaceOfAChannel(t *testing.T) {
 	orders := kept
 	orders.ChannelRegex = "[0-9]+"
 	with := newHubWith(t, hub.Config{Namespaces: []hub.Namespace{{Name: "orders", Options: orders}}})
-	without := newHubWith(t, hub.Config{Channels: kept})
+	without := newHubWith(t, hub.Config{Channels: kept, AnyNamespace: true})
 	for _, c := range []struct {
 		h       *hub.Hub
 		channel string

@@ -2,7 +2,7 @@ package hub
 
 import "sync/atomic"
 
-// Publication is one message of a channel, shared by all its receivers.
+// Publication is one message of a channel, shared by all its receivers, or an event of the channel.
 // A broker fills it and hands it to the hub; from then on it is immutable and
 // may be read by any goroutine. It must not be copied.
 type Publication struct {
@@ -10,11 +10,37 @@ type Publication struct {
 	Channel string
 	Data    []byte // as published: JSON for most, any bytes for some
 	Tags    map[string]string
-	Info    *ClientInfo // the client that published; nil for a backend
+	Info    *ClientInfo // the client that published, joined or left; nil for a backend
 	Offset  uint64      // rises strictly within the channel's epoch; 0 for one that passes by the channel's history
+	Kind    Kind
+	Delta   bool    // subscribers may have the difference to the message before
+	shared  bool    // more than one shard delivers it
+	base    *[]byte // the data of the message before, for a delta; nil if there is none
 
 	// Any goroutine (atomic).
-	encoded [encodings]atomic.Value
+	encoded atomic.Pointer[[encodings]atomic.Value] // made when something is encoded for several shards
+}
+
+// Kind says what a Publication is.
+type Kind uint8
+
+// The kinds. Subscribers get the events Join and Leave only if they asked for them by Subscription.ReceiveEvents.
+const (
+	KindMessage Kind = iota
+	KindJoin         // Info came
+	KindLeave        // Info went
+	// KindReset says that the channel's stream began anew: what comes has nothing to do with the positions before. Who
+	// relies on them must subscribe again.
+	KindReset
+)
+
+// Base returns the data that a delta to this message is to be made from: that of the channel's message before, which every
+// subscriber had. It is false for a message that was not published for deltas, or is the first.
+func (p *Publication) Base() ([]byte, bool) {
+	if p.base == nil {
+		return nil, false
+	}
+	return *p.base, true
 }
 
 // Encoding numbers the ways in which protocols write a publication on the
@@ -23,19 +49,31 @@ type Encoding uint8
 
 // The encodings in use.
 const (
-	EncodingPlain Encoding = iota // push/protocol/plain
+	EncodingPlain              Encoding = iota // push/protocol/plain
+	EncodingCentrifugeJSON                     // push/protocol/centrifuge
+	EncodingCentrifugeProtobuf                 // the same in Protobuf
+	EncodingCentrifugeString                   // JSON with the data as a string, for subscribers with deltas
+	EncodingCentrifugeJSONDelta
+	EncodingCentrifugeProtobufDelta
 
 	encodings
 )
 
-// Encoded returns p in encoding e, made by build at the first call and shared
-// by all later ones. Callers that are first at the same time may build twice;
-// all of them get the same one. An encoding must always be asked for with the
-// same T.
+// Encoded returns p in encoding e, made by build at the first call. One that several shards deliver, or a delta is made for,
+// keeps it for later calls; one for few subscribers does not, for its channel's history may be long. Callers that are first at
+// the same time may build twice; all of them get the same one. An encoding must always be asked for with the same T.
 func Encoded[T any](p *Publication, e Encoding, build func(*Publication) T) T {
-	if v := p.encoded[e].Load(); v != nil {
+	if !p.shared {
+		return build(p)
+	}
+	all := p.encoded.Load()
+	if all == nil {
+		p.encoded.CompareAndSwap(nil, new([encodings]atomic.Value))
+		all = p.encoded.Load()
+	}
+	if v := all[e].Load(); v != nil {
 		return v.(T)
 	}
-	p.encoded[e].CompareAndSwap(nil, build(p))
-	return p.encoded[e].Load().(T)
+	all[e].CompareAndSwap(nil, build(p))
+	return all[e].Load().(T)
 }

@@ -98,9 +98,13 @@ func (s *shard) shrinkLocked() {
 
 // deliver hands b to every subscriber. Its first publication has number first.
 // The caller has claimed the shard.
+//
+// Messages and events go one kind at a time, for events are not for all.
 func (s *shard) deliver(b *Batch, first uint64) {
-	for s.deliverSome(b, first) {
-	}
+	b.each(func(from int) {
+		for s.deliverSome(b, first+uint64(from)) {
+		}
+	})
 }
 
 // deliverSome serves the next subscribers under one hold of the lock and

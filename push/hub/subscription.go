@@ -29,6 +29,7 @@ type Subscription struct {
 	held  *Batch // what arrived before the start; nil if nothing did
 	index int32  // place in shard.subs
 	state subscriptionState
+	joins bool // join and leave are let through
 }
 
 type subscriptionState uint8
@@ -43,6 +44,13 @@ const (
 
 // Channel returns the name of the channel.
 func (s *Subscription) Channel() string { return s.shard.channel.name }
+
+// ReceiveEvents lets the events KindJoin and KindLeave through from now on. It comes before the start.
+func (s *Subscription) ReceiveEvents() {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	s.joins = true
+}
 
 // Start lets publications through, for a subscriber that took no position of the channel: first the
 // newest of those that arrived since Subscribe, as many as may be held and without a gap among them, then the live
@@ -86,10 +94,8 @@ func (s *Subscription) startLocked(after uint64) bool {
 		return true
 	}
 	held.publications = slices.DeleteFunc(held.publications, func(p *Publication) bool { return p.Offset != 0 && p.Offset <= after })
-	if n := len(held.Publications()); n > 0 {
-		s.shard.channel.bucket.deliveries.Add(uint64(n))
-		s.subscriber.Deliver(held)
-	}
+	s.shard.channel.bucket.deliveries.Add(uint64(len(held.publications)))
+	held.each(func(int) { s.subscriber.Deliver(held) })
 	held.recycle()
 	return true
 }
@@ -105,6 +111,9 @@ func (s *Subscription) Unsubscribe() {
 // handLocked gives s what it may see of b, whose first publication has number first
 // in the shard's queue. It returns how many were delivered. shard.mu is held.
 func (s *Subscription) handLocked(b *Batch, first uint64) int {
+	if b.class == comings && !s.joins {
+		return 0
+	}
 	switch b.skip = 0; {
 	case s.state == following:
 		s.followLocked(b)
@@ -128,7 +137,7 @@ func (s *Subscription) handLocked(b *Batch, first uint64) int {
 func (s *Subscription) followLocked(b *Batch) {
 	for i, p := range b.publications {
 		switch {
-		case p.Offset > s.from:
+		case p.Offset > s.from || p.Kind == KindReset: // the old stream's offset means nothing in the new one
 			s.state, s.from = live, 0
 			return
 		case p.Offset > 0:

@@ -107,6 +107,10 @@ func (b *Broker) Publish(ctx context.Context, channel string, data []byte, optio
 	s := b.stripe(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if options.Kind != hub.KindMessage {
+		b.sink.Deliver(&hub.Publication{Channel: channel, Kind: options.Kind, Info: options.Info})
+		return hub.Position{}, nil
+	}
 	if options.IdempotencyKey != "" {
 		if position, ok := s.keys.find(channel, options.IdempotencyKey, now); ok {
 			return position, nil
@@ -116,7 +120,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, data []byte, optio
 	if options.Version != 0 && !st.newer(options.Version, options.VersionEpoch) {
 		return st.position(), nil
 	}
-	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info}
+	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
 	var position hub.Position
 	if options.Retention.Enabled() || !st.kept {
 		st.offset++
@@ -140,7 +144,7 @@ func (b *Broker) settle(s *stripe, st *stream, now uint32, subscribed bool) {
 	case st.kept || st.version != nil:
 		st.touch(now + seconds(b.config.PositionTTL))
 		s.due.put(st)
-		s.bound(b.config.MaxHistoryBytes/stripes, b.config.MaxStreams/stripes)
+		s.bound(b.config.MaxHistoryBytes/stripes, b.config.MaxStreams/stripes, b.sink)
 	case !subscribed:
 		delete(s.streams, st.name)
 	}

@@ -231,8 +231,8 @@ func (s *stripe) remove(st *stream) {
 }
 
 // bound lets histories go while there are too many bytes, and positions while there are too many: those that would expire
-// first.
-func (s *stripe) bound(bytes, streams int) {
+// first. Subscribers of a channel whose position goes are told.
+func (s *stripe) bound(bytes, streams int, sink hub.Sink) {
 	for s.bytes > bytes && len(s.due.heap) > 0 {
 		st := s.fullest()
 		s.due.evicted += int64(len(st.log))
@@ -244,6 +244,7 @@ func (s *stripe) bound(bytes, streams int) {
 		st := s.due.heap[0]
 		s.due.evicted += int64(len(st.log))
 		s.remove(st)
+		sink.Deliver(&hub.Publication{Channel: st.name, Kind: hub.KindReset})
 	}
 }
 

@@ -1,0 +1,63 @@
+package hub
+
+import (
+	"slices"
+	"strings"
+)
+
+// Actor is a client that wants something of a channel.
+type Actor struct {
+	User       string // empty is an anonymous one
+	Subscribed bool   // to the channel
+	Everything bool   // it may do all there is: development
+}
+
+// allowed reports whether one of the three permissions is given to a.
+func (a Actor) allowed(client, anonymous, subscriber bool) bool {
+	return a.Everything || client && (a.User != "" || anonymous) || subscriber && a.Subscribed
+}
+
+// MaySubscribe reports whether a may subscribe to the channel without a token for it.
+func (o *Options) MaySubscribe(channel string, a Actor) bool {
+	switch {
+	case a.Everything:
+		return true
+	case strings.HasPrefix(channel, PrivatePrefix):
+		return false
+	case o.AllowUserLimitedChannels && strings.Contains(channel, UserBoundary):
+		return a.User != "" && slices.Contains(Users(channel), a.User)
+	}
+	return a.allowed(o.AllowSubscribeForClient, o.AllowSubscribeForAnonymous, false)
+}
+
+// Users returns the users that the name of a user-limited channel lists.
+func Users(channel string) []string {
+	_, list, ok := strings.Cut(channel, UserBoundary)
+	if !ok {
+		return nil
+	}
+	return strings.Split(list, UserSeparator)
+}
+
+// PersonalChannel returns the name of the channel, in a namespace that may be empty, that is a user's own.
+func PersonalChannel(namespace, user string) string {
+	if namespace == "" {
+		return UserBoundary + user
+	}
+	return namespace + NamespaceBoundary + UserBoundary + user
+}
+
+// MayPublish reports whether a may publish to a channel.
+func (o *Options) MayPublish(a Actor) bool {
+	return a.allowed(o.AllowPublishForClient, o.AllowPublishForAnonymous, o.AllowPublishForSubscriber)
+}
+
+// MayAskPresence reports whether a may know who is subscribed.
+func (o *Options) MayAskPresence(a Actor) bool {
+	return a.allowed(o.AllowPresenceForClient, o.AllowPresenceForAnonymous, o.AllowPresenceForSubscriber)
+}
+
+// MayAskHistory reports whether a may have what is kept of the past.
+func (o *Options) MayAskHistory(a Actor) bool {
+	return a.allowed(o.AllowHistoryForClient, o.AllowHistoryForAnonymous, o.AllowHistoryForSubscriber)
+}
