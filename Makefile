@@ -13,7 +13,10 @@ GOTEST ?= -p 2 -timeout 10m -shuffle=on
 # The tools are pinned in tools/go.mod, a module of its own, so that none of
 # their dependencies is one of ours. The stamp's name holds what decides the
 # binaries; golangci-lint takes minutes to build and is built once per such name.
-TOOLS := bin/tools/.$(shell { cat tools/go.mod tools/go.sum; go version; } | sha256sum | cut -c1-16)
+TOOLS := bin/tools/.$(shell { cat tools/go.mod tools/go.sum tools/generate/*.go; go version; } | sha256sum | cut -c1-16)
+
+# What make generate makes code of.
+PROTOS := push/protocol/centrifuge/wire/client.proto
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +32,17 @@ build: ## Build bin/millpond.
 test: setup $(TOOLS) ## Run all tests, the real-browser ones among them.
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) ./...
 
-check: format vet lint vuln race ## Run everything a change must pass before it lands, except make test.
+check: format generated vet lint vuln race ## Run everything a change must pass before it lands, except make test.
 
 format: $(TOOLS)
 	@unformatted=$$(bin/tools/gofumpt -l .); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change these (bin/tools/gofumpt -w FILE):"; echo "$$unformatted"; exit 1; fi
+
+generate: $(TOOLS) ## Write the Go code of the .proto files.
+	bin/tools/generate $(PROTOS)
+
+generated: $(TOOLS)
+	@bin/tools/generate -l $(PROTOS) || { echo "the code above is not what its .proto says: make generate"; exit 1; }
 
 vet:
 	go vet ./...
@@ -66,4 +75,4 @@ $(TOOLS):
 	cd tools && go build -o ../bin/tools/ tool
 	@touch $@
 
-.PHONY: help run build test check format vet lint vuln race bench setup clean
+.PHONY: help run build test check format generate generated vet lint vuln race bench setup clean

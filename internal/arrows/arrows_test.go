@@ -66,6 +66,11 @@ var table = []row{
 		[]string{"push/hub"},
 		[]string{"push/broker/memory"},
 	},
+	{
+		"push/protocol/centrifuge/wire", "bytes to messages, knows nothing of connections or the hub; the only one that knows Protobuf",
+		[]string{"google.golang.org/protobuf", "github.com/planetscale/vtprotobuf"},
+		nil,
+	},
 	{"push/certs", "knows files and nothing of connections", []string{"github.com/fsnotify/fsnotify"}, []string{"internal/testcert"}},
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
 	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
