@@ -71,6 +71,7 @@ var table = []row{
 		[]string{"google.golang.org/protobuf", "github.com/planetscale/vtprotobuf"},
 		nil,
 	},
+	{"push/protocol/centrifuge/fossil", "bytes to bytes: a format of deltas, which knows nothing of protocols", nil, nil},
 	{"push/certs", "knows files and nothing of connections", []string{"github.com/fsnotify/fsnotify"}, []string{"internal/testcert"}},
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
 	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
