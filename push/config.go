@@ -66,6 +66,15 @@ type Config struct {
 	MaxMessageBytes int
 	// MaxChannels bounds one client's subscriptions. Zero means 128.
 	MaxChannels int
+	// MaxPresence bounds the clients that a channel's presence lists. Zero means 10,000.
+	MaxPresence int
+	// MaxConnectionsPerUser bounds the connections of one user by the Centrifuge protocol. Zero means no bound.
+	MaxConnectionsPerUser int
+	// ConnectTimeout is how long a client of the Centrifuge protocol may wait with its connect command. Zero means 10 s.
+	ConnectTimeout time.Duration
+	// PersonalChannels subscribes every client with a user to a channel of its own: "#" and the user, in PersonalNamespace.
+	PersonalChannels  bool
+	PersonalNamespace string
 	// SlowPolicy is what happens when a client's outbox is full. Zero is session.PolicyDisconnect.
 	SlowPolicy session.Policy
 

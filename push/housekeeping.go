@@ -26,6 +26,7 @@ func (s *Server) keepHouse(stop <-chan struct{}) {
 		case <-ticker.C:
 		}
 		s.broker.Expire()
+		s.centrifuge.Tick()
 		t.trim(s.churn())
 	}
 }

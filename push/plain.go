@@ -21,11 +21,7 @@ func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 		everything := plain.Allow{Subscribe: true, Publish: true}
 		c.Anonymous, c.Authenticator = everything, plain.AcceptAny{Permissions: everything}
 	} else {
-		verifier, err := auth.NewVerifier(s.config.TokenSecret)
-		if err != nil {
-			return nil, err
-		}
-		c.Authenticator = tokens{verifier}
+		c.Authenticator = tokens{s.verifier}
 	}
 	return plain.NewHandler(c, func(text []byte) *session.Frame { return session.NewFrame(session.OpText, text) })
 }

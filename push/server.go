@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/api"
+	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/push/takeover"
 	"github.com/millpond/millpond/session"
@@ -30,15 +32,18 @@ type Server struct {
 	engine   *session.Server
 	hub      *hub.Hub
 	broker   *memory.Broker
+	verifier *auth.Verifier // of tokens
 	plain    *plain.Handler[*session.Frame]
-	api      *api.Handler
-	openAPI  *api.Handler // asks for no key; nil without Dev
-	certs    *certs.Store // nil without TLS
-	public   []*session.Listener
-	addrs    []net.Addr
-	internal *internalSide      // nil when a public address carries the internal routes
-	handover *takeover.Handover // nil, or what another process gives
-	taken    chan struct{}
+	// centrifuge is the Centrifuge protocol.
+	centrifuge *centrifuge.Handler[*session.Frame]
+	api        *api.Handler
+	openAPI    *api.Handler // asks for no key; nil without Dev
+	certs      *certs.Store // nil without TLS
+	public     []*session.Listener
+	addrs      []net.Addr
+	internal   *internalSide      // nil when a public address carries the internal routes
+	handover   *takeover.Handover // nil, or what another process gives
+	taken      chan struct{}
 
 	// Any goroutine (atomic).
 	draining atomic.Bool
@@ -84,7 +89,8 @@ func (s *Server) build() error {
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
 		Channels: c.channels(), Namespaces: c.Namespaces, AnyNamespace: c.anyNamespace(), MaxRecovered: c.MaxRecovered,
-		Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
+		MaxPresence: c.MaxPresence,
+		Broker:      s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
 		// What waits for fan-out arrives at a session in one batch: a quarter of its outbox, so
 		// that a burst alone does not make a slow consumer of a client that reads.
 		MaxWaiting: min(128, s.outboxMessages()/4+1), MaxWaitingBytes: s.outboxBytes()/4 + 1,
@@ -92,7 +98,15 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
+	if c.Dev {
+		s.verifier = auth.NewDevVerifier(c.TokenSecret)
+	} else if s.verifier, err = auth.NewVerifier(c.TokenSecret); err != nil {
+		return err
+	}
 	if s.plain, err = s.newPlain(); err != nil {
+		return err
+	}
+	if s.centrifuge, err = s.newCentrifuge(); err != nil {
 		return err
 	}
 	apiConfig := api.Config{Hub: s.hub, Keys: c.APIKeys, OnInternalError: s.onInternalError}
@@ -137,7 +151,7 @@ func (e *executor) Submit(t hub.Task) bool {
 
 func (s *Server) endpoints() []session.Endpoint {
 	c := s.config
-	endpoints := []session.Endpoint{s.plainEndpoint()}
+	endpoints := []session.Endpoint{s.plainEndpoint(), s.centrifugeEndpoint()}
 	if c.Echo {
 		maxMessage := c.MaxMessageBytes
 		if maxMessage == 0 {

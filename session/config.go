@@ -169,6 +169,12 @@ const (
 	OpBinary = codec.OpBinary
 )
 
+// PingFrame is a WebSocket ping without a payload.
+var PingFrame = codec.Ping
+
+// DefaultPingInterval is what a Config.PingInterval of zero means.
+const DefaultPingInterval = defaultPingInterval
+
 // NewFrame encodes a message once for any number of sessions. payload is copied.
 func NewFrame(op Opcode, payload []byte) *Frame { return codec.NewFrame(op, payload) }
 

@@ -54,7 +54,7 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/auth", "push/certs", "push/takeover", "push/api", "push/web",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/auth", "push/certs", "push/takeover", "push/api", "push/web",
 			"github.com/prometheus/client_golang",
 		},
 		[]string{"internal/browser", "internal/testcert", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"},
@@ -64,6 +64,11 @@ var table = []row{
 	{
 		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",
 		[]string{"push/hub"},
+		[]string{"push/broker/memory"},
+	},
+	{
+		"push/protocol/centrifuge", "a protocol sees the hub, and the connection by an interface of its own",
+		[]string{"push/hub", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},
 		[]string{"push/broker/memory"},
 	},
 	{

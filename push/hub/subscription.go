@@ -30,6 +30,9 @@ type Subscription struct {
 	index int32  // place in shard.subs
 	state subscriptionState
 	joins bool // join and leave are let through
+
+	// Tag is for whoever called Subscribe to note something of its own.
+	Tag uint8
 }
 
 type subscriptionState uint8

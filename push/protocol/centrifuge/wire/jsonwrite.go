@@ -65,14 +65,14 @@ func (w *jsonWriter) name(name string) {
 // key begins a member of any name.
 func (w *jsonWriter) key(name string) {
 	w.comma()
-	w.b = appendString(w.b, name)
+	w.b = AppendString(w.b, name)
 	w.b = append(w.b, ':')
 }
 
 func (w *jsonWriter) string(name, value string) {
 	if value != "" {
 		w.name(name)
-		w.b = appendString(w.b, value)
+		w.b = AppendString(w.b, value)
 	}
 }
 
@@ -132,7 +132,7 @@ func (w *jsonWriter) strings(name string, values []string) {
 	w.b = append(w.b, '[')
 	for _, value := range values {
 		w.comma()
-		w.b = appendString(w.b, value)
+		w.b = AppendString(w.b, value)
 	}
 	w.b = append(w.b, ']')
 }
@@ -144,7 +144,7 @@ func (w *jsonWriter) stringMap(name string, values map[string]string) {
 	w.open(name)
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		w.key(key)
-		w.b = appendString(w.b, values[key])
+		w.b = AppendString(w.b, values[key])
 	}
 	w.close()
 }
@@ -157,9 +157,9 @@ func (w *jsonWriter) empty(name string, isSet bool) {
 	}
 }
 
-// appendString adds s as a JSON string, RFC 8259 §7. Bytes that are not UTF-8
+// AppendString adds s as a JSON string, RFC 8259 §7. Bytes that are not UTF-8
 // become U+FFFD.
-func appendString(b []byte, s string) []byte {
+func AppendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	for s != "" {

@@ -1,0 +1,215 @@
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millpond/millpond/push/auth"
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge"
+	"github.com/millpond/millpond/session"
+)
+
+// This file joins the Centrifuge protocol with the engine.
+
+// centrifugeProtobuf is the subprotocol by which SDKs ask for Protobuf; without one they get JSON.
+const (
+	centrifugeProtobuf = "centrifuge-protobuf"
+	centrifugeJSON     = "centrifuge-json"
+)
+
+func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
+	c := s.config
+	config := centrifuge.Config{
+		Hub: s.hub, Authenticator: &clientTokens{verifier: s.verifier, dev: c.Dev}, Version: c.Version,
+		PingInterval: s.pingInterval(), ConnectTimeout: c.ConnectTimeout, MaxChannels: c.MaxChannels,
+		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, SlowPolicy: slowPolicyName(c.SlowPolicy),
+		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, OnInternalError: s.onInternalError,
+	}
+	return centrifuge.NewHandler(config, func(isText bool, payload []byte) *session.Frame {
+		if isText {
+			return session.NewFrame(session.OpText, payload)
+		}
+		return session.NewFrame(session.OpBinary, payload)
+	})
+}
+
+// pingInterval is what clients are told: that of the engine.
+func (s *Server) pingInterval() time.Duration {
+	if s.config.Engine.PingInterval == 0 {
+		return session.DefaultPingInterval
+	}
+	return s.config.Engine.PingInterval
+}
+
+func slowPolicyName(p session.Policy) string {
+	for name, policy := range SlowPolicies {
+		if policy == p {
+			return name
+		}
+	}
+	return ""
+}
+
+// clientTokens is the centrifuge.Authenticator of tokens with a shared secret.
+type clientTokens struct {
+	verifier *auth.Verifier
+	dev      bool // no token is needed, and everybody may do everything
+}
+
+var _ centrifuge.Authenticator = (*clientTokens)(nil)
+
+// Connect implements centrifuge.Authenticator.
+func (t *clientTokens) Connect(_ context.Context, r centrifuge.ConnectRequest) (centrifuge.Identity, error) {
+	if r.Token == "" {
+		if t.dev {
+			return centrifuge.Identity{Everything: true}, nil
+		}
+		return centrifuge.Identity{}, centrifuge.DisconnectPermissionDenied
+	}
+	id, err := t.verifier.Verify(r.Token)
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		return centrifuge.Identity{}, hub.ErrTokenExpired
+	case err != nil || !validInfo(id.Info):
+		return centrifuge.Identity{}, centrifuge.DisconnectInvalidToken
+	}
+	return centrifuge.Identity{User: id.User, Info: id.Info, Channels: id.Channels, Expires: id.Expires, Everything: t.dev}, nil
+}
+
+// Subscribe implements centrifuge.Authenticator.
+func (t *clientTokens) Subscribe(_ context.Context, r centrifuge.SubscribeRequest) (centrifuge.Grant, error) {
+	token, err := t.verifier.VerifySubscription(r.Token)
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		return centrifuge.Grant{}, hub.ErrTokenExpired
+	case err != nil || !validInfo(token.Info):
+		return centrifuge.Grant{}, fmt.Errorf("%w: %w", hub.ErrPermissionDenied, err)
+	case token.Channel != r.Channel || token.User != r.User || token.Client != "" && token.Client != r.Client:
+		return centrifuge.Grant{}, centrifuge.DisconnectInvalidToken
+	}
+	return centrifuge.Grant{Info: token.Info, Expires: token.Expires}, nil
+}
+
+// validInfo reports whether clients of JSON can be shown an info.
+func validInfo(info json.RawMessage) bool { return len(info) == 0 || json.Valid(info) }
+
+func (s *Server) centrifugeEndpoint() session.Endpoint {
+	return session.Endpoint{
+		Path: "/connection/websocket", Handler: centrifugeHandler{s.centrifuge}, Accept: acceptCentrifuge,
+		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
+		Subprotocols: []string{centrifugeProtobuf, centrifugeJSON},
+		Compression:  s.config.compression(),
+		Pings: []*session.Frame{ // by centrifuge.Heartbeat
+			session.NewFrame(session.OpText, centrifuge.PingJSON),
+			session.NewFrame(session.OpBinary, centrifuge.PingProtobuf),
+			session.PingFrame,
+		},
+		Closes: map[session.Reason]session.CloseFrame{
+			session.ReasonShutdown:     closeFrame(centrifuge.DisconnectShutdown),
+			session.ReasonSlowConsumer: closeFrame(centrifuge.DisconnectSlow),
+			session.ReasonOutboxAge:    closeFrame(centrifuge.DisconnectSlow),
+			session.ReasonPongTimeout:  closeFrame(centrifuge.DisconnectNoPong),
+			session.ReasonHandlerPanic: closeFrame(centrifuge.DisconnectInternalError),
+		},
+	}
+}
+
+func closeFrame(d *centrifuge.Disconnect) session.CloseFrame {
+	return session.CloseFrame{Code: session.CloseCode(d.Code), Text: d.Reason}
+}
+
+// acceptCentrifuge reads what the opening request asks for.
+func acceptCentrifuge(r *session.Request) (any, error) {
+	query := r.Query()
+	return centrifuge.Params{
+		Protobuf: chosenSubprotocol(r) == centrifugeProtobuf ||
+			query.Get("format") == "protobuf" || query.Get("cf_protocol") == "protobuf",
+		FramePing: query.Get("cf_ws_frame_ping_pong") == "true",
+	}, nil
+}
+
+// chosenSubprotocol is the one that the handshake agrees on: of those that the client offers the first that is ours.
+func chosenSubprotocol(r *session.Request) string {
+	for _, s := range r.Subprotocols {
+		if s == centrifugeProtobuf || s == centrifugeJSON {
+			return s
+		}
+	}
+	return ""
+}
+
+// centrifugeConn is a session as the protocol sees it. A pointer to one is a pointer to the session: it costs nothing.
+type centrifugeConn session.Session
+
+var _ centrifuge.Conn[*session.Frame] = (*centrifugeConn)(nil)
+
+// Send implements centrifuge.Conn. A reply is never dropped.
+func (c *centrifugeConn) Send(f *session.Frame) error {
+	return (*session.Session)(c).SendWith(f, session.Delivery{Policy: session.PolicyDisconnect})
+}
+
+// SendBatch implements centrifuge.Conn.
+func (c *centrifugeConn) SendBatch(channel, policy string, fs []*session.Frame) error {
+	s := (*session.Session)(c)
+	d := session.Delivery{Policy: s.Policy()}
+	if policy != "" {
+		d.Policy = SlowPolicies[policy]
+	}
+	if d.Policy == session.PolicyLatest {
+		d.Key = channelKey(channel)
+	}
+	return s.SendAllWith(fs, d)
+}
+
+// Close implements centrifuge.Conn.
+func (c *centrifugeConn) Close(code uint16, reason string) {
+	(*session.Session)(c).Close(session.CloseCode(code), reason)
+}
+
+// BeginHeartbeat implements centrifuge.Conn.
+func (c *centrifugeConn) BeginHeartbeat(h centrifuge.Heartbeat) {
+	(*session.Session)(c).BeginHeartbeat(int(h))
+}
+
+// Answered implements centrifuge.Conn.
+func (c *centrifugeConn) Answered() bool { return (*session.Session)(c).Answered() }
+
+// Wake implements centrifuge.Conn.
+func (c *centrifugeConn) Wake() bool { return (*session.Session)(c).Wake() }
+
+// centrifugeHandler is the protocol as the engine sees it.
+type centrifugeHandler struct {
+	protocol *centrifuge.Handler[*session.Frame]
+}
+
+var (
+	_ session.Handler     = centrifugeHandler{}
+	_ session.WakeHandler = centrifugeHandler{}
+)
+
+func centrifugeClient(s *session.Session) *centrifuge.Client[*session.Frame] {
+	return s.Data().(*centrifuge.Client[*session.Frame])
+}
+
+// OnOpen implements session.Handler.
+func (h centrifugeHandler) OnOpen(s *session.Session) {
+	params, _ := s.Data().(centrifuge.Params)
+	client := h.protocol.NewClient((*centrifugeConn)(s), params)
+	s.SetData(client)
+	client.OnOpen()
+}
+
+// OnMessage implements session.Handler.
+func (centrifugeHandler) OnMessage(s *session.Session, op session.Opcode, payload []byte) {
+	centrifugeClient(s).OnMessage(op == session.OpText, payload)
+}
+
+// OnWake implements session.WakeHandler.
+func (centrifugeHandler) OnWake(s *session.Session) { centrifugeClient(s).OnWake() }
+
+// OnClose implements session.Handler.
+func (centrifugeHandler) OnClose(s *session.Session, _ session.Status) { centrifugeClient(s).OnClose() }

@@ -1,0 +1,149 @@
+package centrifuge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+)
+
+// This file has what a backend does to clients. The methods may be called by any goroutine.
+
+// Target says which clients are meant: those of a user, or one of them.
+type Target struct {
+	User   string
+	Client string // the connection's id; empty is all
+}
+
+// clients returns those that are here.
+func (h *Handler[F]) clients(t Target) []*Client[F] {
+	return slices.DeleteFunc(h.users.of(t.User), func(c *Client[F]) bool { return t.Client != "" && c.ID() != t.Client })
+}
+
+// each carries out a task in the turn of each client, and waits until all of them did or ctx ends. Of the errors it
+// returns the first.
+func (h *Handler[F]) each(ctx context.Context, t Target, task func(c *Client[F]) error) error {
+	var group sync.WaitGroup
+	clients := h.clients(t)
+	errs := make(chan error, len(clients))
+	for _, c := range clients {
+		group.Add(1)
+		did := h.do(c, func() {
+			defer group.Done()
+			if c.state == connected {
+				errs <- task(c)
+			}
+		})
+		if !did {
+			group.Done()
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", hub.ErrTooManyRequests, ctx.Err())
+	}
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Disconnect ends the connections, except those with the ids in keep.
+func (h *Handler[F]) Disconnect(ctx context.Context, t Target, keep []string, d *Disconnect) error {
+	return h.each(ctx, t, func(c *Client[F]) error {
+		if !slices.Contains(keep, c.ID()) {
+			c.disconnect(d)
+		}
+		return nil
+	})
+}
+
+// Unsubscribe ends the subscriptions to a channel, or to all if it is empty.
+func (h *Handler[F]) Unsubscribe(ctx context.Context, t Target, channel string) error {
+	return h.each(ctx, t, func(c *Client[F]) error {
+		if channel != "" {
+			c.expel(channel, unsubscribedByServer)
+			return nil
+		}
+		for _, s := range slices.Clone(c.subs) {
+			c.expel(strings.Clone(s.sub.Channel()), unsubscribedByServer)
+		}
+		return nil
+	})
+}
+
+// SubscribeOptions say how a backend subscribes clients.
+type SubscribeOptions struct {
+	Info    json.RawMessage // what others in the channel may see
+	Data    []byte          // for the client
+	Expires time.Time       // zero is never
+	Since   *hub.Position   // what was published since is delivered, if it is all there
+	// Override changes the channel's options for this subscription. Nil changes nothing.
+	Override func(*hub.Options)
+}
+
+// Subscribe subscribes clients to a channel. Those that are subscribed already stay as they are.
+func (h *Handler[F]) Subscribe(ctx context.Context, t Target, channel string, o SubscribeOptions) error {
+	if _, err := h.config.Hub.Options(channel); err != nil {
+		return err
+	}
+	if !o.Expires.IsZero() && time.Until(o.Expires) <= 0 {
+		return fmt.Errorf("%w: the subscription", hub.ErrExpired)
+	}
+	return h.each(ctx, t, func(c *Client[F]) error { return c.subscribeByBackend(channel, o) })
+}
+
+func (c *Client[F]) subscribeByBackend(channel string, o SubscribeOptions) error {
+	options, err := c.options(channel)
+	if err != nil {
+		return err
+	}
+	if _, found := c.find(channel); found {
+		return nil
+	}
+	if len(c.subs) >= c.handler.config.MaxChannels {
+		return hub.ErrLimitExceeded
+	}
+	if o.Override != nil {
+		changed := *options
+		o.Override(&changed)
+		options = &changed
+	}
+	j := &joining{channel: channel, request: &wire.SubscribeRequest{Channel: channel}, options: options, tag: tagServerSide}
+	j.special.info = o.Info
+	if !o.Expires.IsZero() {
+		j.special.expires = c.handler.now() + seconds(time.Until(o.Expires))
+	}
+	if o.Since != nil {
+		j.request.Recover, j.request.Offset, j.request.Epoch = true, o.Since.Offset, o.Since.Epoch
+	}
+	t := turn[F]{client: c}
+	defer t.release()
+	result, err := c.join(&t, j)
+	if err != nil {
+		return err
+	}
+	c.push(&wire.Push{Channel: channel, Subscribe: &wire.Subscribe{
+		Recoverable: result.Recoverable, Positioned: result.Positioned, Epoch: result.Epoch, Offset: result.Offset, Data: o.Data,
+	}})
+	for _, p := range result.Publications {
+		c.push(&wire.Push{Channel: channel, Pub: p})
+	}
+	t.flush()
+	return nil
+}

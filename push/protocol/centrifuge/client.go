@@ -1,0 +1,185 @@
+package centrifuge
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+)
+
+// Params are what the opening request says.
+type Params struct {
+	// Protobuf asks for that instead of JSON.
+	Protobuf bool
+	// FramePing asks for the WebSocket's own pings instead of the protocol's.
+	FramePing bool
+}
+
+// Client is one connection's end of the protocol. The engine calls OnOpen, then OnMessage for each message and
+// OnWake for each Conn.Wake, then OnClose, one at a time.
+//
+// There is one per connection: keep it at 128 bytes.
+type Client[F comparable] struct {
+	// Immutable after NewClient.
+	handler *Handler[F]
+	conn    Conn[F]
+	id      uuid.UUID
+	params  Params
+
+	// Immutable after the connect command.
+	user string
+	info json.RawMessage
+
+	// Owned by the On… methods.
+	subs       []subscription[F] // by channel name
+	state      state
+	everything bool
+	counted    bool   // among the connected
+	expires    uint32 // when the token does, in the handler's seconds; 0 is never
+
+	// Guarded by Handler.mu.
+	gone bool // no more tasks are taken on
+
+	// Guarded by users.mu.
+	sibling *Client[F] // the next of the same user
+
+	// Guarded by deadlines.mu.
+	deadline uint32 // the second at which something is due
+	index    int32  // in the heap, plus one; 0 if it is not there
+}
+
+// state is where a client is. It only moves forward.
+type state uint8
+
+const (
+	unconnected state = iota
+	connected
+	refused // its connect command was answered with an error: it may only go
+	ended   // disconnected, or gone
+)
+
+// NewClient returns the client of a connection that has just been upgraded.
+func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
+	return &Client[F]{handler: h, conn: conn, id: uuid.New(), params: params}
+}
+
+// ID returns the connection's id.
+func (c *Client[F]) ID() string { return c.id.String() }
+
+func (c *Client[F]) codec() wire.Codec {
+	if c.params.Protobuf {
+		return wire.Protobuf
+	}
+	return wire.JSON
+}
+
+// OnOpen waits for the connect command, not too long.
+func (c *Client[F]) OnOpen() {
+	c.handler.deadlines.set(c, c.handler.now()+seconds(c.handler.config.ConnectTimeout))
+}
+
+// OnMessage carries out the commands of one message. payload is used during the call only; the engine has checked that
+// text is UTF-8.
+func (c *Client[F]) OnMessage(isText bool, payload []byte) {
+	if c.state == ended {
+		return
+	}
+	if c.codec() == wire.Protobuf && isText || c.state == refused {
+		c.disconnect(DisconnectBadRequest)
+		return
+	}
+	t := turn[F]{client: c}
+	defer t.release()
+	for command, err := range c.codec().Commands(payload) {
+		c.handler.commands.Add(1)
+		if err != nil {
+			t.flush()
+			c.disconnect(DisconnectBadRequest)
+			return
+		}
+		if c.run(&t, command); c.state != connected {
+			break
+		}
+	}
+	t.flush()
+}
+
+// OnWake carries out what others want of the client.
+func (c *Client[F]) OnWake() {
+	c.runTasks(false)
+}
+
+func (c *Client[F]) runTasks(last bool) {
+	for _, task := range c.handler.takeTasks(c, last) {
+		task()
+	}
+}
+
+// OnClose gives up what the connection had. Nothing is sent after it.
+func (c *Client[F]) OnClose() {
+	c.state = ended
+	if c.counted {
+		c.handler.connected.Add(-1)
+	}
+	c.handler.deadlines.remove(c)
+	c.handler.users.remove(c)
+	for _, s := range c.subs {
+		c.leave(s)
+	}
+	c.subs = nil
+	c.runTasks(true) // who waits for one learns that it is too late
+}
+
+// disconnect ends the connection. The engine calls OnClose.
+func (c *Client[F]) disconnect(d *Disconnect) {
+	if c.state == ended {
+		return
+	}
+	c.state = ended
+	if i := int(d.Code) - firstDisconnect; i >= 0 && i < disconnectCodes {
+		c.handler.disconnects[i].Add(1)
+	}
+	c.conn.Close(d.Code, d.Reason)
+}
+
+// actor is the client as the permissions of a channel see it.
+func (c *Client[F]) actor(channel string) hub.Actor {
+	_, subscribed := c.find(channel)
+	return hub.Actor{User: c.user, Subscribed: subscribed, Everything: c.everything}
+}
+
+// find returns the place of channel in subs and whether it is there.
+func (c *Client[F]) find(channel string) (int, bool) {
+	return slices.BinarySearchFunc(c.subs, channel, func(s subscription[F], name string) int {
+		return strings.Compare(s.sub.Channel(), name)
+	})
+}
+
+// clientInfo is the client as others see it in a channel.
+func (c *Client[F]) clientInfo(chanInfo json.RawMessage) *hub.ClientInfo {
+	return &hub.ClientInfo{User: c.user, Client: c.ID(), ConnInfo: c.info, ChanInfo: chanInfo}
+}
+
+// Presence implements hub.Presenter.
+func (c *Client[F]) Presence() *hub.ClientInfo { return c.clientInfo(nil) }
+
+// refusal turns an error into that of a reply, or into a disconnect.
+func (c *Client[F]) refusal(err error) (*wire.Error, *Disconnect) {
+	var d *Disconnect
+	if errors.As(err, &d) {
+		return nil, d
+	}
+	var refusal *hub.Error
+	if !errors.As(err, &refusal) {
+		c.handler.internal(err)
+		refusal = hub.ErrInternal
+	}
+	c.handler.refused(refusal.Code)
+	// The message is the one that belongs to the code: SDKs compare it. What is particular about the case is for other protocols.
+	return &wire.Error{Code: refusal.Code, Message: refusal.Message, Temporary: refusal.Temporary}, nil
+}

@@ -1,0 +1,169 @@
+package centrifuge
+
+import (
+	"fmt"
+
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+)
+
+// run carries out one command and adds its reply to the turn.
+func (c *Client[F]) run(t *turn[F], m *wire.Command) {
+	if c.state == unconnected {
+		if m.Connect == nil || m.Id == 0 {
+			c.disconnect(DisconnectBadRequest)
+			return
+		}
+		c.connect(t, m.Id, m.Connect)
+		return
+	}
+	if m.Id == 0 && m.Send == nil {
+		if !c.conn.Answered() { // a pong that nobody asked for
+			c.disconnect(DisconnectBadRequest)
+		}
+		return
+	}
+	reply := &wire.Reply{Id: m.Id}
+	err := c.carryOut(t, m, reply)
+	if err == nil {
+		if m.Id != 0 && c.state == connected {
+			t.reply(reply)
+		}
+		return
+	}
+	refusal, disconnect := c.refusal(err)
+	if disconnect != nil {
+		t.flush()
+		c.disconnect(disconnect)
+		return
+	}
+	t.reply(&wire.Reply{Id: m.Id, Error: refusal})
+}
+
+// carryOut does what the command asks for and fills its reply. Of several requests in one command the first counts, in this order.
+func (c *Client[F]) carryOut(t *turn[F], m *wire.Command, reply *wire.Reply) (err error) {
+	switch {
+	case m.Connect != nil:
+		err = DisconnectBadRequest // for the second time
+	case m.Subscribe != nil:
+		reply.Subscribe, err = c.subscribe(t, m.Subscribe)
+	case m.Unsubscribe != nil:
+		reply.Unsubscribe, err = c.unsubscribe(m.Unsubscribe)
+	case m.Publish != nil:
+		reply.Publish, err = c.publish(m.Publish)
+	case m.Presence != nil:
+		reply.Presence, err = c.presence(m.Presence)
+	case m.PresenceStats != nil:
+		reply.PresenceStats, err = c.presenceStats(m.PresenceStats)
+	case m.History != nil:
+		reply.History, err = c.history(m.History)
+	case m.Rpc != nil:
+		err = hub.ErrNotAvailable
+	case m.Send != nil:
+		err = DisconnectNotAvailable
+	case m.Refresh != nil:
+		reply.Refresh, err = c.refresh(m.Refresh)
+	case m.SubRefresh != nil:
+		reply.SubRefresh, err = c.subRefresh(m.SubRefresh)
+	default:
+		err = DisconnectBadRequest
+	}
+	return err
+}
+
+// options returns those of the channel that a command names.
+func (c *Client[F]) options(channel string) (*hub.Options, error) {
+	if channel == "" {
+		return nil, DisconnectBadRequest
+	}
+	return c.handler.config.Hub.Options(channel)
+}
+
+// unsubscribe leaves a channel. Leaving one that was not joined is no error: what the client wants is so.
+func (c *Client[F]) unsubscribe(m *wire.UnsubscribeRequest) (*wire.UnsubscribeResult, error) {
+	if m.Channel == "" {
+		return nil, DisconnectBadRequest
+	}
+	c.drop(m.Channel)
+	return &wire.UnsubscribeResult{}, nil
+}
+
+func (c *Client[F]) publish(m *wire.PublishRequest) (*wire.PublishResult, error) {
+	o, err := c.options(m.Channel)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Type != 0:
+		return nil, hub.ErrPermissionDenied // channels of keys and values are not here
+	case len(m.Data) == 0:
+		return nil, fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
+	case !o.MayPublish(c.actor(m.Channel)):
+		return nil, hub.ErrPermissionDenied
+	}
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	_, err = c.handler.config.Hub.Publish(ctx, m.Channel, m.Data, hub.PublishOptions{Info: c.clientInfo(c.chanInfo(m.Channel))})
+	return &wire.PublishResult{}, err
+}
+
+func (c *Client[F]) presence(m *wire.PresenceRequest) (*wire.PresenceResult, error) {
+	if err := c.checkPresence(m.Channel); err != nil {
+		return nil, err
+	}
+	list, err := c.handler.config.Hub.Presence(m.Channel)
+	if err != nil {
+		return nil, err
+	}
+	result := &wire.PresenceResult{Presence: make(map[string]*wire.ClientInfo, len(list))}
+	for _, info := range list {
+		result.Presence[info.Client] = wireInfo(info)
+	}
+	return result, nil
+}
+
+func (c *Client[F]) presenceStats(m *wire.PresenceStatsRequest) (*wire.PresenceStatsResult, error) {
+	if err := c.checkPresence(m.Channel); err != nil {
+		return nil, err
+	}
+	stats, err := c.handler.config.Hub.PresenceStats(m.Channel)
+	return &wire.PresenceStatsResult{NumClients: uint32(stats.Clients), NumUsers: uint32(stats.Users)}, err
+}
+
+func (c *Client[F]) checkPresence(channel string) error {
+	o, err := c.options(channel)
+	switch {
+	case err != nil:
+		return err
+	case !o.Presence:
+		return hub.ErrNotAvailable
+	case !o.MayAskPresence(c.actor(channel)):
+		return hub.ErrPermissionDenied
+	}
+	return nil
+}
+
+func (c *Client[F]) history(m *wire.HistoryRequest) (*wire.HistoryResult, error) {
+	o, err := c.options(m.Channel)
+	switch {
+	case err != nil:
+		return nil, err
+	case !o.HasHistory():
+		return nil, hub.ErrNotAvailable
+	case !o.MayAskHistory(c.actor(m.Channel)):
+		return nil, hub.ErrPermissionDenied
+	}
+	q := hub.HistoryQuery{Limit: int(m.Limit), Reverse: m.Reverse}
+	if most := c.handler.config.MaxHistory; q.Limit < 0 || q.Limit > most {
+		q.Limit = most
+	}
+	if m.Since != nil {
+		q.Since = &hub.Position{Offset: m.Since.Offset, Epoch: m.Since.Epoch}
+	}
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	past, err := c.handler.config.Hub.History(ctx, m.Channel, q)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.HistoryResult{Publications: wirePublications(past.Publications), Epoch: past.Top.Epoch, Offset: past.Top.Offset}, nil
+}

@@ -1,0 +1,147 @@
+package centrifuge
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+)
+
+// refusedDelay is for how long a client whose connect command was refused may take to go, in seconds.
+const refusedDelay = 5
+
+// connect carries out the first command.
+func (c *Client[F]) connect(t *turn[F], id uint32, m *wire.ConnectRequest) {
+	result, err := c.login(t, m)
+	if err == nil {
+		c.handler.connected.Add(1)
+		c.state, c.counted = connected, true
+		t.reply(&wire.Reply{Id: id, Connect: result})
+		t.then(func() { c.conn.BeginHeartbeat(c.heartbeat()) })
+		return
+	}
+	c.abandon()
+	refusal, disconnect := c.refusal(err)
+	if disconnect != nil {
+		c.disconnect(disconnect)
+		return
+	}
+	c.state = refused
+	c.handler.deadlines.set(c, c.handler.now()+refusedDelay)
+	t.reply(&wire.Reply{Id: id, Error: refusal})
+}
+
+// abandon gives up what a connect command that failed has begun.
+func (c *Client[F]) abandon() {
+	c.handler.users.remove(c)
+	for _, s := range c.subs {
+		s.sub.Unsubscribe()
+	}
+	c.subs = nil
+}
+
+// login finds out who the client is, and subscribes it to what the server wants it to be subscribed to.
+func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResult, error) {
+	h := c.handler
+	ctx, cancel := h.context()
+	defer cancel()
+	identity, err := h.config.Authenticator.Connect(ctx, ConnectRequest{
+		Client: c.ID(), Token: m.Token, Data: m.Data, Name: m.Name, Version: m.Version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.user, c.info, c.everything = identity.User, identity.Info, identity.Everything
+	result := &wire.ConnectResult{Client: c.ID(), Version: h.config.Version}
+	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
+		return nil, err
+	}
+	if !c.params.FramePing && h.config.PingInterval > 0 {
+		result.Ping, result.Pong = seconds(h.config.PingInterval), true
+	}
+	if !h.users.add(c, h.config.MaxConnectionsPerUser) {
+		return nil, DisconnectConnectionLimit
+	}
+	channels := c.serverSide(identity.Channels)
+	if len(channels) > h.config.MaxChannels {
+		return nil, DisconnectChannelLimit
+	}
+	for _, channel := range channels {
+		sub, err := c.subscribeServerSide(t, channel, m.Subs[channel])
+		if err != nil {
+			return nil, err
+		}
+		if result.Subs == nil {
+			result.Subs = make(map[string]*wire.SubscribeResult, len(channels))
+		}
+		result.Subs[channel] = sub
+	}
+	return result, nil
+}
+
+// serverSide lists the channels, each once, that the client is subscribed to without asking.
+func (c *Client[F]) serverSide(channels []string) []string {
+	channels = slices.Clone(channels)
+	if c.handler.config.PersonalChannels && c.user != "" {
+		channels = append(channels, hub.PersonalChannel(c.handler.config.PersonalNamespace, c.user))
+	}
+	slices.Sort(channels)
+	return slices.Compact(channels)
+}
+
+// expire notes until when a token holds, and returns what the client is told.
+func (c *Client[F]) expire(at time.Time) (expires bool, ttl uint32, err error) {
+	c.expires = 0
+	defer c.schedule()
+	if at.IsZero() {
+		return false, 0, nil
+	}
+	left := time.Until(at)
+	if left <= 0 {
+		return false, 0, fmt.Errorf("%w: the connection", hub.ErrExpired)
+	}
+	ttl = seconds(left)
+	c.expires = c.handler.now() + ttl
+	return true, ttl, nil
+}
+
+func (c *Client[F]) heartbeat() Heartbeat {
+	switch {
+	case c.params.FramePing:
+		return HeartbeatWebSocket
+	case c.codec() == wire.Protobuf:
+		return HeartbeatProtobuf
+	}
+	return HeartbeatJSON
+}
+
+// refresh takes another token for the connection.
+func (c *Client[F]) refresh(m *wire.RefreshRequest) (*wire.RefreshResult, error) {
+	if m.Token == "" {
+		return nil, DisconnectBadRequest
+	}
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	identity, err := c.handler.config.Authenticator.Connect(ctx, ConnectRequest{Client: c.ID(), Token: m.Token})
+	switch {
+	case isCode(err, hub.ErrTokenExpired):
+		return nil, DisconnectExpired
+	case err != nil:
+		return nil, err
+	case identity.User != c.user:
+		return nil, DisconnectInvalidToken
+	}
+	result := &wire.RefreshResult{Client: c.ID(), Version: c.handler.config.Version}
+	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
+		return nil, DisconnectExpired
+	}
+	return result, nil
+}
+
+// seconds converts d, rounded up.
+func seconds(d time.Duration) uint32 {
+	const most = 1 << 30 // as good as never
+	return uint32(min((max(d, 0)+time.Second-1)/time.Second, most))
+}

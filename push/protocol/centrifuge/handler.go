@@ -1,0 +1,253 @@
+package centrifuge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+// Conn is a client's connection. F is a frame as the engine sends it: encoded, immutable, shared among connections; its
+// zero value is none. The methods may be called by any goroutine and must not block. What cannot be sent ends the
+// connection, which the Client learns by OnClose; so it ignores the errors.
+type Conn[F comparable] interface {
+	// Send queues one frame.
+	Send(frame F) error
+
+	// SendBatch queues frames of one channel to leave together. policy is one of hub.Slow…, or empty for the server's. It is called under a lock
+	// of the hub: it must not call a Client's method, not even OnClose. The slice is valid during the call only.
+	SendBatch(channel, policy string, frames []F) error
+
+	// Close begins the closing handshake with a code of RFC 6455 §7.4.
+	Close(code uint16, reason string)
+
+	// BeginHeartbeat lets the pings begin.
+	BeginHeartbeat(h Heartbeat)
+
+	// Answered notes that the client has answered a ping, and reports whether one was unanswered.
+	Answered() bool
+
+	// Wake has OnWake called, in its place among the other calls. False says that the connection is closed.
+	Wake() bool
+}
+
+// Heartbeat is a kind of ping.
+type Heartbeat uint8
+
+// The kinds of pings: the empty reply of a codec, and the WebSocket's own.
+const (
+	HeartbeatJSON Heartbeat = iota
+	HeartbeatProtobuf
+	HeartbeatWebSocket
+)
+
+// The messages of the protocol's own pings: an empty reply.
+var (
+	PingJSON     = []byte("{}")
+	PingProtobuf = []byte{0}
+)
+
+// Config holds what a Handler needs. Hub and Authenticator must be set.
+type Config struct {
+	Hub           *hub.Hub
+	Authenticator Authenticator
+
+	// Version is what clients are told of the server.
+	Version string
+
+	// PingInterval is what clients are told of the heartbeat; zero or less says that there is none.
+	PingInterval time.Duration
+
+	// ConnectTimeout is how long a client may wait with its connect command. Zero means 10 s.
+	ConnectTimeout time.Duration
+
+	// ExpiredDelay is how long a connection or a subscription outlives its token, for the client to bring another. Zero means 25 s.
+	ExpiredDelay time.Duration
+
+	// Timeout bounds what a command waits for: the authenticator, the broker, room in a channel's queue. Zero means 10 s.
+	Timeout time.Duration
+
+	// MaxChannels bounds a client's subscriptions. Zero means 128.
+	MaxChannels int
+
+	// MaxConnectionsPerUser bounds the connections of one user on this node. Zero means no bound.
+	MaxConnectionsPerUser int
+
+	// SlowPolicy is the server's, one of hub.Slow…; empty is hub.SlowDisconnect.
+	SlowPolicy string
+
+	// MaxHistory bounds the publications of one answer. Zero means 300.
+	MaxHistory int
+
+	// PersonalChannels subscribes each client with a user to the channel that is the user's own, in PersonalNamespace.
+	PersonalChannels  bool
+	PersonalNamespace string
+
+	// OnInternalError, if set, gets the errors of which the client is told only "internal server error".
+	OnInternalError func(err error)
+}
+
+// Validate reports all that is wrong with c, or nil.
+func (c *Config) Validate() error {
+	var problems []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf("centrifuge: "+format, args...))
+		}
+	}
+	check(c.Hub != nil, "Hub is missing")
+	check(c.Authenticator != nil, "Authenticator is missing")
+	check(c.ConnectTimeout >= 0, "ConnectTimeout is %v, want 0 or more", c.ConnectTimeout)
+	check(c.ExpiredDelay >= 0, "ExpiredDelay is %v, want 0 or more", c.ExpiredDelay)
+	check(c.Timeout >= 0, "Timeout is %v, want 0 or more", c.Timeout)
+	check(c.MaxChannels >= 0, "MaxChannels is %d, want 0 or more", c.MaxChannels)
+	check(c.MaxConnectionsPerUser >= 0, "MaxConnectionsPerUser is %d, want 0 or more", c.MaxConnectionsPerUser)
+	check(c.MaxHistory >= 0, "MaxHistory is %d, want 0 or more", c.MaxHistory)
+	return errors.Join(problems...)
+}
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.ConnectTimeout, 10*time.Second)
+	setDefault(&c.ExpiredDelay, 25*time.Second)
+	setDefault(&c.Timeout, 10*time.Second)
+	setDefault(&c.MaxChannels, 128)
+	setDefault(&c.MaxHistory, 300)
+	setDefault(&c.SlowPolicy, hub.SlowDisconnect)
+	return c
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Frames makes frames of the engine: of a text message or a binary one. They may keep the payload.
+type Frames[F comparable] func(isText bool, payload []byte) F
+
+// Handler makes Clients. There is one for all connections of the protocol.
+type Handler[F comparable] struct {
+	// Immutable after NewHandler.
+	config Config
+	frame  Frames[F]
+	pushes [numEncodings]func(*hub.Publication) F
+	start  time.Time
+
+	// With locks of their own.
+	users     users[F]
+	deadlines deadlines[F]
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	tasks map[*Client[F]][]func() // that wait for OnWake
+
+	// Any goroutine (atomic).
+	connected   atomic.Int64
+	commands    atomic.Uint64
+	refusals    [refusalCodes]atomic.Uint64
+	disconnects [disconnectCodes]atomic.Uint64
+}
+
+// NewHandler returns a handler whose clients send what frame makes of their messages.
+func NewHandler[F comparable](config Config, frame Frames[F]) (*Handler[F], error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	h := &Handler[F]{config: config.withDefaults(), frame: frame, start: time.Now(), tasks: map[*Client[F]][]func(){}}
+	h.users.init()
+	for e := range h.pushes {
+		h.pushes[e] = h.pushBuilder(encoding(e))
+	}
+	return h, nil
+}
+
+func (h *Handler[F]) context() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), h.config.Timeout)
+}
+
+// now is in seconds since NewHandler, on the monotonic clock.
+func (h *Handler[F]) now() uint32 { return uint32(time.Since(h.start) / time.Second) }
+
+// do has a task carried out in the client's turn, at the latest by OnClose. It reports false if that is over.
+func (h *Handler[F]) do(c *Client[F], task func()) bool {
+	h.mu.Lock()
+	if c.gone {
+		h.mu.Unlock()
+		return false
+	}
+	h.tasks[c] = append(h.tasks[c], task)
+	h.mu.Unlock()
+	c.conn.Wake()
+	return true
+}
+
+// takeTasks takes all tasks of a client out; the last time, no more are taken on.
+func (h *Handler[F]) takeTasks(c *Client[F], last bool) []func() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.gone = last
+	tasks := h.tasks[c]
+	delete(h.tasks, c)
+	return tasks
+}
+
+// Tick does what is due; it is called about once a second.
+func (h *Handler[F]) Tick() {
+	now := h.now()
+	for _, c := range h.deadlines.due(now) {
+		h.do(c, func() { c.onDeadline(now) })
+	}
+}
+
+// Codes that are counted one by one.
+const (
+	firstRefusal    = 100
+	refusalCodes    = 20
+	firstDisconnect = 3000
+	disconnectCodes = 1000
+)
+
+// Stats are a handler's figures since NewHandler.
+type Stats struct {
+	Connected   int64             // clients, at present
+	Users       int               // different ones, anonymous ones not among them, at present
+	Commands    uint64            // that came
+	Errors      map[uint32]uint64 // replied, by code; codes that did not occur are absent
+	Disconnects map[uint16]uint64 // by this protocol, by code; codes that did not occur are absent
+}
+
+// Stats returns the present figures.
+func (h *Handler[F]) Stats() Stats {
+	s := Stats{
+		Connected: h.connected.Load(), Users: h.users.len(), Commands: h.commands.Load(),
+		Errors: map[uint32]uint64{}, Disconnects: map[uint16]uint64{},
+	}
+	for i := range h.refusals {
+		if n := h.refusals[i].Load(); n > 0 {
+			s.Errors[firstRefusal+uint32(i)] = n
+		}
+	}
+	for i := range h.disconnects {
+		if n := h.disconnects[i].Load(); n > 0 {
+			s.Disconnects[firstDisconnect+uint16(i)] = n
+		}
+	}
+	return s
+}
+
+func (h *Handler[F]) refused(code uint32) {
+	if i := code - firstRefusal; i < refusalCodes { // unsigned: smaller codes are out of range too
+		h.refusals[i].Add(1)
+	}
+}
+
+func (h *Handler[F]) internal(err error) {
+	if h.config.OnInternalError != nil {
+		h.config.OnInternalError(err)
+	}
+}

@@ -1,0 +1,346 @@
+package centrifuge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+)
+
+// flagStrictRecovery in a subscribe request asks for an error where recovery is impossible.
+const flagStrictRecovery = 1 << 1
+
+// deltaFossil is the one type of deltas.
+const deltaFossil = "fossil"
+
+// The bits of a subscription's Tag.
+const (
+	tagServerSide uint8 = 1 << iota
+	tagPositioned
+	tagAnnounced // others were told that the client came
+)
+
+// joining is a subscription that is being made.
+type joining struct {
+	channel string
+	request *wire.SubscribeRequest
+	options *hub.Options
+	special special // what is not the same for all subscribers
+	tag     uint8
+	from    uint64 // the offset after which publications are wanted
+	placed  bool   // from counts
+}
+
+// subscribe carries out a client's command.
+func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest) (*wire.SubscribeResult, error) {
+	j := &joining{channel: m.Channel, request: m}
+	if err := c.checkSubscribe(j); err != nil {
+		return nil, err
+	}
+	return c.join(t, j)
+}
+
+// subscribeServerSide does it for a channel that the server has chosen.
+func (c *Client[F]) subscribeServerSide(t *turn[F], channel string, since *wire.SubscribeRequest) (*wire.SubscribeResult, error) {
+	if since == nil {
+		since = &wire.SubscribeRequest{}
+	}
+	o, err := c.options(channel)
+	if err != nil {
+		return nil, err
+	}
+	if _, found := c.find(channel); found {
+		return nil, hub.ErrSubscribed
+	}
+	request := &wire.SubscribeRequest{Channel: channel, Recover: since.Recover, Epoch: since.Epoch, Offset: since.Offset}
+	return c.join(t, &joining{channel: channel, request: request, options: o, tag: tagServerSide})
+}
+
+// checkSubscribe reports why the client may not subscribe, and takes down what its token gives. The order of the checks decides which
+// code a request gets that is wrong in several ways.
+func (c *Client[F]) checkSubscribe(j *joining) (err error) {
+	m := j.request
+	if m.Channel == "" || m.Delta != "" && m.Delta != deltaFossil {
+		return DisconnectBadRequest
+	}
+	if err := c.handler.config.Hub.CheckChannel(m.Channel); err != nil {
+		return err
+	}
+	if _, found := c.find(m.Channel); found {
+		return hub.ErrSubscribed
+	}
+	if len(c.subs) >= c.handler.config.MaxChannels {
+		return hub.ErrLimitExceeded
+	}
+	if j.options, err = c.options(m.Channel); err != nil {
+		return err
+	}
+	if m.Type != 0 {
+		return hub.ErrPermissionDenied // channels of keys and values are not here
+	}
+	if err := c.authorize(j); err != nil {
+		return err
+	}
+	if m.Tf != nil {
+		if !j.options.AllowTagsFilter {
+			return fmt.Errorf("%w: this namespace has no tags filter", hub.ErrBadRequest)
+		}
+		if err := checkFilter(m.Tf); err != nil {
+			return err
+		}
+		j.special.filter = m.Tf
+	}
+	j.special.delta = m.Delta == deltaFossil && j.options.AllowFossilDelta
+	return nil
+}
+
+// authorize checks the subscription's token, or whether one is needed.
+func (c *Client[F]) authorize(j *joining) error {
+	m := j.request
+	if m.Token == "" {
+		if !j.options.MaySubscribe(m.Channel, c.actor(m.Channel)) {
+			return hub.ErrPermissionDenied
+		}
+		return nil
+	}
+	grant, err := c.grant(m.Channel, m.Token)
+	if err != nil {
+		return err
+	}
+	j.special.info = grant.Info
+	if !grant.Expires.IsZero() {
+		left := time.Until(grant.Expires)
+		if left <= 0 {
+			return fmt.Errorf("%w: the subscription", hub.ErrExpired)
+		}
+		j.special.expires = c.handler.now() + seconds(left)
+	}
+	return nil
+}
+
+func (c *Client[F]) grant(channel, token string) (Grant, error) {
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	return c.handler.config.Authenticator.Subscribe(ctx, SubscribeRequest{Client: c.ID(), User: c.user, Channel: channel, Token: token})
+}
+
+// join subscribes. What is published from now on waits until the reply is on its way.
+func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) {
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	entry := subscription[F]{}
+	var subscriber hub.Subscriber = c
+	j.special.policy = c.handler.slowPolicy(j.options)
+	if j.special.needed() {
+		entry.special = &specialSubscriber[F]{client: c, special: j.special}
+		subscriber = entry.special
+	}
+	var err error
+	if entry.sub, err = c.handler.config.Hub.Subscribe(ctx, j.channel, subscriber); err != nil {
+		return nil, err
+	}
+	result, err := c.place(ctx, j)
+	if err != nil {
+		entry.sub.Unsubscribe()
+		return nil, err
+	}
+	entry.sub.Tag = j.tag
+	if c.wantsEvents(j) {
+		entry.sub.ReceiveEvents()
+	}
+	if entry.special != nil {
+		entry.special.last = j.special.last
+	}
+	i, _ := c.find(j.channel)
+	c.subs = slices.Insert(c.subs, i, entry)
+	c.schedule()
+	t.then(func() { c.start(entry, j) })
+	return result, nil
+}
+
+// slowPolicy is what happens to publications of a channel when the outbox is full, empty if that is what the server does anyway. None may be dropped where the
+// client relies on its position.
+func (h *Handler[F]) slowPolicy(o *hub.Options) string {
+	policy := o.SlowPolicy
+	if policy == "" && o.Lossless() {
+		policy = hub.SlowDisconnect
+	}
+	if policy == h.config.SlowPolicy {
+		return ""
+	}
+	return policy
+}
+
+// wantsEvents reports whether the client is to hear who comes and goes.
+func (c *Client[F]) wantsEvents(j *joining) bool {
+	if !j.options.JoinLeave {
+		return false
+	}
+	actor := hub.Actor{User: c.user, Subscribed: true, Everything: c.everything}
+	return j.options.ForcePushJoinLeave || j.request.JoinLeave && j.options.MayAskPresence(actor)
+}
+
+// place finds out where in the channel's stream the client is to begin, and what it missed.
+func (c *Client[F]) place(ctx context.Context, j *joining) (*wire.SubscribeResult, error) {
+	o, m := j.options, j.request
+	result := &wire.SubscribeResult{Delta: j.special.delta}
+	if left := int64(j.special.expires) - int64(c.handler.now()); j.special.expires > 0 {
+		result.Expires, result.Ttl = true, uint32(max(left, 1))
+	}
+	result.Recoverable = o.ForceRecovery || o.AllowRecovery && m.Recoverable
+	result.Positioned = result.Recoverable || o.ForcePositioning || o.AllowPositioning && m.Positioned
+	if !result.Positioned {
+		return result, nil
+	}
+	j.tag |= tagPositioned
+	recovery := hub.Recovery{}
+	var err error
+	if result.WasRecovering = result.Recoverable && m.Recover; result.WasRecovering {
+		recovery, err = c.handler.config.Hub.Recover(ctx, j.channel, hub.Position{Offset: m.Offset, Epoch: m.Epoch})
+		if err == nil && !recovery.Recovered && m.Flag&flagStrictRecovery != 0 {
+			err = hub.ErrUnrecoverable
+		}
+	} else {
+		recovery.From, err = c.handler.config.Hub.Position(ctx, j.channel)
+	}
+	if err != nil {
+		return nil, err
+	}
+	j.from, j.placed = recovery.From.Offset, true
+	result.Recovered, result.Epoch, result.Offset = recovery.Recovered, recovery.From.Epoch, recovery.From.Offset
+	if recovery.Recovered {
+		c.addRecovered(result, j, recovery.Publications)
+	}
+	return result, nil
+}
+
+// addRecovered puts what the client missed into the result. Its offset is then the one from which the client comes, for SDKs count on with the
+// publications; where these are not all, the one at which it stands.
+func (c *Client[F]) addRecovered(result *wire.SubscribeResult, j *joining, publications []*hub.Publication) {
+	whole := true
+	for _, p := range publications {
+		if j.special.filter != nil && !matches(j.special.filter, p.Tags) {
+			whole = false
+			continue
+		}
+		result.Publications = append(result.Publications, c.wirePublication(p, j.special.delta))
+		j.special.last = p.Data
+	}
+	if whole && !j.options.RecoverLatest {
+		result.Offset = j.request.Offset
+	}
+}
+
+// start lets publications through once the reply is sent, and tells the others.
+func (c *Client[F]) start(entry subscription[F], j *joining) {
+	i, found := c.find(j.channel)
+	if c.state == ended || !found || c.subs[i].sub != entry.sub {
+		return // a later command has ended it
+	}
+	if !j.placed {
+		entry.sub.Start()
+	} else if err := entry.sub.StartAfter(j.from); err != nil {
+		c.disconnect(DisconnectInsufficientState)
+		return
+	}
+	if j.options.JoinLeave {
+		c.announce(j.channel, hub.KindJoin, entry)
+		entry.sub.Tag |= tagAnnounced
+	}
+}
+
+func (c *Client[F]) announce(channel string, kind hub.Kind, s subscription[F]) {
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	if err := c.handler.config.Hub.Announce(ctx, channel, kind, c.clientInfo(s.chanInfo())); err != nil {
+		c.handler.internal(err)
+	}
+}
+
+// leave ends a subscription that is no longer in c.subs, and tells the others.
+func (c *Client[F]) leave(s subscription[F]) {
+	s.sub.Unsubscribe()
+	if s.sub.Tag&tagAnnounced != 0 {
+		c.announce(s.sub.Channel(), hub.KindLeave, s)
+	}
+}
+
+// drop leaves a channel. It reports false if the client is not subscribed.
+func (c *Client[F]) drop(channel string) bool {
+	i, found := c.find(channel)
+	if !found {
+		return false
+	}
+	s := c.subs[i]
+	if c.subs = slices.Delete(c.subs, i, i+1); len(c.subs) == 0 {
+		c.subs = nil
+	}
+	c.leave(s)
+	return true
+}
+
+// expel ends a subscription and tells the client why.
+func (c *Client[F]) expel(channel string, why unsubscription) {
+	if c.drop(channel) {
+		c.push(&wire.Push{Channel: strings.Clone(channel), Unsubscribe: &wire.Unsubscribe{Code: why.code, Reason: why.reason}})
+	}
+}
+
+// lost ends a subscription whose position means nothing any more: an SDK subscribes again, or connects again where the server has subscribed it.
+func (c *Client[F]) lost(channel string) {
+	i, found := c.find(channel)
+	switch {
+	case c.state == ended || !found || c.subs[i].sub.Tag&tagPositioned == 0:
+	case c.subs[i].sub.Tag&tagServerSide != 0:
+		c.disconnect(DisconnectInsufficientState)
+	default:
+		c.expel(channel, insufficientState)
+	}
+}
+
+// subRefresh takes another token for a subscription.
+func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResult, error) {
+	if m.Channel == "" {
+		return nil, DisconnectBadRequest
+	}
+	i, found := c.find(m.Channel)
+	switch {
+	case !found || m.Type != 0:
+		return nil, hub.ErrPermissionDenied
+	case m.Token == "":
+		return nil, hub.ErrBadRequest
+	}
+	grant, err := c.grant(m.Channel, m.Token)
+	switch {
+	case isCode(err, hub.ErrTokenExpired):
+		c.expel(m.Channel, subscriptionExpired) // an SDK then asks for a token that has not
+		return &wire.SubRefreshResult{}, nil
+	case isCode(err, hub.ErrPermissionDenied):
+		return nil, DisconnectInvalidToken
+	case err != nil:
+		return nil, err
+	}
+	result := &wire.SubRefreshResult{}
+	if s := c.subs[i].special; s != nil {
+		s.expires = 0
+	}
+	if !grant.Expires.IsZero() {
+		left := time.Until(grant.Expires)
+		if left <= 0 {
+			return nil, hub.ErrExpired
+		}
+		result.Expires, result.Ttl = true, seconds(left)
+		if s := c.subs[i].special; s != nil {
+			s.expires = c.handler.now() + result.Ttl
+		}
+	}
+	c.schedule()
+	return result, nil
+}
+
+func isCode(err error, want *hub.Error) bool { return errors.Is(err, want) }

@@ -1,0 +1,122 @@
+package centrifuge
+
+import (
+	"encoding/json"
+
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+)
+
+// subscription is one of a client's.
+type subscription[F comparable] struct {
+	sub     *hub.Subscription
+	special *specialSubscriber[F] // nil for one that is as all others
+}
+
+func (s subscription[F]) chanInfo() json.RawMessage {
+	if s.special == nil {
+		return nil
+	}
+	return s.special.info
+}
+
+// chanInfo is what the subscription's token says of the client.
+func (c *Client[F]) chanInfo(channel string) json.RawMessage {
+	if i, found := c.find(channel); found {
+		return c.subs[i].chanInfo()
+	}
+	return nil
+}
+
+var _ hub.Presenter = (*Client[*int])(nil)
+
+// Deliver sends publications; the hub calls it. All clients with the same codec share the frames.
+func (c *Client[F]) Deliver(b *hub.Batch) {
+	if b.IsReset() {
+		c.reset(b.Channel())
+		return
+	}
+	e := c.encoding(false)
+	c.sendBatch(b.Channel(), "", hub.Frames(b, e.hub(), c.handler.pushes[e]))
+}
+
+// sendBatch sends frames, unless one could not be made for this codec. It is called under a lock of the hub.
+func (c *Client[F]) sendBatch(channel, policy string, frames []F) {
+	var none F
+	for _, f := range frames {
+		if f == none {
+			c.conn.Close(DisconnectInappropriateProtocol.Code, DisconnectInappropriateProtocol.Reason)
+			return
+		}
+	}
+	_ = c.conn.SendBatch(channel, policy, frames)
+}
+
+// reset has the subscription ended, in the client's turn.
+func (c *Client[F]) reset(channel string) { c.handler.do(c, func() { c.lost(channel) }) }
+
+// special is what distinguishes a subscriber of a channel from the others.
+type special struct {
+	info    json.RawMessage // of the subscription's token
+	filter  *wire.FilterNode
+	delta   bool
+	policy  string
+	expires uint32 // when the token does, in the handler's seconds; 0 is never
+	last    []byte // the data of the latest publication that it has, from which a delta may be made
+}
+
+func (s *special) needed() bool {
+	return s.info != nil || s.filter != nil || s.delta || s.policy != "" || s.expires > 0
+}
+
+// specialSubscriber gets its publications in a way of its own.
+type specialSubscriber[F comparable] struct {
+	client *Client[F]
+	// info, filter, delta and policy are immutable; expires is owned by the client's turn; last by it until the start, and by Deliver then.
+	special
+}
+
+var _ hub.Presenter = (*specialSubscriber[*int])(nil)
+
+// Presence implements hub.Presenter.
+func (s *specialSubscriber[F]) Presence() *hub.ClientInfo { return s.client.clientInfo(s.info) }
+
+// Deliver sends what the subscriber wants of b, in the form it wants it in.
+func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
+	c := s.client
+	switch {
+	case b.IsReset():
+		c.reset(b.Channel())
+	case s.filter == nil && !s.delta:
+		e := c.encoding(false)
+		c.sendBatch(b.Channel(), s.policy, hub.Frames(b, e.hub(), c.handler.pushes[e]))
+	default:
+		frames := make([]F, 0, len(b.Publications()))
+		for _, p := range b.Publications() {
+			if s.filter != nil && p.Kind == hub.KindMessage && !matches(s.filter, p.Tags) {
+				continue
+			}
+			frames = append(frames, s.frame(p))
+		}
+		if len(frames) > 0 {
+			c.sendBatch(b.Channel(), s.policy, frames)
+		}
+	}
+}
+
+// frame returns p as the subscriber wants it: as the difference to what it had last, if p was published so, that is the same thing, and it is shorter.
+func (s *specialSubscriber[F]) frame(p *hub.Publication) F {
+	h := s.client.handler
+	e := s.client.encoding(s.delta)
+	if s.delta && p.Kind == hub.KindMessage {
+		base, ok := p.Base()
+		if ok && sameSlice(base, s.last) {
+			e = e.delta()
+		}
+		s.last = p.Data
+	}
+	return hub.Encoded(p, e.hub(), h.pushes[e])
+}
+
+// sameSlice reports whether a and b are the same memory.
+func sameSlice(a, b []byte) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
