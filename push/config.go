@@ -158,8 +158,18 @@ func (c Config) Validate() error {
 	if !d.Dev && len(d.APIKeys) == 0 && !isLoopback(d.InternalListen) {
 		errs = append(errs, fmt.Errorf("internal-listen: %s is not loopback; give an --api-key-file", d.InternalListen))
 	}
-	if d.MaxChannels < 0 {
-		errs = append(errs, fmt.Errorf("max-channels: %d is negative", d.MaxChannels))
+	for name, value := range map[string]int{
+		"max-channels": d.MaxChannels, "max-recovered": d.MaxRecovered, "max-presence": d.MaxPresence, "max-connections-per-user": d.MaxConnectionsPerUser,
+	} {
+		if value < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is negative", name, value))
+		}
+	}
+	if d.ConnectTimeout < 0 {
+		errs = append(errs, fmt.Errorf("connect-timeout: %v is negative", d.ConnectTimeout))
+	}
+	if d.PersonalNamespace != "" && !slices.ContainsFunc(d.Namespaces, func(n Namespace) bool { return n.Name == d.PersonalNamespace }) {
+		errs = append(errs, fmt.Errorf("personal-namespace: there is no namespace %q", d.PersonalNamespace))
 	}
 	for _, address := range d.Listen {
 		if strings.HasPrefix(address, plainPrefix) && !d.TLS.Enabled() {
@@ -167,9 +177,6 @@ func (c Config) Validate() error {
 		}
 	}
 	errs = append(errs, d.TLS.Validate(), d.History.Validate())
-	if d.MaxRecovered < 0 {
-		errs = append(errs, fmt.Errorf("max-recovered: %d is negative", d.MaxRecovered))
-	}
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes

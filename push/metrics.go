@@ -68,6 +68,9 @@ var (
 	descPublications  = desc("publications_total", "Publications handed over by the broker.")
 	descDeliveries    = desc("deliveries_total", "Publications handed to subscribers.")
 	descHubWaiting    = desc("publications_waiting", "Publications that wait for fan-out.")
+	descClients       = desc("centrifuge_clients", "Clients of the Centrifuge protocol that are connected.")
+	descUsers         = desc("centrifuge_users", "Different users among them.")
+	descDisconnects   = desc("centrifuge_disconnects_total", "Clients disconnected by the protocol.", "code")
 	descCommands      = desc("commands_total", "Commands of clients.", "protocol")
 	descAPIRequests   = desc("api_requests_total", "Requests to the API.")
 	descAPIRefused    = desc("api_requests_refused_total", "Requests to the API answered with a status of 400 or more.")
@@ -183,6 +186,16 @@ func (c *collector) collectHub(gauge emitInt, counter emitCount) {
 	counter(descCommands, int64(p.Commands), "plain")
 	for code, n := range p.Errors {
 		counter(descErrors, int64(n), "plain", strconv.FormatUint(uint64(code), 10))
+	}
+	f := c.server.centrifuge.Stats()
+	gauge(descClients, int(f.Connected))
+	gauge(descUsers, f.Users)
+	counter(descCommands, int64(f.Commands), "centrifuge")
+	for code, n := range f.Errors {
+		counter(descErrors, int64(n), "centrifuge", strconv.FormatUint(uint64(code), 10))
+	}
+	for code, n := range f.Disconnects {
+		counter(descDisconnects, int64(n), strconv.FormatUint(uint64(code), 10))
 	}
 }
 

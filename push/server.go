@@ -3,6 +3,7 @@ package push
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -38,6 +39,8 @@ type Server struct {
 	centrifuge *centrifuge.Handler[*session.Frame]
 	api        *api.Handler
 	openAPI    *api.Handler // asks for no key; nil without Dev
+	uid        string       // of this process
+	started    time.Time
 	certs      *certs.Store // nil without TLS
 	public     []*session.Listener
 	addrs      []net.Addr
@@ -60,7 +63,10 @@ func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), broker: memory.New(c.History), taken: make(chan struct{})}
+	s := &Server{
+		config: c.withDefaults(), broker: memory.New(c.History), taken: make(chan struct{}),
+		uid: rand.Text(), started: time.Now(),
+	}
 	if err := s.build(); err != nil {
 		return nil, err
 	}
@@ -109,7 +115,7 @@ func (s *Server) build() error {
 	if s.centrifuge, err = s.newCentrifuge(); err != nil {
 		return err
 	}
-	apiConfig := api.Config{Hub: s.hub, Keys: c.APIKeys, OnInternalError: s.onInternalError}
+	apiConfig := api.Config{Hub: s.hub, Clients: clients{s}, Info: s.node, Keys: c.APIKeys, OnInternalError: s.onInternalError}
 	if s.api, err = api.New(apiConfig); err != nil {
 		return err
 	}

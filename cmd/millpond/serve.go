@@ -65,7 +65,12 @@ type serveCommand struct {
 	HistoryChannels          int           `help:"Channels whose position is kept while nobody subscribes." default:"1048576"`
 	HistoryPositionTTL       time.Duration `name:"history-position-ttl" help:"Time for which a channel's position outlives its last publication." default:"24h"`
 	MaxRecovered             int           `help:"Publications that one subscriber recovers." default:"300"`
+	MaxPresence              int           `help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
 	MaxChannels              int           `help:"Channels that one connection may subscribe to." default:"128"`
+	MaxConnectionsPerUser    int           `help:"Connections of one user by the Centrifuge protocol; 0: no bound."`
+	ConnectTimeout           time.Duration `help:"Time that a client of the Centrifuge protocol has to send its connect command." default:"10s"`
+	PersonalChannels         bool          `help:"Subscribe each client of the Centrifuge protocol that has a user to a channel of the user's own: # and the user."`
+	PersonalNamespace        string        `help:"Namespace of these channels."`
 	InboxBytes               int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
 	OutboxBytes              int           `help:"Bytes that wait for a slow client." default:"262144"`
 	OutboxMessages           int           `help:"Messages that wait for a slow client." default:"1024"`
@@ -211,7 +216,9 @@ func (c *serveCommand) logger(s *streams) *slog.Logger {
 func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	out := push.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, Dev: c.Dev, Echo: c.Echo, Playground: c.Playground,
-		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, SlowPolicy: push.SlowPolicies[c.SlowPolicy],
+		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, MaxPresence: c.MaxPresence,
+		MaxConnectionsPerUser: c.MaxConnectionsPerUser, ConnectTimeout: c.ConnectTimeout,
+		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, SlowPolicy: push.SlowPolicies[c.SlowPolicy],
 		NoCompression: c.Compression == "off",
 		Compression: session.Compression{
 			ContextTakeover: c.Compression == "context-takeover", Level: c.CompressionLevel,

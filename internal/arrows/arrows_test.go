@@ -55,7 +55,7 @@ var table = []row{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
 			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/auth", "push/certs", "push/takeover", "push/api", "push/web",
-			"github.com/prometheus/client_golang",
+			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{"internal/browser", "internal/testcert", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"},
 	},
@@ -66,6 +66,7 @@ var table = []row{
 		[]string{"push/hub"},
 		[]string{"push/broker/memory"},
 	},
+	{"push/protocol/roster", "knows a protocol's clients and nothing of the protocol", []string{"push/hub"}, nil},
 	{
 		"push/protocol/centrifuge", "a protocol sees the hub, and the connection by an interface of its own",
 		[]string{"push/hub", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},

@@ -2,8 +2,22 @@
 // Centrifugo's: POST /api/METHOD with a JSON object, answered by
 // {"result":{…}} or {"error":{"code":…,"message":"…"}}.
 //
-//	publish    {"channel":"news","data":{"n":1},"tags":{"k":"v"}}  → {"offset":1,"epoch":"…"}
-//	broadcast  {"channels":["a","b"],"data":{"n":1}}               → {"responses":[{"result":{…}},{"error":{…}}]}
+//	publish         {"channel":"news","data":{"n":1},"tags":{"k":"v"}}  → {"offset":1,"epoch":"…"}
+//	broadcast       {"channels":["a","b"],"data":{"n":1}}               → {"responses":[{"result":{…}},{"error":{…}}]}
+//	history         {"channel":"news","limit":10}                       → {"publications":[…],"epoch":"…","offset":7}
+//	history_remove  {"channel":"news"}                                  → {}
+//	presence        {"channel":"news"}                                  → {"presence":{"CLIENT":{"user":"42","client":"CLIENT"}}}
+//	presence_stats  {"channel":"news"}                                  → {"num_clients":2,"num_users":1}
+//	channels        {"pattern":"news:*"}                                → {"channels":{"news:1":{"num_clients":2}}}
+//	subscribe       {"user":"42","channel":"news"}                      → {}
+//	unsubscribe     {"user":"42","channel":"news"}                      → {}
+//	disconnect      {"user":"42"}                                       → {}
+//	info            {}                                                  → {"nodes":[{"version":"…","num_clients":2,…}]}
+//	batch           {"commands":[{"publish":{…}},{"history":{…}}]}      → {"replies":[{"publish":{…}},{"error":{…}}]}
+//
+// publish and broadcast also take skip_history, idempotency_key, version, version_epoch and delta; history since and
+// reverse; subscribe client, expire_at, info, data, recover_since and override; unsubscribe and disconnect client, and the
+// latter whitelist and disconnect; batch parallel.
 //
 // Data is any JSON value, or bytes in base64 as "b64data". Unknown fields are
 // ignored, and so is the Content-Type: curl -d sends that of a form.

@@ -21,13 +21,18 @@ type Hub interface {
 	Publish(ctx context.Context, channel string, data []byte, options hub.PublishOptions) (hub.Position, error)
 	History(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error)
 	RemoveHistory(ctx context.Context, channel string) error
+	Presence(channel string) ([]*hub.ClientInfo, error)
+	PresenceStats(channel string) (hub.PresenceStats, error)
+	Channels(f func(name string, subscribers int) bool)
 }
 
 var _ Hub = (*hub.Hub)(nil)
 
-// Config holds what a Handler needs. Hub must be set.
+// Config holds what a Handler needs. Hub, Clients and Info must be set.
 type Config struct {
-	Hub Hub
+	Hub     Hub
+	Clients Clients
+	Info    func() Node
 
 	// Keys are the valid keys; any one will do. With none, and without
 	// Insecure, every request is refused.
@@ -41,8 +46,11 @@ type Config struct {
 	// MaxBodyBytes bounds a request's body. Zero means 1 MiB.
 	MaxBodyBytes int64
 
-	// MaxChannels bounds the channels of one broadcast. Zero means 10,000.
+	// MaxChannels bounds the channels of one broadcast, and of one list. Zero means 10,000.
 	MaxChannels int
+
+	// MaxCommands bounds the commands of one batch. Zero means 1,000.
+	MaxCommands int
 
 	// OnInternalError, if set, gets the errors of which the caller is told
 	// only "internal server error".
@@ -54,6 +62,15 @@ func (c *Config) Validate() error {
 	var problems []error
 	if c.Hub == nil {
 		problems = append(problems, errors.New("api: Hub is missing"))
+	}
+	if c.Clients == nil {
+		problems = append(problems, errors.New("api: Clients is missing"))
+	}
+	if c.Info == nil {
+		problems = append(problems, errors.New("api: Info is missing"))
+	}
+	if c.MaxCommands < 0 {
+		problems = append(problems, fmt.Errorf("api: MaxCommands is %d, want 0 or more", c.MaxCommands))
 	}
 	for i, key := range c.Keys {
 		if key == "" {
@@ -75,6 +92,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxChannels == 0 {
 		c.MaxChannels = 10_000
+	}
+	if c.MaxCommands == 0 {
+		c.MaxCommands = 1_000
 	}
 	return c
 }
@@ -159,7 +179,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	method, found := methods[strings.TrimPrefix(r.URL.Path, prefix)]
 	if !found || !strings.HasPrefix(r.URL.Path, prefix) {
-		return nil, reject(http.StatusNotFound, hub.ErrMethodNotFound, "no such path; there are %s", methodPaths)
+		return nil, reject(http.StatusNotFound, hub.ErrMethodNotFound, "no such path; behind %s there are %s", prefix, methodNames())
 	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)

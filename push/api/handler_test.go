@@ -22,7 +22,38 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // journal accepts publications except to channels named "broken" and "bad".
-type journal struct{ lines []string }
+type journal struct {
+	Hub   // what is not here is not called
+	lines []string
+}
+
+// deeds notes what was done to clients.
+type deeds struct{ lines []string }
+
+func (d *deeds) Subscribe(_ context.Context, t Target, s Subscription) error {
+	if s.Channel == "bad" {
+		return hub.ErrLimitExceeded
+	}
+	var o hub.Options
+	if s.Override != nil {
+		s.Override(&o)
+	}
+	d.lines = append(d.lines, fmt.Sprintf("subscribe %+v %s info=%s data=%s until=%d since=%v recovery=%v",
+		t, s.Channel, s.Info, s.Data, max(s.Expires.Unix(), 0), s.Since, o.ForceRecovery))
+	return nil
+}
+
+func (d *deeds) Unsubscribe(_ context.Context, t Target, channel string) error {
+	d.lines = append(d.lines, fmt.Sprintf("unsubscribe %+v %q", t, channel))
+	return nil
+}
+
+func (d *deeds) Disconnect(_ context.Context, t Target, why Disconnect) error {
+	d.lines = append(d.lines, fmt.Sprintf("disconnect %+v %+v", t, why))
+	return nil
+}
+
+func noNode() Node { return Node{Name: "host-7"} }
 
 func (j *journal) Publish(_ context.Context, channel string, data []byte, options hub.PublishOptions) (hub.Position, error) {
 	switch channel {
@@ -43,6 +74,10 @@ func (j *journal) RemoveHistory(context.Context, string) error { return hub.ErrN
 
 func newHandler(t testing.TB, config Config) *Handler {
 	t.Helper()
+	if config.Clients == nil {
+		config.Clients = new(deeds)
+	}
+	config.Info = noNode
 	h, err := New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -177,11 +212,11 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"unknown method", "publihs", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; there are /api/publish, /api/broadcast, /api/history and /api/history_remove"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, subscribe, unsubscribe"}}`, nil,
 		},
 		{
 			"path below a method", "publish/x", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; there are /api/publish, /api/broadcast, /api/history and /api/history_remove"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, subscribe, unsubscribe"}}`, nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -71,21 +71,21 @@ func newPublication(p *hub.Publication) publication {
 	} else {
 		out.B64Data = p.Data
 	}
-	if p.Info != nil {
-		out.Info = &clientInfo{p.Info.User, p.Info.Client, p.Info.ConnInfo, p.Info.ChanInfo}
-	}
+	out.Info = newClientInfo(p.Info)
 	return out
 }
 
-func (h *Handler) historyRemove(ctx context.Context, body []byte) (any, error) {
-	var request struct {
-		Channel string `json:"channel"`
+// newClientInfo leaves out infos that are no JSON: clients of Protobuf may have such.
+func newClientInfo(info *hub.ClientInfo) *clientInfo {
+	if info == nil {
+		return nil
 	}
-	if err := decode(body, &request); err != nil {
-		return nil, err
+	out := &clientInfo{User: info.User, Client: info.Client}
+	if json.Valid(info.ConnInfo) {
+		out.ConnInfo = info.ConnInfo
 	}
-	if request.Channel == "" {
-		return nil, missing("channel")
+	if json.Valid(info.ChanInfo) {
+		out.ChanInfo = info.ChanInfo
 	}
-	return struct{}{}, h.config.Hub.RemoveHistory(ctx, request.Channel)
+	return out
 }

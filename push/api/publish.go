@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/millpond/millpond/push/hub"
@@ -13,14 +16,27 @@ import (
 
 // methods are the last parts of the paths. An error that is no *rejection is
 // the answer to a request that was understood.
-var methods = map[string]func(h *Handler, ctx context.Context, body []byte) (any, error){
-	"publish":        (*Handler).publish,
-	"broadcast":      (*Handler).broadcast,
-	"history":        (*Handler).history,
-	"history_remove": (*Handler).historyRemove,
+var methods map[string]func(h *Handler, ctx context.Context, body []byte) (any, error)
+
+func init() { // batch is among them and looks others up
+	methods = map[string]func(h *Handler, ctx context.Context, body []byte) (any, error){
+		"publish":        (*Handler).publish,
+		"broadcast":      (*Handler).broadcast,
+		"subscribe":      (*Handler).subscribe,
+		"unsubscribe":    (*Handler).unsubscribe,
+		"disconnect":     (*Handler).disconnect,
+		"presence":       (*Handler).presence,
+		"presence_stats": (*Handler).presenceStats,
+		"history":        (*Handler).history,
+		"history_remove": (*Handler).historyRemove,
+		"channels":       (*Handler).channels,
+		"info":           (*Handler).info,
+		"batch":          (*Handler).batch,
+	}
 }
 
-const methodPaths = "/api/publish, /api/broadcast, /api/history and /api/history_remove"
+// methodNames lists them for people.
+func methodNames() string { return strings.Join(slices.Sorted(maps.Keys(methods)), ", ") }
 
 // message is what publish and broadcast have in common.
 type message struct {
@@ -29,6 +45,7 @@ type message struct {
 	Tags    map[string]string `json:"tags"`
 
 	SkipHistory    bool   `json:"skip_history"`
+	Delta          bool   `json:"delta"`
 	IdempotencyKey string `json:"idempotency_key"`
 	Version        uint64 `json:"version"`
 	VersionEpoch   string `json:"version_epoch"`
@@ -45,7 +62,7 @@ func (m *message) options() (hub.PublishOptions, error) {
 		}
 	}
 	return hub.PublishOptions{
-		Tags: m.Tags, SkipHistory: m.SkipHistory, IdempotencyKey: m.IdempotencyKey, Version: m.Version, VersionEpoch: m.VersionEpoch,
+		Tags: m.Tags, SkipHistory: m.SkipHistory, Delta: m.Delta, IdempotencyKey: m.IdempotencyKey, Version: m.Version, VersionEpoch: m.VersionEpoch,
 	}, nil
 }
 
@@ -143,6 +160,14 @@ func (m *message) payload() ([]byte, error) {
 
 func missing(field string) error {
 	return fmt.Errorf("%w: %q is missing or empty", hub.ErrBadRequest, field)
+}
+
+// decodeOptional is decode for requests that may as well say nothing.
+func decodeOptional(body []byte, v any) error {
+	if len(body) == 0 {
+		return nil
+	}
+	return decode(body, v)
 }
 
 // decode reads a request's body, one JSON object, into v.

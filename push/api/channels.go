@@ -1,0 +1,86 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"path"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+type channelRequest struct {
+	Channel string `json:"channel"`
+}
+
+// decodeChannel reads a request that names a channel and nothing else.
+func decodeChannel(body []byte) (string, error) {
+	var request channelRequest
+	if err := decode(body, &request); err != nil {
+		return "", err
+	}
+	if request.Channel == "" {
+		return "", missing("channel")
+	}
+	return request.Channel, nil
+}
+
+func (h *Handler) presence(_ context.Context, body []byte) (any, error) {
+	channel, err := decodeChannel(body)
+	if err != nil {
+		return nil, err
+	}
+	list, err := h.config.Hub.Presence(channel)
+	if err != nil {
+		return nil, err
+	}
+	presence := make(map[string]*clientInfo, len(list))
+	for _, info := range list {
+		presence[info.Client] = newClientInfo(info)
+	}
+	return map[string]any{"presence": presence}, nil
+}
+
+func (h *Handler) presenceStats(_ context.Context, body []byte) (any, error) {
+	channel, err := decodeChannel(body)
+	if err != nil {
+		return nil, err
+	}
+	stats, err := h.config.Hub.PresenceStats(channel)
+	return map[string]int{"num_clients": stats.Clients, "num_users": stats.Users}, err
+}
+
+func (h *Handler) historyRemove(ctx context.Context, body []byte) (any, error) {
+	channel, err := decodeChannel(body)
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, h.config.Hub.RemoveHistory(ctx, channel)
+}
+
+type channelInfo struct {
+	NumClients int `json:"num_clients"`
+}
+
+// channels lists the channels that have subscribers, of which the names match a pattern: "*" stands for any characters but a slash.
+func (h *Handler) channels(_ context.Context, body []byte) (any, error) {
+	var request struct {
+		Pattern string `json:"pattern"`
+	}
+	if err := decodeOptional(body, &request); err != nil {
+		return nil, err
+	}
+	if _, err := path.Match(request.Pattern, ""); err != nil {
+		return nil, fmt.Errorf("%w: %q is no pattern", hub.ErrBadRequest, request.Pattern)
+	}
+	channels := map[string]channelInfo{}
+	h.config.Hub.Channels(func(name string, subscribers int) bool {
+		if match, _ := path.Match(request.Pattern, name); match || request.Pattern == "" {
+			channels[name] = channelInfo{subscribers}
+		}
+		return len(channels) <= h.config.MaxChannels
+	})
+	if len(channels) > h.config.MaxChannels {
+		return nil, fmt.Errorf(`%w: there are more than %d; ask with a "pattern"`, hub.ErrLimitExceeded, h.config.MaxChannels)
+	}
+	return map[string]any{"channels": channels}, nil
+}

@@ -1,0 +1,140 @@
+package api
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/millpond/millpond/push/broker/memory"
+	"github.com/millpond/millpond/push/hub"
+)
+
+// visible is a subscriber that presence shows.
+type visible struct{ info *hub.ClientInfo }
+
+func (visible) Deliver(*hub.Batch) {}
+
+func (v visible) Presence() *hub.ClientInfo { return v.info }
+
+// What is done to clients arrives there as it was asked for, and what makes no sense does not.
+func TestClients(t *testing.T) {
+	d := new(deeds)
+	h := newHandler(t, Config{Hub: new(journal), Clients: d, Insecure: true})
+	for _, c := range []struct {
+		method, body string
+		want         string // the deed, or a part of the error
+	}{
+		{
+			"subscribe",
+			`{"user":"u","client":"c","channel":"a","expire_at":5,"info":{"n":1},"b64data":"/w==","recover_since":{"offset":3,"epoch":"e"},"override":{"force_recovery":{"value":true}}}`,
+			"subscribe {User:u Client:c} a info={\"n\":1} data=\xff until=5 since=&{3 e} recovery=true",
+		},
+		{"subscribe", `{"user":"u","channel":"a","info":null}`, "subscribe {User:u Client:} a info= data= until=0 since=<nil> recovery=false"},
+		{"subscribe", `{"user":"u","channel":"bad"}`, `"code":106`},
+		{"subscribe", `{"user":"u"}`, `channel`},
+		{"subscribe", `{"channel":"a"}`, `user`},
+		{"subscribe", `{"user":"u","channel":"a","data":1,"b64data":"/w=="}`, `both`},
+		{"subscribe", `{"user":"u","session":"s","channel":"a"}`, `no sessions`},
+		{"unsubscribe", `{"user":"u","channel":"a"}`, `unsubscribe {User:u Client:} "a"`},
+		{"unsubscribe", `{"user":"u","client":"c"}`, `unsubscribe {User:u Client:c} ""`},
+		{"unsubscribe", `{"channel":"a"}`, `user`},
+		{"disconnect", `{"user":"u"}`, `disconnect {User:u Client:} {Code:0 Reason: Keep:[]}`},
+		{
+			"disconnect", `{"user":"u","whitelist":["x"],"disconnect":{"code":4501,"reason":"banned"}}`,
+			`disconnect {User:u Client:} {Code:4501 Reason:banned Keep:[x]}`,
+		},
+		{"disconnect", `{"user":"u","disconnect":{"code":1000}}`, `3000 to 4999`},
+		{"disconnect", `{"user":"u","disconnect":{"code":3000,"reason":"` + strings.Repeat("x", 124) + `"}}`, `123 bytes`},
+		{"disconnect", `{}`, `user`},
+	} {
+		before := len(d.lines)
+		_, body, _ := do(h, request("POST", prefix+c.method, c.body))
+		done := len(d.lines) > before && d.lines[before] == c.want && body == `{"result":{}}`
+		if !done && !strings.Contains(body, c.want) {
+			t.Errorf("%s %s: %s %q, want %s", c.method, c.body, body, d.lines[before:], c.want)
+		}
+	}
+}
+
+// Presence, channels and what the server tells of itself.
+func TestChannelsAndInfo(t *testing.T) {
+	b, err := hub.New(hub.Config{
+		Broker: memory.New(memory.Config{}), Executor: inline{},
+		Namespaces: []hub.Namespace{{Name: "room", Options: hub.Options{Presence: true}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct{ channel, user string }{{"room:1", "a"}, {"room:1", "b"}, {"room:1", "a"}, {"room:2", "a"}, {"news", ""}} {
+		sub, err := b.Subscribe(t.Context(), c.channel, visible{&hub.ClientInfo{User: c.user, Client: strconv.Itoa(i), ConnInfo: []byte(`{"n":1}`), ChanInfo: []byte("\xff")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Unsubscribe()
+		sub.Start()
+	}
+	h := newHandler(t, Config{Hub: b, Insecure: true, MaxChannels: 2})
+	for _, c := range []struct{ method, body, want string }{
+		{
+			"presence", `{"channel":"room:1"}`,
+			`{"result":{"presence":{"0":{"user":"a","client":"0","conn_info":{"n":1}},"1":{"user":"b","client":"1","conn_info":{"n":1}},"2":{"user":"a","client":"2","conn_info":{"n":1}}}}}`,
+		},
+		{"presence_stats", `{"channel":"room:1"}`, `{"result":{"num_clients":3,"num_users":2}}`},
+		{"presence_stats", `{"channel":"room:9"}`, `{"result":{"num_clients":0,"num_users":0}}`},
+		{"presence", `{"channel":"news"}`, `{"error":{"code":108,"message":"not available: channel \"news\" has no presence"}}`},
+		{"presence", `{"channel":"no:1"}`, `{"error":{"code":102,"message":"unknown channel: there is no namespace \"no\""}}`},
+		{"presence", `{}`, `{"error":{"code":107,"message":"bad request: \"channel\" is missing or empty"}}`},
+		{"channels", `{"pattern":"room:*"}`, `{"result":{"channels":{"room:1":{"num_clients":3},"room:2":{"num_clients":1}}}}`},
+		{"channels", `{"pattern":"n?ws"}`, `{"result":{"channels":{"news":{"num_clients":1}}}}`},
+		{"channels", ``, `{"error":{"code":106,"message":"limit exceeded: there are more than 2; ask with a \"pattern\""}}`},
+		{"channels", `{"pattern":"["}`, `{"error":{"code":107,"message":"bad request: \"[\" is no pattern"}}`},
+		{
+			"info", ``,
+			`{"result":{"nodes":[{"uid":"","name":"host-7","version":"","num_clients":0,"num_users":0,"num_subs":0,"num_channels":0,"uptime":0,"process":{"cpu":0,"rss":0}}]}}`,
+		},
+	} {
+		if _, body, _ := do(h, request("POST", prefix+c.method, c.body)); body != c.want {
+			t.Errorf("%s %s: %s, want %s", c.method, c.body, body, c.want)
+		}
+	}
+}
+
+// A batch is carried out in order, or at the same time; what is wrong with one command is of no concern to the others.
+func TestBatch(t *testing.T) {
+	for _, parallel := range []string{"false", "true"} {
+		j := new(journal)
+		h := newHandler(t, Config{Hub: j, Insecure: true, MaxCommands: 7})
+		commands := `[{"publish":{"channel":"a","data":1}},{"publish":{"channel":"broken","data":1}},{"publish":{"data":1}},{"history":{"channel":"a"}},` +
+			`{"none":{}},{"batch":{"commands":[]}},{"publish":{"channel":"a","data":1},"history":{}}]`
+		_, body, _ := do(h, request("POST", prefix+"batch", `{"parallel":`+parallel+`,"commands":`+commands+`}`))
+		want := `{"result":{"replies":[{"publish":{"offset":1,"epoch":"abcd"}},{"error":{"code":100,"message":"internal server error"}},` +
+			`{"error":{"code":107,"message":"bad request: \"channel\" is missing or empty"}},{"error":{"code":108,"message":"not available"}},` +
+			`{"error":{"code":104,"message":"method not found: \"none\" in a batch"}},{"error":{"code":104,"message":"method not found: \"batch\" in a batch"}},` +
+			`{"error":{"code":107,"message":"bad request: a command is {\"METHOD\":{…}}"}}]}}`
+		if body != want {
+			t.Errorf("parallel %s: %s", parallel, body)
+		}
+		for body, want := range map[string]string{
+			`{}`: "commands", `{"commands":[` + strings.Repeat(`{},`, 7) + `{}]}`: "at most 7",
+		} {
+			if _, got, _ := do(h, request("POST", prefix+"batch", body)); !strings.Contains(got, want) {
+				t.Errorf("%s: %s", body, got)
+			}
+		}
+	}
+	j := &journal{}
+	h := newHandler(t, Config{Hub: j, Insecure: true})
+	var commands []json.RawMessage
+	var want []string
+	for i := range 100 {
+		commands = append(commands, json.RawMessage(`{"publish":{"channel":"c`+strconv.Itoa(i)+`","data":1}}`))
+		want = append(want, "c"+strconv.Itoa(i)+` "1" map[]`)
+	}
+	body, _ := json.Marshal(map[string]any{"commands": commands})
+	do(h, request("POST", prefix+"batch", string(body)))
+	if !slices.Equal(j.lines, want) {
+		t.Errorf("out of order: %q", j.lines)
+	}
+}
