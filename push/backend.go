@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -20,6 +21,9 @@ var _ api.Clients = clients{}
 
 // Subscribe implements api.Clients.
 func (c clients) Subscribe(ctx context.Context, t api.Target, s api.Subscription) error {
+	if err := c.server.plain.Subscribe(ctx, t.User, t.Client, s.Channel, s.Since); err != nil {
+		return err
+	}
 	return c.server.centrifuge.Subscribe(ctx, centrifuge.Target(t), s.Channel, centrifuge.SubscribeOptions{
 		Info: s.Info, Data: s.Data, Expires: s.Expires, Since: s.Since, Override: s.Override,
 	})
@@ -27,7 +31,9 @@ func (c clients) Subscribe(ctx context.Context, t api.Target, s api.Subscription
 
 // Unsubscribe implements api.Clients.
 func (c clients) Unsubscribe(ctx context.Context, t api.Target, channel string) error {
-	return c.server.centrifuge.Unsubscribe(ctx, centrifuge.Target(t), channel)
+	return errors.Join(
+		c.server.centrifuge.Unsubscribe(ctx, centrifuge.Target(t), channel),
+		c.server.plain.Unsubscribe(ctx, t.User, t.Client, channel))
 }
 
 // Disconnect implements api.Clients.
@@ -36,7 +42,9 @@ func (c clients) Disconnect(ctx context.Context, t api.Target, d api.Disconnect)
 	if d.Code != 0 {
 		why = &centrifuge.Disconnect{Code: d.Code, Reason: d.Reason}
 	}
-	return c.server.centrifuge.Disconnect(ctx, centrifuge.Target(t), d.Keep, why)
+	return errors.Join(
+		c.server.centrifuge.Disconnect(ctx, centrifuge.Target(t), d.Keep, why),
+		c.server.plain.Disconnect(ctx, t.User, t.Client, d.Keep, why.Code, why.Reason))
 }
 
 // node is what the server tells of itself.

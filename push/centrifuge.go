@@ -154,15 +154,7 @@ func (c *centrifugeConn) Send(f *session.Frame) error {
 
 // SendBatch implements centrifuge.Conn.
 func (c *centrifugeConn) SendBatch(channel, policy string, fs []*session.Frame) error {
-	s := (*session.Session)(c)
-	d := session.Delivery{Policy: s.Policy()}
-	if policy != "" {
-		d.Policy = SlowPolicies[policy]
-	}
-	if d.Policy == session.PolicyLatest {
-		d.Key = channelKey(channel)
-	}
-	return s.SendAllWith(fs, d)
+	return sendBatch((*session.Session)(c), channel, policy, fs)
 }
 
 // Close implements centrifuge.Conn.

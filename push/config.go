@@ -53,8 +53,7 @@ type Config struct {
 	AllowedOrigins []string
 
 	// Channels are the options of channels without a namespace, Namespaces those of the others; a name with another
-	// namespace is refused. With neither, all names are allowed, and with Dev channels can do what there is: history, recovery,
-	// presence, join and leave, deltas.
+	// namespace is refused. With neither, all names are allowed, and with Dev channels have presence, join and leave, and tags filters.
 	Channels   ChannelOptions
 	Namespaces []Namespace
 	// MaxRecovered bounds the publications that one subscriber recovers. Zero means 300.
@@ -207,11 +206,8 @@ func (c *Config) channels() ChannelOptions {
 	return c.Channels
 }
 
-// devChannels are for a first try: everything that can be seen is on.
-var devChannels = ChannelOptions{
-	HistorySize: 100, HistoryTTL: 5 * time.Minute, ForceRecovery: true, Presence: true, JoinLeave: true,
-	AllowFossilDelta: true, AllowTagsFilter: true, AllowUserLimitedChannels: true,
-}
+// devChannels are for a first try: what costs nothing is on.
+var devChannels = ChannelOptions{Presence: true, JoinLeave: true, AllowTagsFilter: true}
 
 // compression is that of the endpoints.
 func (c *Config) compression() *session.Compression {

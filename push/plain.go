@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/millpond/millpond/push/auth"
@@ -16,10 +16,12 @@ import (
 // This file joins the plain protocol with the engine.
 
 func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
-	c := plain.Config{Hub: s.hub, MaxChannels: s.config.MaxChannels, OnInternalError: s.onInternalError}
+	c := plain.Config{
+		Hub: s.hub, MaxChannels: s.config.MaxChannels, MaxHistory: s.config.MaxRecovered,
+		SlowPolicy: slowPolicyName(s.config.SlowPolicy), OnInternalError: s.onInternalError,
+	}
 	if s.config.Dev {
-		everything := plain.Allow{Subscribe: true, Publish: true}
-		c.Anonymous, c.Authenticator = everything, plain.AcceptAny{Permissions: everything}
+		c.Anonymous, c.Authenticator = &plain.Identity{Everything: true}, plain.AcceptAny{}
 	} else {
 		c.Authenticator = tokens{s.verifier}
 	}
@@ -32,25 +34,16 @@ type tokens struct{ verifier *auth.Verifier }
 var _ plain.Authenticator = tokens{}
 
 // Authenticate accepts a token alone.
-func (t tokens) Authenticate(_ context.Context, c plain.Credentials) (plain.Identity, error) {
+func (t tokens) Authenticate(_ context.Context, c plain.Credentials) (*plain.Identity, error) {
 	if c.Token == "" {
-		return plain.Identity{}, fmt.Errorf("%w: a token is needed", hub.ErrUnauthorized)
+		return nil, fmt.Errorf("%w: a token is needed", hub.ErrUnauthorized)
 	}
 	id, err := t.verifier.Verify(c.Token)
 	if err != nil {
-		return plain.Identity{}, fmt.Errorf("%w: %w", hub.ErrUnauthorized, err)
+		return nil, fmt.Errorf("%w: %w", hub.ErrUnauthorized, err)
 	}
-	return plain.Identity{User: id.User, Permissions: granted(id.Channels)}, nil
+	return &plain.Identity{User: id.User, Info: id.Info, Channels: id.Channels}, nil
 }
-
-// granted are the channels that a token names: its bearer may subscribe to those.
-type granted []string
-
-// MaySubscribe implements plain.Permissions.
-func (g granted) MaySubscribe(channel string) bool { return slices.Contains(g, channel) }
-
-// MayPublish implements plain.Permissions: publishing is the backend's.
-func (granted) MayPublish(string) bool { return false }
 
 func (s *Server) plainEndpoint() session.Endpoint {
 	return session.Endpoint{
@@ -67,6 +60,9 @@ func acceptPlain(r *session.Request) (any, error) {
 	if channels := query.Get("channels"); channels != "" {
 		p.Channels = strings.Split(channels, ",")
 	}
+	if since := query.Get("since"); since != "" {
+		p.Since = strings.Split(since, ",")
+	}
 	return p, nil
 }
 
@@ -80,9 +76,22 @@ var _ plain.Conn[*session.Frame] = (*plainConn)(nil)
 func (c *plainConn) Send(f *session.Frame) error { return (*session.Session)(c).Send(f) }
 
 // SendBatch implements plain.Conn.
-func (c *plainConn) SendBatch(channel string, fs []*session.Frame) error {
-	s := (*session.Session)(c)
+func (c *plainConn) SendBatch(channel, policy string, fs []*session.Frame) error {
+	return sendBatch((*session.Session)(c), channel, policy, fs)
+}
+
+// Wake implements plain.Conn.
+func (c *plainConn) Wake() bool { return (*session.Session)(c).Wake() }
+
+// ID implements plain.Conn.
+func (c *plainConn) ID() string { return strconv.FormatUint((*session.Session)(c).ID(), 36) }
+
+// sendBatch sends frames of one channel together, by a policy of hub.Slow…, or if that is empty by the endpoint's.
+func sendBatch(s *session.Session, channel, policy string, fs []*session.Frame) error {
 	d := session.Delivery{Policy: s.Policy()}
+	if policy != "" {
+		d.Policy = SlowPolicies[policy]
+	}
 	if d.Policy == session.PolicyLatest {
 		d.Key = channelKey(channel)
 	}
@@ -105,7 +114,10 @@ type plainHandler struct {
 	protocol *plain.Handler[*session.Frame]
 }
 
-var _ session.Handler = plainHandler{}
+var (
+	_ session.Handler     = plainHandler{}
+	_ session.WakeHandler = plainHandler{}
+)
 
 // OnOpen implements session.Handler.
 func (h plainHandler) OnOpen(s *session.Session) {
@@ -118,6 +130,11 @@ func (h plainHandler) OnOpen(s *session.Session) {
 // OnMessage implements session.Handler.
 func (plainHandler) OnMessage(s *session.Session, op session.Opcode, payload []byte) {
 	s.Data().(*plain.Client[*session.Frame]).OnMessage(op == session.OpText, payload)
+}
+
+// OnWake implements session.WakeHandler.
+func (plainHandler) OnWake(s *session.Session) {
+	s.Data().(*plain.Client[*session.Frame]).OnWake()
 }
 
 // OnClose implements session.Handler.

@@ -63,7 +63,7 @@ var table = []row{
 	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub"}, nil},
 	{
 		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",
-		[]string{"push/hub"},
+		[]string{"push/hub", "push/protocol/roster"},
 		[]string{"push/broker/memory"},
 	},
 	{"push/protocol/roster", "knows a protocol's clients and nothing of the protocol", []string{"push/hub"}, nil},

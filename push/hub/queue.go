@@ -16,7 +16,7 @@ var _ Task = (*shard)(nil)
 // that is at it, the executor, or the publisher's Flush.
 func (s *shard) enqueue(p *Publication) {
 	s.queueMu.Lock()
-	if s.listeners == 0 {
+	if s.listeners == 0 || s.joiners == 0 && p.Kind.class() == comings {
 		s.queueMu.Unlock()
 		return
 	}

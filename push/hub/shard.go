@@ -24,6 +24,7 @@ type shard struct {
 	// Guarded by queueMu.
 	queueMu   sync.Mutex
 	listeners int32  // len(subs); while 0 nothing is queued
+	joiners   int32  // of them, those that want events; while 0 none is queued
 	queue     *Batch // nil while nothing waits
 	end       uint64 // number that the next publication gets
 	running   bool   // some goroutine delivers; it alone takes the queue
@@ -73,6 +74,9 @@ func (s *shard) remove(sub *Subscription) bool {
 	s.shrinkLocked()
 	s.queueMu.Lock()
 	s.listeners--
+	if sub.joins {
+		s.joiners--
+	}
 	if s.listeners == 0 {
 		s.discardLocked()
 	}

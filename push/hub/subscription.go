@@ -52,7 +52,13 @@ func (s *Subscription) Channel() string { return s.shard.channel.name }
 func (s *Subscription) ReceiveEvents() {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
+	if s.joins || s.state == released {
+		return
+	}
 	s.joins = true
+	s.shard.queueMu.Lock()
+	s.shard.joiners++
+	s.shard.queueMu.Unlock()
 }
 
 // Start lets publications through, for a subscriber that took no position of the channel: first the

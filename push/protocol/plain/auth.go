@@ -1,6 +1,12 @@
 package plain
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/millpond/millpond/push/hub"
+)
 
 // Credentials are what a client shows: a token, or a name and a password.
 type Credentials struct {
@@ -9,49 +15,39 @@ type Credentials struct {
 	Password string
 }
 
-// Identity is who a client proved to be, and what follows from it.
+// Identity is who a client proved to be, and what follows from it. It must not be changed once a client has it.
 type Identity struct {
-	User        string
-	Permissions Permissions // nil permits nothing
+	User     string
+	Info     json.RawMessage // what others may see of it
+	Channels []string        // that it may subscribe to, whatever their options say
+	// Everything lets it do all there is: development.
+	Everything bool
 }
 
 // Authenticator checks credentials. The error should wrap a *hub.Error, such
 // as hub.ErrUnauthorized, for the client to read; any other is an internal one.
 // It may be called by many goroutines and may wait; ctx bounds it.
 type Authenticator interface {
-	Authenticate(ctx context.Context, c Credentials) (Identity, error)
+	Authenticate(ctx context.Context, c Credentials) (*Identity, error)
 }
-
-// Permissions say what a client may do. The methods are called for each
-// command, by many goroutines, and must not wait.
-type Permissions interface {
-	MaySubscribe(channel string) bool
-	MayPublish(channel string) bool
-}
-
-// Allow grants the same for every channel.
-type Allow struct {
-	Subscribe bool
-	Publish   bool
-}
-
-var _ Permissions = Allow{}
-
-// MaySubscribe reports a.Subscribe.
-func (a Allow) MaySubscribe(string) bool { return a.Subscribe }
-
-// MayPublish reports a.Publish.
-func (a Allow) MayPublish(string) bool { return a.Publish }
 
 // AcceptAny is the Authenticator of a development server: whatever is shown,
-// it is right. The user is the username, if there is one.
-type AcceptAny struct {
-	Permissions Permissions
-}
+// it is right, and lets its bearer do everything. The user is the username, if there is one.
+type AcceptAny struct{}
 
 var _ Authenticator = AcceptAny{}
 
 // Authenticate accepts c.
-func (a AcceptAny) Authenticate(_ context.Context, c Credentials) (Identity, error) {
-	return Identity{User: c.Username, Permissions: a.Permissions}, nil
+func (AcceptAny) Authenticate(_ context.Context, c Credentials) (*Identity, error) {
+	return &Identity{User: c.Username, Everything: true}, nil
+}
+
+// maySubscribe reports whether the bearer may subscribe to a channel with options o.
+func (i *Identity) maySubscribe(channel string, o *hub.Options) bool {
+	return slices.Contains(i.Channels, channel) || o.MaySubscribe(channel, i.actor(false))
+}
+
+// actor is the bearer as the permissions of a channel see it.
+func (i *Identity) actor(subscribed bool) hub.Actor {
+	return hub.Actor{User: i.User, Subscribed: subscribed, Everything: i.Everything}
 }

@@ -3,51 +3,68 @@ package plain
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
-// Close codes, RFC 6455 §7.4.1.
+// Close codes: RFC 6455 §7.4.1, and one of those for libraries.
 const (
 	closeUnsupportedData uint16 = 1003
 	closePolicyViolation uint16 = 1008
 )
 
-// Params are what the opening request says, /push?channels=a,b&token=….
+// Params are what the opening request says, /push?channels=a,b&since=7.epoch,&token=….
 type Params struct {
 	Token    string
 	Channels []string
+	Since    []string // for the channel at the same place, "OFFSET.EPOCH" or empty
 }
 
 // Client is one connection's end of the protocol. The engine calls OnOpen,
-// then OnMessage for each message, then OnClose, one at a time.
+// then OnMessage for each message and OnWake for each Conn.Wake, then OnClose, one at a time.
 //
-// There is one per connection: keep it at 96 bytes.
+// There is one per connection: keep it at 112 bytes.
 type Client[F any] struct {
+	// The roster's.
+	roster.Entry[*Client[F]]
+
 	// Immutable after NewClient.
 	handler *Handler[F]
 	conn    Conn[F]
 
 	// Owned by the On… methods.
-	params      *Params             // until OnOpen; nil if there are none
-	subs        []*hub.Subscription // by channel name
-	user        string
-	permissions Permissions
-	faults      uint8 // in a row
-	loggedIn    bool
-	closed      bool // Close was called, or OnClose came: nothing more is done
+	params   *Params             // until OnOpen; nil if there are none
+	subs     []*hub.Subscription // by channel name
+	faults   uint8               // in a row
+	loggedIn bool
+	closed   bool // Close was called, or OnClose came: nothing more is done
+
+	// Any goroutine (atomic).
+	identity atomic.Pointer[Identity] // nil until the login, unless anonymous clients have one
 }
 
+// The bits of a subscription's Tag.
+const (
+	tagPositioned uint8 = 1 << iota // the client was told a position
+	tagAnnounced                    // others were told that the client came
+)
+
 // NewClient returns the client of a connection that has just been upgraded.
-// It keeps params.Channels until OnOpen.
+// It keeps params' lists until OnOpen.
 func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
-	c := &Client[F]{handler: h, conn: conn, permissions: h.config.Anonymous}
+	c := &Client[F]{handler: h, conn: conn}
+	c.identity.Store(h.config.Anonymous)
 	if params.Token != "" || len(params.Channels) > 0 {
 		kept := params // a variable of its own: else every call would allocate
 		c.params = &kept
 	}
 	return c
 }
+
+// Wake implements roster.Client.
+func (c *Client[F]) Wake() bool { return c.conn.Wake() }
 
 // OnOpen carries out what the opening request asked for: the login, then the
 // subscriptions. A bad token closes with 1008, since such a client may never
@@ -66,7 +83,11 @@ func (c *Client[F]) OnOpen() {
 		}
 	}
 	if len(params.Channels) > 0 {
-		if err := c.subscribe(nil, channels{list: params.Channels, plural: true}); err != nil {
+		list, err := params.channels()
+		if err == nil {
+			err = c.subscribe(nil, list)
+		}
+		if err != nil {
 			c.sendError(nil, err)
 		}
 	}
@@ -102,23 +123,48 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 	}
 }
 
+// OnWake carries out what others want of the client.
+func (c *Client[F]) OnWake() { c.handler.roster.Run(c) }
+
 // OnClose gives up the subscriptions. Nothing is sent after it.
 func (c *Client[F]) OnClose() {
 	c.closed = true
 	for _, s := range c.subs {
-		s.Unsubscribe()
+		c.leave(s)
 	}
 	c.subs = nil
+	c.handler.roster.Close(c)
 }
 
 // Deliver sends publications; the hub calls it. All clients share the frames.
-func (c *Client[F]) Deliver(b *hub.Batch) {
-	_ = c.conn.SendBatch(b.Channel(), hub.Frames(b, hub.EncodingPlain, c.handler.message))
+func (c *Client[F]) Deliver(b *hub.Batch) { c.deliver(b, "") }
+
+func (c *Client[F]) deliver(b *hub.Batch, policy string) {
+	if b.IsReset() {
+		channel := b.Channel()
+		c.handler.roster.Do(c, func() { c.lost(channel) })
+		return
+	}
+	_ = c.conn.SendBatch(b.Channel(), policy, hub.Frames(b, hub.EncodingPlain, c.handler.message))
 }
 
-// User returns the name that the login gave, or "". It may be called from
-// where the On… methods are.
-func (c *Client[F]) User() string { return c.user }
+// withPolicy is a client in a channel whose namespace has a slow policy of its own.
+type withPolicy[F any] struct {
+	*Client[F]
+	policy string
+}
+
+// Deliver sends publications by that policy.
+func (w withPolicy[F]) Deliver(b *hub.Batch) { w.deliver(b, w.policy) }
+
+// Presence implements hub.Presenter.
+func (c *Client[F]) Presence() *hub.ClientInfo {
+	info := &hub.ClientInfo{Client: c.conn.ID()}
+	if i := c.identity.Load(); i != nil {
+		info.User, info.ConnInfo = i.User, i.Info
+	}
+	return info
+}
 
 func (c *Client[F]) close(code uint16, reason string) {
 	c.closed = true

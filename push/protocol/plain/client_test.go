@@ -32,6 +32,10 @@ type wire struct {
 	sent    []string
 	frames  []*string
 	batches int
+	wakes   int
+	id      string
+	epoch   string // the latest that was sent
+	policy  string // of the latest batch
 	closed  string
 }
 
@@ -42,10 +46,20 @@ func (w *wire) Send(frame *string) error {
 	return nil
 }
 
-func (w *wire) SendBatch(_ string, frames []*string) error {
+func (w *wire) Wake() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wakes++
+	return true
+}
+
+func (w *wire) ID() string { return w.id }
+
+func (w *wire) SendBatch(_, policy string, frames []*string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.batches++
+	w.policy = policy
 	w.frames = append(w.frames, frames...)
 	for _, f := range frames {
 		w.sent = append(w.sent, *f)
@@ -66,7 +80,7 @@ func textFrame(text []byte) *string {
 
 func newHub(t testing.TB) *hub.Hub {
 	t.Helper()
-	h, err := hub.New(hub.Config{Broker: memory.New(memory.Config{}), Executor: inline{}})
+	h, err := hub.New(hub.Config{Broker: memory.New(memory.Config{}), Executor: inline{}, AnyNamespace: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,19 +110,19 @@ func open(h *Handler[*string], params Params) (*Client[*string], *wire) {
 // token "good".
 type passwords struct{}
 
-func (passwords) Authenticate(_ context.Context, c Credentials) (Identity, error) {
+func (passwords) Authenticate(_ context.Context, c Credentials) (*Identity, error) {
 	switch {
 	case c.Token == "good":
-		return Identity{User: "tok", Permissions: Allow{Subscribe: true}}, nil
+		return &Identity{User: "tok", Channels: []string{"a", "b", "c"}}, nil
 	case c.Token == "broken":
-		return Identity{}, errors.New("key server 10.0.0.1 is down")
+		return nil, errors.New("key server 10.0.0.1 is down")
 	case c.Username == "bob" && c.Password == "bob":
-		return Identity{User: "bob", Permissions: Allow{Subscribe: true, Publish: true}}, nil
+		return &Identity{User: "bob", Everything: true}, nil
 	}
-	return Identity{}, fmt.Errorf("%w: wrong token or password", hub.ErrUnauthorized)
+	return nil, fmt.Errorf("%w: wrong token or password", hub.ErrUnauthorized)
 }
 
-var everything = Allow{Subscribe: true, Publish: true}
+var everything = &Identity{Everything: true}
 
 // conversations: lines of ">" are what the client sends, the others are what
 // it gets.
@@ -164,11 +178,11 @@ var conversations = []struct {
 >   null
 {"type":"error","code":107,"message":"bad request: the message must be a JSON object"}
 > {"id":7}
-{"type":"error","id":7,"code":107,"message":"bad request: \"type\" is missing; it is one of \"login\", \"subscribe\", \"unsubscribe\", \"publish\", \"ping\""}
+{"type":"error","id":7,"code":107,"message":"bad request: \"type\" is missing; it is one of \"login\", \"subscribe\", \"unsubscribe\", \"publish\", \"presence\", \"history\", \"ping\""}
 > {"id":7,"type":5}
 {"type":"error","id":7,"code":107,"message":"bad request: \"type\" has the wrong type: number"}
 > {"id":7,"type":"sub\u0001"}
-{"type":"error","id":7,"code":104,"message":"method not found: there is no type \"sub\\x01\"; it is one of \"login\", \"subscribe\", \"unsubscribe\", \"publish\", \"ping\""}`},
+{"type":"error","id":7,"code":104,"message":"method not found: there is no type \"sub\\x01\"; it is one of \"login\", \"subscribe\", \"unsubscribe\", \"publish\", \"presence\", \"history\", \"ping\""}`},
 	{name: "bad payloads", config: Config{Anonymous: everything}, lines: `
 > {"type":"subscribe","id":1}
 {"type":"error","id":1,"code":107,"message":"bad request: subscribe needs a \"payload\" object"}
@@ -232,13 +246,13 @@ var conversations = []struct {
 {"type":"reply","ok":true,"user":"tok"}
 > {"type":"publish","id":1,"payload":{"channel":"a","data":1}}
 {"type":"error","id":1,"code":103,"message":"permission denied: you may not publish to channel \"a\""}`},
-	{name: "no permission to subscribe", config: Config{Anonymous: Allow{Publish: true}}, lines: `
+	{name: "no permission to subscribe", config: Config{Anonymous: &Identity{}}, lines: `
 > {"type":"subscribe","id":1,"payload":{"channel":"a"}}
 {"type":"error","id":1,"code":103,"message":"permission denied: you may not subscribe to channel \"a\""}`},
 	{name: "no login here", lines: `
 > {"type":"login","id":1,"payload":{"token":"x"}}
 {"type":"error","id":1,"code":108,"message":"not available: this server has no login"}`},
-	{name: "anything is right under development", config: Config{Authenticator: AcceptAny{everything}}, lines: `
+	{name: "anything is right under development", config: Config{Authenticator: AcceptAny{}}, lines: `
 > {"type":"login","id":1,"payload":{"username":"ann","password":""}}
 {"type":"reply","id":1,"ok":true,"user":"ann"}
 > {"type":"subscribe","payload":{"channel":"a"}}
@@ -247,7 +261,7 @@ var conversations = []struct {
 > x
 {"type":"error","code":107,"message":"bad request: the message is not JSON: invalid character 'x' looking for beginning of value"}
 > {"type":"y"}
-{"type":"error","code":104,"message":"method not found: there is no type \"y\"; it is one of \"login\", \"subscribe\", \"unsubscribe\", \"publish\", \"ping\""}
+{"type":"error","code":104,"message":"method not found: there is no type \"y\"; it is one of \"login\", \"subscribe\", \"unsubscribe\", \"publish\", \"presence\", \"history\", \"ping\""}
 > {"type":"ping"}
 {"type":"pong"}
 > {"type":"login","payload":{"token":"1"}}
@@ -447,8 +461,8 @@ func TestConfigReportsEveryProblem(t *testing.T) {
 }
 
 func TestClientSize(t *testing.T) {
-	if n := unsafe.Sizeof(Client[*string]{}); n > 96 {
-		t.Errorf("a client has %d bytes, budget 96", n)
+	if n := unsafe.Sizeof(Client[*string]{}); n > 112 {
+		t.Errorf("a client has %d bytes, budget 112", n)
 	}
 	h := newHandler(t, Config{})
 	w := new(wire)
@@ -461,11 +475,13 @@ func TestClientSize(t *testing.T) {
 type nullConn struct{ frames int }
 
 func (*nullConn) Send(*string) error { return nil }
-func (n *nullConn) SendBatch(_ string, f []*string) error {
+func (n *nullConn) SendBatch(_, _ string, f []*string) error {
 	n.frames += len(f)
 	return nil
 }
 func (*nullConn) Close(uint16, string) {}
+func (*nullConn) Wake() bool           { return true }
+func (*nullConn) ID() string           { return "null" }
 
 // subscribeMany returns a handler with n clients on channel "a".
 func subscribeMany(t testing.TB, n int) *Handler[*string] {

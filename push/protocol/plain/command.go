@@ -29,9 +29,29 @@ type loginPayload struct {
 }
 
 type channelsPayload struct {
-	Channel  *string  `json:"channel"`
-	Channels []string `json:"channels"`
+	Channel   *string         `json:"channel"`
+	Channels  []string        `json:"channels"`
+	Since     json.RawMessage `json:"since"`
+	JoinLeave bool            `json:"join_leave"`
 }
+
+type channelPayload struct {
+	Channel *string `json:"channel"`
+}
+
+type historyPayload struct {
+	Limit   int       `json:"limit"`
+	Since   *position `json:"since"`
+	Reverse bool      `json:"reverse"`
+}
+
+// position is a place in a channel's stream, as clients write it.
+type position struct {
+	Offset uint64 `json:"offset"`
+	Epoch  string `json:"epoch"`
+}
+
+func (p *position) hub() *hub.Position { return &hub.Position{Offset: p.Offset, Epoch: p.Epoch} }
 
 type publishPayload struct {
 	Channel *string         `json:"channel"`

@@ -15,19 +15,61 @@ import (
 // The append functions add one message to b and return it. It is one JSON
 // object in valid UTF-8, whatever the arguments.
 
+// appendPublication adds a message or an event.
+func appendPublication(b []byte, p *hub.Publication) []byte {
+	switch p.Kind {
+	case hub.KindJoin:
+		return appendEvent(b, "join", p)
+	case hub.KindLeave:
+		return appendEvent(b, "leave", p)
+	}
+	return appendMessage(b, p)
+}
+
+func appendEvent(b []byte, name string, p *hub.Publication) []byte {
+	b = append(b, `{"type":"`...)
+	b = append(b, name...)
+	b = append(b, `","channel":`...)
+	b = appendString(b, p.Channel)
+	b = append(b, `,"info":`...)
+	b = appendInfo(b, p.Info)
+	return append(b, '}')
+}
+
+// appendInfo adds a client as others see it. What it is said to be besides is left out if it is not JSON.
+func appendInfo(b []byte, info *hub.ClientInfo) []byte {
+	b = append(b, `{"user":`...)
+	b = appendString(b, info.User)
+	b = append(b, `,"client":`...)
+	b = appendString(b, info.Client)
+	if len(info.ConnInfo) > 0 && json.Valid(info.ConnInfo) {
+		compacted := bytes.NewBuffer(append(b, `,"info":`...))
+		_ = json.Compact(compacted, info.ConnInfo) // it is valid
+		b = compacted.Bytes()
+	}
+	return append(b, '}')
+}
+
 // appendMessage adds a publication. Its data is compacted if it is JSON, and
 // in base64 if not: other protocols may publish any bytes.
 func appendMessage(b []byte, p *hub.Publication) []byte {
 	b = slices.Grow(b, 64+len(p.Channel)+len(p.Data))
 	b = append(b, `{"type":"message","channel":`...)
 	b = appendString(b, p.Channel)
-	b = append(b, `,"offset":`...)
+	b = append(b, ',')
+	b = appendContent(b, p)
+	return append(b, '}')
+}
+
+// appendContent adds the members of a message that are the same in a channel's history.
+func appendContent(b []byte, p *hub.Publication) []byte {
+	b = append(b, `"offset":`...)
 	b = strconv.AppendUint(b, p.Offset, 10)
 	b = appendData(b, p.Data)
 	if len(p.Tags) > 0 {
 		b = appendTags(b, p.Tags)
 	}
-	return append(b, '}')
+	return b
 }
 
 func appendData(b, data []byte) []byte {
@@ -55,14 +97,108 @@ func appendTags(b []byte, tags map[string]string) []byte {
 	return append(b, '}')
 }
 
-// appendReply adds the answer to subscribe and unsubscribe.
-func appendReply(b []byte, id rawID, channels channels) []byte {
+// appendReply adds the answer to subscribe, with where the channels stand if they have a history, and to unsubscribe, with no joined.
+func appendReply(b []byte, id rawID, channels channels, made []joined) []byte {
 	b = appendOK(b, id)
 	if !channels.plural {
 		b = append(b, `,"channel":`...)
 		b = appendString(b, channels.list[0])
+		if len(made) > 0 && made[0].recovery.From.Epoch != "" {
+			b = append(b, ',')
+			b = appendPosition(b, made[0])
+		}
 		return append(b, '}')
 	}
+	b = appendChannels(b, channels)
+	comma := `,"positions":{`
+	for _, j := range made {
+		if j.recovery.From.Epoch == "" {
+			continue
+		}
+		b = append(b, comma...)
+		b = appendString(b, j.sub.Channel())
+		b = append(b, ":{"...)
+		b = appendPosition(b, j)
+		b = append(b, '}')
+		comma = ","
+	}
+	if comma == "," {
+		b = append(b, '}')
+	}
+	return append(b, '}')
+}
+
+// appendPosition adds the members that say where a subscription begins, missed messages included, and whether these are all.
+func appendPosition(b []byte, j joined) []byte {
+	b = append(b, `"offset":`...)
+	b = strconv.AppendUint(b, j.recovery.From.Offset, 10)
+	b = append(b, `,"epoch":`...)
+	b = appendString(b, j.recovery.From.Epoch)
+	if j.asked {
+		b = append(b, `,"recovered":`...)
+		b = strconv.AppendBool(b, j.recovery.Recovered)
+	}
+	return b
+}
+
+// appendSubscribed adds what tells a client that a backend has subscribed it.
+func appendSubscribed(b []byte, channel string, j joined) []byte {
+	b = append(b, `{"type":"subscribed","channel":`...)
+	b = appendString(b, channel)
+	if j.recovery.From.Epoch != "" {
+		b = append(b, ',')
+		b = appendPosition(b, j)
+	}
+	return append(b, '}')
+}
+
+// appendUnsubscribed adds what tells a client that a subscription is over.
+func appendUnsubscribed(b []byte, channel string, why ending) []byte {
+	b = append(b, `{"type":"unsubscribed","channel":`...)
+	b = appendString(b, channel)
+	b = append(b, `,"code":`...)
+	b = strconv.AppendUint(b, uint64(why.code), 10)
+	b = append(b, `,"message":`...)
+	b = appendString(b, why.reason)
+	return append(b, '}')
+}
+
+func appendPresence(b []byte, id rawID, channel string, list []*hub.ClientInfo) []byte {
+	b = appendOK(b, id)
+	b = append(b, `,"channel":`...)
+	b = appendString(b, channel)
+	b = append(b, `,"clients":[`...)
+	for i, info := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendInfo(b, info)
+	}
+	return append(b, `]}`...)
+}
+
+func appendHistory(b []byte, id rawID, channel string, past hub.History) []byte {
+	b = appendOK(b, id)
+	b = append(b, `,"channel":`...)
+	b = appendString(b, channel)
+	b = append(b, `,"offset":`...)
+	b = strconv.AppendUint(b, past.Top.Offset, 10)
+	b = append(b, `,"epoch":`...)
+	b = appendString(b, past.Top.Epoch)
+	b = append(b, `,"messages":[`...)
+	for i, p := range past.Publications {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '{')
+		b = appendContent(b, p)
+		b = append(b, '}')
+	}
+	return append(b, `]}`...)
+}
+
+// appendChannels adds a list of names.
+func appendChannels(b []byte, channels channels) []byte {
 	b = append(b, `,"channels":[`...)
 	for i, name := range channels.list {
 		if i > 0 {
@@ -70,7 +206,7 @@ func appendReply(b []byte, id rawID, channels channels) []byte {
 		}
 		b = appendString(b, name)
 	}
-	return append(b, `]}`...)
+	return append(b, ']')
 }
 
 func appendLogin(b []byte, id rawID, user string) []byte {

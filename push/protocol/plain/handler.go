@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // Conn is a client's connection. F is a frame as the engine sends it: encoded,
@@ -18,13 +19,19 @@ type Conn[F any] interface {
 	// Send queues one frame.
 	Send(frame F) error
 
-	// SendBatch queues frames of one channel to leave together. It is called under a lock
-	// of the hub: it must not call a Client's method, not even OnClose. The
-	// slice is valid during the call only.
-	SendBatch(channel string, frames []F) error
+	// SendBatch queues frames of one channel to leave together. policy is one of hub.Slow…, or empty for the server's. It is
+	// called under a lock of the hub: it must not call a Client's method, not even OnClose. The slice is valid during the
+	// call only.
+	SendBatch(channel, policy string, frames []F) error
 
 	// Close begins the closing handshake with a code of RFC 6455 §7.4.
 	Close(code uint16, reason string)
+
+	// Wake has OnWake called, in its place among the other calls. False says that the connection is closed.
+	Wake() bool
+
+	// ID returns what others call the connection.
+	ID() string
 }
 
 // Config holds what a Handler needs. Hub must be set.
@@ -34,13 +41,19 @@ type Config struct {
 	// Authenticator checks logins. With nil they are refused.
 	Authenticator Authenticator
 
-	// Anonymous is what a client may do before it has logged in. With nil it
+	// Anonymous is who a client is before it has logged in. With nil it
 	// may do nothing but log in and ping.
-	Anonymous Permissions
+	Anonymous *Identity
 
 	// MaxChannels bounds a client's subscriptions; each costs 8 bytes here
 	// and about 60 in the hub. Zero means 128.
 	MaxChannels int
+
+	// SlowPolicy is the server's, one of hub.Slow…; empty is hub.SlowDisconnect.
+	SlowPolicy string
+
+	// MaxHistory bounds the publications of one answer. Zero means 300.
+	MaxHistory int
 
 	// MaxFaults is the number of faults in a row that closes a connection:
 	// messages that are no command, and failed logins. Zero means 16; at most
@@ -65,6 +78,9 @@ func (c *Config) Validate() error {
 	if c.MaxChannels < 0 {
 		problems = append(problems, fmt.Errorf("plain: MaxChannels is %d, want 0 or more", c.MaxChannels))
 	}
+	if c.MaxHistory < 0 {
+		problems = append(problems, fmt.Errorf("plain: MaxHistory is %d, want 0 or more", c.MaxHistory))
+	}
 	if c.MaxFaults < 0 || c.MaxFaults > 255 {
 		problems = append(problems, fmt.Errorf("plain: MaxFaults is %d, want 0 to 255", c.MaxFaults))
 	}
@@ -84,6 +100,12 @@ func (c Config) withDefaults() Config {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
 	}
+	if c.MaxHistory == 0 {
+		c.MaxHistory = 300
+	}
+	if c.SlowPolicy == "" {
+		c.SlowPolicy = hub.SlowDisconnect
+	}
 	return c
 }
 
@@ -93,6 +115,7 @@ type Handler[F any] struct {
 	config  Config
 	frame   func(text []byte) F
 	message func(*hub.Publication) F
+	roster  *roster.Roster[*Client[F]]
 
 	// Any goroutine (atomic).
 	commands atomic.Uint64
@@ -108,7 +131,8 @@ func NewHandler[F any](config Config, frame func(text []byte) F) (*Handler[F], e
 	return &Handler[F]{
 		config:  config.withDefaults(),
 		frame:   frame,
-		message: func(p *hub.Publication) F { return frame(appendMessage(nil, p)) },
+		message: func(p *hub.Publication) F { return frame(appendPublication(nil, p)) },
+		roster:  roster.New[*Client[F]](),
 	}, nil
 }
 

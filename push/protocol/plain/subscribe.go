@@ -1,0 +1,292 @@
+package plain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+// channels are the channels of one command; plural says whether they were
+// given as a list, because the answer has the same form.
+type channels struct {
+	list   []string
+	since  []*hub.Position // where the client stands in the channel at the same place; nil where it does not say
+	plural bool
+	events bool // it wants to hear who comes and goes
+}
+
+// channels returns the channels that the payload names, at least one and at
+// most limit.
+func (c *command) channels(limit int) (channels, error) {
+	var payload channelsPayload
+	if err := c.payload(&payload); err != nil {
+		return channels{}, err
+	}
+	out := channels{events: payload.JoinLeave}
+	switch {
+	case payload.Channel != nil && payload.Channels == nil:
+		out.list = []string{*payload.Channel}
+	case payload.Channel != nil || len(payload.Channels) == 0:
+		return channels{}, badRequest(`%s needs either "payload.channel" or "payload.channels"`, c.Type)
+	case len(payload.Channels) > limit:
+		return channels{}, tooManyChannels(limit)
+	default:
+		out.list, out.plural = payload.Channels, true
+	}
+	return out, out.readSince(payload.Since)
+}
+
+// readSince reads where the client stands: an object for the one channel, or an object of such by channel.
+func (l *channels) readSince(raw []byte) error {
+	l.since = make([]*hub.Position, len(l.list))
+	if raw == nil {
+		return nil
+	}
+	if !l.plural {
+		p := new(position)
+		if err := unmarshal("payload.since.", raw, p); err != nil {
+			return err
+		}
+		l.since[0] = p.hub()
+		return nil
+	}
+	var all map[string]*position
+	if err := unmarshal("payload.since.", raw, &all); err != nil {
+		return err
+	}
+	for i, name := range l.list {
+		if p := all[name]; p != nil {
+			l.since[i] = p.hub()
+		}
+	}
+	return nil
+}
+
+// channels returns those of the opening request.
+func (p *Params) channels() (channels, error) {
+	out := channels{list: p.Channels, plural: true, since: make([]*hub.Position, len(p.Channels))}
+	for i, text := range p.Since {
+		if i >= len(out.since) || text == "" {
+			continue
+		}
+		offset, epoch, ok := strings.Cut(text, ".")
+		n, err := strconv.ParseUint(offset, 10, 64)
+		if !ok || err != nil {
+			return channels{}, fmt.Errorf(`%w: since: %q is not OFFSET.EPOCH`, hub.ErrBadRequest, clip(text))
+		}
+		out.since[i] = &hub.Position{Offset: n, Epoch: epoch}
+	}
+	return out, nil
+}
+
+func tooManyChannels(limit int) error {
+	return fmt.Errorf("%w: at most %d channels are allowed on a connection", hub.ErrLimitExceeded, limit)
+}
+
+// joined is a subscription that is being made.
+type joined struct {
+	sub      *hub.Subscription
+	options  *hub.Options
+	recovery hub.Recovery
+	asked    bool // the client said where it stands
+}
+
+// subscribe joins all channels or none, answers, sends what was missed, and lets messages through.
+func (c *Client[F]) subscribe(id rawID, list channels) error {
+	if err := c.checkSubscribe(list.list); err != nil {
+		return err
+	}
+	made, err := c.join(list)
+	if err != nil {
+		return err
+	}
+	for _, j := range made {
+		i, _ := c.find(j.sub.Channel())
+		c.subs = slices.Insert(c.subs, i, j.sub)
+	}
+	// Messages are held until the start, so the answer comes first.
+	c.send(appendReply(nil, id, list, made))
+	for _, j := range made {
+		c.start(j)
+	}
+	return nil
+}
+
+// checkSubscribe reports why the client may not join all of list.
+func (c *Client[F]) checkSubscribe(list []string) error {
+	if limit := c.handler.config.MaxChannels; len(c.subs)+len(list) > limit {
+		return tooManyChannels(limit)
+	}
+	for _, name := range list {
+		o, err := c.handler.config.Hub.Options(name)
+		if err != nil {
+			return err
+		}
+		who, err := c.who("subscribe")
+		if err != nil {
+			return err
+		}
+		if !who.maySubscribe(name, o) {
+			return fmt.Errorf("%w: you may not subscribe to channel %q", hub.ErrPermissionDenied, name)
+		}
+		if c.isSubscribed(name) {
+			return fmt.Errorf("%w: to channel %q", hub.ErrSubscribed, name)
+		}
+	}
+	return checkDistinct(list)
+}
+
+func checkDistinct(list []string) error {
+	if len(list) == 1 {
+		return nil
+	}
+	sorted := slices.Sorted(slices.Values(list))
+	for i, name := range sorted[1:] {
+		if name == sorted[i] {
+			return fmt.Errorf("%w: channel %q is named twice", hub.ErrSubscribed, name)
+		}
+	}
+	return nil
+}
+
+// join subscribes to all of list, or to none and returns the error.
+func (c *Client[F]) join(list channels) ([]joined, error) {
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	made := make([]joined, 0, len(list.list))
+	for i, name := range list.list {
+		j, err := c.joinOne(ctx, name, list.since[i], list.events)
+		if err != nil {
+			for _, j := range made {
+				j.sub.Unsubscribe()
+			}
+			return nil, err
+		}
+		made = append(made, j)
+	}
+	return made, nil
+}
+
+// joinOne subscribes to one channel and finds out where its stream stands, if it has one.
+func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Position, events bool) (j joined, err error) {
+	h := c.handler.config.Hub
+	if j.options, err = h.Options(name); err != nil {
+		return j, err
+	}
+	var subscriber hub.Subscriber = c
+	if policy := c.handler.slowPolicy(j.options); policy != "" {
+		subscriber = withPolicy[F]{c, policy}
+	}
+	if j.sub, err = h.Subscribe(ctx, name, subscriber); err != nil {
+		return j, err
+	}
+	if events && j.options.JoinLeave && j.options.MayAskPresence(c.identity.Load().actor(true)) || j.options.ForcePushJoinLeave {
+		j.sub.ReceiveEvents()
+	}
+	if j.asked = since != nil && (j.options.ForceRecovery || j.options.AllowRecovery); j.asked {
+		j.recovery, err = h.Recover(ctx, name, *since)
+	} else {
+		j.recovery.From, err = h.Position(ctx, name)
+	}
+	if err != nil {
+		j.sub.Unsubscribe()
+	}
+	return j, err
+}
+
+// slowPolicy is what happens to messages of a channel when the outbox is full, empty if that is what the server does anyway. None may be dropped where
+// the client relies on its position.
+func (h *Handler[F]) slowPolicy(o *hub.Options) string {
+	policy := o.SlowPolicy
+	if policy == "" && o.Lossless() {
+		policy = hub.SlowDisconnect
+	}
+	if policy == h.config.SlowPolicy {
+		return ""
+	}
+	return policy
+}
+
+// start sends what the client missed and lets messages through.
+func (c *Client[F]) start(j joined) {
+	if missed := j.recovery.Publications; len(missed) > 0 {
+		frames := make([]F, 0, len(missed))
+		for _, p := range missed {
+			frames = append(frames, c.handler.message(p))
+		}
+		_ = c.conn.SendBatch(j.sub.Channel(), hub.SlowDisconnect, frames)
+	}
+	if j.recovery.From.Epoch == "" {
+		j.sub.Start()
+	} else {
+		j.sub.Tag |= tagPositioned
+		if err := j.sub.StartAfter(j.recovery.From.Offset); err != nil {
+			c.expel(j.sub.Channel(), insufficientState)
+			return
+		}
+	}
+	if j.options.JoinLeave {
+		j.sub.Tag |= tagAnnounced
+		c.announce(j.sub.Channel(), hub.KindJoin)
+	}
+}
+
+func (c *Client[F]) announce(channel string, kind hub.Kind) {
+	ctx, cancel := c.handler.context()
+	defer cancel()
+	if err := c.handler.config.Hub.Announce(ctx, channel, kind, c.Presence()); err != nil && c.handler.config.OnInternalError != nil {
+		c.handler.config.OnInternalError(err)
+	}
+}
+
+// leave ends a subscription that is no longer in c.subs, and tells the others.
+func (c *Client[F]) leave(s *hub.Subscription) {
+	s.Unsubscribe()
+	if s.Tag&tagAnnounced != 0 {
+		c.announce(s.Channel(), hub.KindLeave)
+	}
+}
+
+// drop leaves a channel. It reports false if the client isn't subscribed.
+func (c *Client[F]) drop(channel string) bool {
+	i, found := c.find(channel)
+	if !found {
+		return false
+	}
+	s := c.subs[i]
+	c.subs = slices.Delete(c.subs, i, i+1)
+	if len(c.subs) == 0 {
+		c.subs = nil
+	}
+	c.leave(s)
+	return true
+}
+
+// ending is why the server ends a subscription.
+type ending struct {
+	code   uint32
+	reason string
+}
+
+var (
+	endedByServer     = ending{2000, "server unsubscribe"}
+	insufficientState = ending{2500, "insufficient state: subscribe again"}
+)
+
+// expel ends a subscription and tells the client why.
+func (c *Client[F]) expel(channel string, why ending) {
+	if c.drop(channel) {
+		c.send(appendUnsubscribed(nil, channel, why))
+	}
+}
+
+// lost ends a subscription whose position means nothing any more.
+func (c *Client[F]) lost(channel string) {
+	if i, found := c.find(channel); found && !c.closed && c.subs[i].Tag&tagPositioned != 0 {
+		c.expel(channel, insufficientState)
+	}
+}
