@@ -21,9 +21,11 @@ var version = "unknown"
 // cli is the command line. Every flag is also MILLPOND_<FLAG> in the environment,
 // and those of serve are keys of the file.
 type cli struct {
-	Serve   serveCommand   `cmd:"" help:"Run the server."`
-	Bench   benchCommand   `cmd:"" help:"Load a server and print what it costs."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve     serveCommand     `cmd:"" help:"Run the server."`
+	Bench     benchCommand     `cmd:"" help:"Load a server and print what it costs."`
+	Publish   publishCommand   `cmd:"" help:"Publish a message through the API."`
+	Subscribe subscribeCommand `cmd:"" help:"Print what arrives in channels."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
 func main() {

@@ -90,8 +90,8 @@ var table = []row{
 	},
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
-		[]string{"internal/testcert"},
+		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
+		[]string{"internal/testcert", "github.com/golang-jwt/jwt/v5"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
