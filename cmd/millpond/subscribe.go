@@ -65,11 +65,10 @@ func (c *subscribeCommand) Run(ctx context.Context, s *streams) error {
 	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		printed := f.left
 		err := f.follow(ctx)
-		var fatal *refusal
-		switch {
-		case errors.Is(err, errEnough) || ctx.Err() != nil:
-			return nil
-		case errors.As(err, &fatal):
+		if errors.Is(err, errEnough) || ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to end
+		}
+		if fatal := (*refusal)(nil); errors.As(err, &fatal) {
 			return err
 		}
 		if f.left != printed {
@@ -111,7 +110,7 @@ func (f *follower) follow(ctx context.Context) error {
 	if err != nil {
 		return &refusal{err.Error()}
 	}
-	conn, response, err := websocket.Dial(ctx, address.JoinPath("push").String(), &websocket.DialOptions{HTTPClient: f.client})
+	conn, response, err := websocket.Dial(ctx, address.JoinPath("push").String(), &websocket.DialOptions{HTTPClient: f.client}) //nolint:bodyclose // Dial's doc: never needed
 	if err != nil {
 		if response != nil && response.StatusCode >= 400 && response.StatusCode < 500 {
 			return &refusal{err.Error()}
