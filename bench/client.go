@@ -2,9 +2,7 @@ package bench
 
 import (
 	"bytes"
-	"crypto/sha1"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -18,7 +16,6 @@ import (
 
 // Faults that a server can show.
 var (
-	errHandshake = errors.New("the opening handshake was not answered as it must be")
 	errContent   = errors.New("a message came back changed, twice or out of order")
 	errRefused   = errors.New("refused with 503")
 	errSurplus   = errors.New("a message came that nobody sent")
@@ -79,16 +76,9 @@ func newBatch(variant, messageBytes, depth int) batch {
 	return b
 }
 
-// clientKey is 16 bytes, as RFC 6455 §4.1 wants; it need not be secret for a benchmark.
-var clientKey = base64.StdEncoding.EncodeToString([]byte("millpond's bench"))
-
 func newLoad(p *poller.Poller, target netip.AddrPort, host, path string, messageBytes, depth int) *load {
-	sum := sha1.Sum([]byte(clientKey + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
 	l := &load{
-		poller: p, target: target,
-		request: fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host, clientKey),
-		accept:   []byte(base64.StdEncoding.EncodeToString(sum[:])),
+		poller: p, target: target, request: appendRequest(nil, host, path, ""), accept: acceptKey(),
 		options:  codec.Options{MaxMessageBytes: max(messageBytes, 1), Client: true},
 		failures: map[string]int{}, maxDialing: maxDialing, dialed: func() {},
 		lap: func(*client, time.Duration) {},
@@ -109,7 +99,7 @@ type client struct {
 
 	// Owned by the loop goroutine.
 	decoder codec.Decoder
-	header  *[]byte // of the response, while it is incomplete
+	opening opening
 	opened  bool
 	settled bool
 
@@ -212,31 +202,20 @@ func (c *client) receive(b []byte) {
 
 // response reads the answer to the opening handshake and returns what follows it.
 func (c *client) response(b []byte) []byte {
-	if c.header != nil {
-		*c.header = append(*c.header, b...)
-		b = *c.header
-	}
-	head, rest, whole := bytes.Cut(b, []byte("\r\n\r\n"))
-	if !whole {
-		if c.header == nil {
-			c.header = &[]byte{}
-			*c.header = append(*c.header, b...)
-		}
-		if len(b) > 16<<10 {
-			c.conn.Close(errHandshake)
-		}
+	head, rest, err := c.opening.take(b)
+	if err == nil && head == nil {
 		return nil
 	}
-	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) || !bytes.Contains(head, c.load.accept) {
-		status, _, _ := bytes.Cut(head, []byte("\r\n"))
-		if c.load.refusable && bytes.HasPrefix(status, []byte("HTTP/1.1 503 ")) && bytes.Contains(head, []byte("\r\nRetry-After: ")) {
-			c.conn.Close(errRefused)
-			return nil
+	if err == nil {
+		err = accepted(head, c.load.accept)
+	}
+	if err != nil {
+		if c.load.refusable && bytes.HasPrefix(head, []byte("HTTP/1.1 503 ")) && bytes.Contains(head, []byte("\r\nRetry-After: ")) {
+			err = errRefused
 		}
-		c.conn.Close(fmt.Errorf("%w: %.60q", errHandshake, status))
+		c.conn.Close(err)
 		return nil
 	}
-	c.header = nil
 	c.opened = true
 	return rest
 }

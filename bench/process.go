@@ -99,6 +99,14 @@ func start(ctx context.Context, want Target) (t Target, stop func() error, err e
 		if dir, err = certificate(); err != nil {
 			return t, nil, errors.Join(err, os.RemoveAll(dir))
 		}
+	}
+	if want.Config != "" {
+		if dir, err = writeConfig(dir, want.Config); err != nil {
+			return t, nil, errors.Join(err, os.RemoveAll(dir))
+		}
+		command.Args = append(command.Args, "--config="+filepath.Join(dir, "millpond.yaml"))
+	}
+	if want.OwnTLS {
 		scheme, t.TLS.CA = "wss://", filepath.Join(dir, "ca.pem")
 		command.Args = append(command.Args, "--tls-cert="+filepath.Join(dir, "cert.pem"), "--tls-key="+filepath.Join(dir, "key.pem"))
 	}
@@ -127,7 +135,7 @@ func start(ctx context.Context, want Target) (t Target, stop func() error, err e
 		case m[1] == "public":
 			t.URL = scheme + m[2] + "/echo"
 		default:
-			t.Metrics = "http://" + m[2] + "/metrics"
+			t.Metrics, t.API = "http://"+m[2]+"/metrics", "http://"+m[2]+"/api/"
 		}
 	}
 	if t.Metrics == "" {
@@ -138,6 +146,17 @@ func start(ctx context.Context, want Target) (t Target, stop func() error, err e
 		}
 	}()
 	return t, stop, nil
+}
+
+// writeConfig writes the server's file, in dir or, if that is empty, in a new directory.
+func writeConfig(dir, content string) (string, error) {
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "millpond-bench-"); err != nil {
+			return "", err
+		}
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "millpond.yaml"), []byte(content), 0o600)
 }
 
 // startBare starts the own binary as the yardstick of ServeBare.

@@ -21,12 +21,24 @@ type Target struct {
 	OwnTLS bool
 	// TLS is for wss.
 	TLS TLS
-	// Flags are more for the own server.
-	Flags []string
+	// Flags are more for the own server, Config is its file.
+	Flags  []string
+	Config string
 	// PID is the server's process, for its memory and CPU. Zero means unknown.
 	PID int
 	// Metrics is the URL of the server's /metrics, for its goroutines. Empty means unknown.
 	Metrics string
+	// API is the URL of the server's API, which ends in /api/, for those who publish.
+	API string
+}
+
+// at is t with another path.
+func (t Target) at(path string) Target {
+	if u, err := url.Parse(t.URL); err == nil {
+		u.Path, u.RawQuery = path, ""
+		t.URL = u.String()
+	}
+	return t
 }
 
 // portsPerSource is how many connections one source address opens to one target: the kernel's

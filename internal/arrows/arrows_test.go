@@ -84,8 +84,8 @@ var table = []row{
 	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{
-		"bench", "a client of the engine's parts, which knows nothing of the product",
-		[]string{"session", "poller", "codec", "internal/testcert", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"},
+		"bench", "a client of the engine's parts, which speaks the protocols as a client and knows nothing else of the product",
+		[]string{"session", "poller", "codec", "push/protocol/centrifuge/wire", "internal/testcert", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"},
 		nil,
 	},
 	{
