@@ -127,8 +127,13 @@ func (l *load) closeAll() {
 			c.conn.Close(nil)
 		}
 	}
+	awaitEmpty(l.poller)
+}
+
+// awaitEmpty waits until the poller has no connection.
+func awaitEmpty(p *poller.Poller) {
 	for range 500 {
-		if l.poller.Stats().Conns == 0 {
+		if p.Stats().Conns == 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond) // hang-ups come from the kernel, one loop turn later

@@ -19,6 +19,7 @@ type benchCommand struct {
 	Insecure bool   `help:"Trust any server of wss://."`
 	PID      int    `name:"pid" help:"Process of the server at --url, for its memory and CPU."`
 	Metrics  string `help:"URL of that server's /metrics, for its goroutines." placeholder:"URL"`
+	API      string `name:"api" help:"URL of that server's API, which ends in /api/." placeholder:"URL"`
 	JSON     bool   `name:"json" help:"Print the report as JSON."`
 
 	Idle idleCommand `cmd:"" help:"What does an idle connection cost?"`
@@ -30,6 +31,8 @@ type benchCommand struct {
 
 	Storm stormCommand `cmd:"" help:"What does a storm of connects do to those who are in?"`
 
+	Channels channelsCommand `cmd:"" help:"What does a connection with subscriptions cost?"`
+
 	StormClients stormClientsCommand `cmd:"" hidden:"" help:"The storm itself."`
 
 	NetHTTPServer netHTTPServerCommand `cmd:"" name:"net-http-server" hidden:"" help:"What handshakes compares with."`
@@ -39,7 +42,7 @@ type benchCommand struct {
 
 func (b *benchCommand) target() bench.Target {
 	return bench.Target{
-		URL: b.URL, PID: b.PID, Metrics: b.Metrics, OwnTLS: b.TLS, TLS: bench.TLS{CA: b.CA, Insecure: b.Insecure},
+		URL: b.URL, PID: b.PID, Metrics: b.Metrics, API: b.API, OwnTLS: b.TLS, TLS: bench.TLS{CA: b.CA, Insecure: b.Insecure},
 	}
 }
 
