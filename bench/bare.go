@@ -12,18 +12,22 @@ import (
 	"math/bits"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// This file is the yardstick: an echo that reads, unmasks, writes back, and has nothing above it. No locks, no
+// This file is the yardstick: an echo that reads, unmasks, writes back, and has nothing above it (or, with what is in
+// barefan.go, sends to all others). No locks, no
 // limits, no checks, no heartbeats; it must not be used for anything else.
 
 // ServeBare serves the yardstick on a free port of loopback until ctx ends, with one loop per core. It writes its URL to
 // out.
-func ServeBare(ctx context.Context, out io.Writer) error {
+func ServeBare(ctx context.Context, out io.Writer) error { return serveBare(ctx, out, nil) }
+
+func serveBare(ctx context.Context, out io.Writer, f *fan) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,7 +40,13 @@ func ServeBare(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
+		loop.fan = f
 		loops = append(loops, loop)
+	}
+	if f != nil {
+		f.loops = loops
+	}
+	for _, loop := range loops {
 		running.Go(loop.run)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
@@ -51,8 +61,11 @@ func ServeBare(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
+	if f != nil {
+		f.stopping.Store(true)
+	}
 	for _, loop := range loops {
-		loop.stop()
+		loop.rouse()
 	}
 	running.Wait()
 	return nil
@@ -64,6 +77,9 @@ type bareLoop struct {
 	scratch    []byte
 	out        []byte
 	rest       map[int32][]byte // by fd: what is unfinished; the key alone says that it is upgraded
+
+	fan    *fan // nil for an echo
+	fanned fanned
 }
 
 func newBareLoop() (*bareLoop, error) {
@@ -83,7 +99,8 @@ func (l *bareLoop) add(fd int) error {
 	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
-func (l *bareLoop) stop() { _, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+// rouse ends its wait.
+func (l *bareLoop) rouse() { _, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
 // adopt takes a copy of the connection's descriptor, which net knows nothing of.
 func (l *bareLoop) adopt(c *net.TCPConn) (err error) {
@@ -112,6 +129,10 @@ func (l *bareLoop) run() {
 		}
 		wait = 0
 		for _, e := range events[:n] {
+			if int(e.Fd) == l.wake && l.fan != nil && !l.fan.stopping.Load() {
+				l.spread()
+				continue
+			}
 			if int(e.Fd) == l.wake {
 				_, _ = unix.Close(l.epfd), unix.Close(l.wake)
 				return
@@ -139,6 +160,7 @@ func (l *bareLoop) ready(fd int32) {
 	}
 	if errno != 0 || n == 0 {
 		delete(l.rest, fd)
+		l.fanned.members = slices.DeleteFunc(l.fanned.members, func(m int32) bool { return m == fd })
 		_ = unix.Close(int(fd))
 		return
 	}
@@ -156,16 +178,30 @@ func (l *bareLoop) ready(fd int32) {
 		l.out = appendAccept(l.out, head)
 		l.rest[fd] = nil
 		b = tail
+		if l.fan != nil {
+			_, _ = send(fd, l.out)
+			l.out = l.out[:0]
+			l.fanned.members = append(l.fanned.members, fd)
+		}
 	}
 	if tail := l.frames(b); len(tail) > 0 {
 		l.rest[fd] = append([]byte(nil), tail...)
 	} else if len(rest) > 0 {
 		l.rest[fd] = nil
 	}
-	if len(l.out) > 0 {
+	switch {
+	case len(l.out) == 0:
+	case l.fan != nil:
+		l.fan.post(l.out, fd, l)
+	default:
 		// What the kernel does not take is lost: the load waits for its answers, so it takes all.
-		_, _, _ = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&l.out[0])), uintptr(len(l.out)), unix.MSG_NOSIGNAL, 0, 0)
+		_, _ = send(fd, l.out)
 	}
+}
+
+func send(fd int32, b []byte) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+	return int(n), errno
 }
 
 // frames appends the answers to the whole frames of b, and returns what is left.

@@ -59,7 +59,7 @@ func (f *fan) post(b []byte, from int32, loop *bareLoop) {
 		b = b[whole:]
 	}
 	for _, l := range f.loops {
-		l.stop() // which wakes it
+		l.rouse()
 	}
 }
 

@@ -33,9 +33,13 @@ type benchCommand struct {
 
 	Channels channelsCommand `cmd:"" help:"What does a connection with subscriptions cost?"`
 
+	Broadcast broadcastCommand `cmd:"" help:"What does a delivery to one of many subscribers cost, beside plain sends?"`
+
 	StormClients stormClientsCommand `cmd:"" hidden:"" help:"The storm itself."`
 
 	NetHTTPServer netHTTPServerCommand `cmd:"" name:"net-http-server" hidden:"" help:"What handshakes compares with."`
+
+	BareFanServer bareFanServerCommand `cmd:"" hidden:"" help:"The yardstick of broadcast."`
 
 	BareServer bareServerCommand `cmd:"" hidden:"" help:"The yardstick of echo --compare."`
 }
@@ -186,4 +190,11 @@ type bareServerCommand struct{}
 // Run serves the yardstick until it is told to stop.
 func (bareServerCommand) Run(ctx context.Context, s *streams) error {
 	return bench.ServeBare(ctx, s.out)
+}
+
+type bareFanServerCommand struct{}
+
+// Run serves the yardstick until it is told to stop.
+func (bareFanServerCommand) Run(ctx context.Context, s *streams) error {
+	return bench.ServeBareFan(ctx, s.out)
 }
