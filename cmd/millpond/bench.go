@@ -35,6 +35,8 @@ type benchCommand struct {
 
 	Broadcast broadcastCommand `cmd:"" help:"What does a delivery to one of many subscribers cost, beside plain sends?"`
 
+	Loss lossCommand `cmd:"" help:"Is anything lost, doubled or out of order when clients come and go?"`
+
 	StormClients stormClientsCommand `cmd:"" hidden:"" help:"The storm itself."`
 
 	NetHTTPServer netHTTPServerCommand `cmd:"" name:"net-http-server" hidden:"" help:"What handshakes compares with."`

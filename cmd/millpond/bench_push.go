@@ -52,3 +52,31 @@ func (c *broadcastCommand) Run(ctx context.Context, s *streams, b *cli) error {
 	}
 	return b.Bench.print(s, report, err)
 }
+
+type lossCommand struct {
+	Publishers    int           `help:"Publishers, which share the channels." default:"4"`
+	Channels      int           `help:"Channels." default:"20"`
+	Rate          int           `help:"Messages that are published in a second." default:"1000"`
+	Subscribers   int           `help:"Clients." default:"300"`
+	Subscriptions int           `help:"Subscriptions of each." default:"2"`
+	Duration      time.Duration `help:"Time to publish, and up to five times that for want of deliveries." default:"60s"`
+	Deliveries    int64         `help:"Deliveries that must have been checked." default:"1000000"`
+	Stay          time.Duration `help:"Time that a client stays as it is, on average." default:"5s"`
+	Away          time.Duration `help:"Time that it is gone, at most." default:"500ms"`
+	Slow          time.Duration `help:"Time for which one stops reading." default:"3s"`
+	MessageBytes  int           `help:"Bytes of a publication's data." default:"256"`
+	Protobuf      bool          `help:"Protobuf instead of JSON."`
+}
+
+// Run looks for losses.
+func (c *lossCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	report, err := bench.Loss(ctx, bench.LossConfig{
+		Target: b.Bench.target(), Publishers: c.Publishers, Channels: c.Channels, Rate: c.Rate, Subscribers: c.Subscribers,
+		Subscriptions: c.Subscriptions, Duration: c.Duration, Deliveries: c.Deliveries, Stay: c.Stay, Away: c.Away, Slow: c.Slow,
+		MessageBytes: c.MessageBytes, Protobuf: c.Protobuf,
+	})
+	if n := report.Failed(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d failures", n))
+	}
+	return b.Bench.print(s, report, errors.Join(err, report.Err()))
+}
