@@ -262,7 +262,9 @@ func (b *broadcastRun) check(m *member, payload []byte) error {
 }
 
 // perDelivery is the server's CPU time for a delivery, in seconds.
-func (r BroadcastRun) perDelivery() float64 { return r.ServerCPU.Seconds() / float64(max(r.Deliveries, 1)) }
+func (r BroadcastRun) perDelivery() float64 {
+	return r.ServerCPU.Seconds() / float64(max(r.Deliveries, 1))
+}
 
 // Failed returns how many connections failed.
 func (r BroadcastReport) Failed() (n int) {

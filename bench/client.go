@@ -16,9 +16,9 @@ import (
 
 // Faults that a server can show.
 var (
-	errContent   = errors.New("a message came back changed, twice or out of order")
-	errRefused   = errors.New("refused with 503")
-	errSurplus   = errors.New("a message came that nobody sent")
+	errContent = errors.New("a message came back changed, twice or out of order")
+	errRefused = errors.New("refused with 503")
+	errSurplus = errors.New("a message came that nobody sent")
 )
 
 // load is what all connections of a run share.

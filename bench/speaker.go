@@ -118,7 +118,9 @@ type closedByServer struct {
 }
 
 // Error implements error.
-func (c *closedByServer) Error() string { return fmt.Sprintf("close frame with %d %s", c.code, c.reason) }
+func (c *closedByServer) Error() string {
+	return fmt.Sprintf("close frame with %d %s", c.code, c.reason)
+}
 
 // dial begins to open a connection; with an error nothing is called.
 func (s *speaker) dial(d *dialect, l listener, source netip.AddrPort) error {

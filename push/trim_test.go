@@ -18,7 +18,7 @@ func TestTrim(t *testing.T) {
 		bytes uint64
 		want  int
 	}{
-		{trimQuiet, 0}, // little was allocated, there is nothing to give back
+		{trimQuiet, 0},                     // little was allocated, there is nothing to give back
 		{trimAfter, 0}, {2 * trimAfter, 0}, // a storm
 		{trimQuiet + 1, 0}, {trimQuiet, 1}, // it is over
 		{0, 1}, {trimQuiet, 1}, // rest
