@@ -19,6 +19,7 @@ func (c *Client[F]) run(t *turn[F], m *wire.Command) {
 	}
 	if m.Id == 0 && m.Send == nil {
 		if !c.conn.Answered() { // a pong that nobody asked for
+			t.flush()
 			c.disconnect(DisconnectBadRequest)
 		}
 		return

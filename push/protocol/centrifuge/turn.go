@@ -30,6 +30,7 @@ func (t *turn[F]) reply(r *wire.Reply) {
 	}
 	b, err := t.client.codec().AppendReply(*t.buf, r)
 	if err != nil { // data of others that is not JSON
+		t.send()
 		t.client.disconnect(DisconnectInappropriateProtocol)
 		return
 	}
@@ -42,13 +43,19 @@ func (t *turn[F]) reply(r *wire.Reply) {
 // then has f called when the replies so far are sent.
 func (t *turn[F]) then(f func()) { t.after = append(t.after, f) }
 
+// send sends the replies.
+func (t *turn[F]) send() {
+	if t.replies == 0 {
+		return
+	}
+	frame := append([]byte(nil), *t.buf...)
+	*t.buf, t.replies = (*t.buf)[:0], 0
+	_ = t.client.conn.Send(t.client.handler.frame(t.client.codec() == wire.JSON, frame))
+}
+
 // flush sends the replies, and does what was to be done then.
 func (t *turn[F]) flush() {
-	if t.replies > 0 {
-		frame := append([]byte(nil), *t.buf...)
-		*t.buf, t.replies = (*t.buf)[:0], 0
-		_ = t.client.conn.Send(t.client.handler.frame(t.client.codec() == wire.JSON, frame))
-	}
+	t.send()
 	for len(t.after) > 0 {
 		after := t.after
 		t.after = nil
