@@ -112,7 +112,7 @@ func (st *stream) query(q hub.HistoryQuery) []*hub.Publication {
 	if q.Since != nil && q.Reverse {
 		to = place(q.Since.Offset, first, len(st.log))
 	} else if q.Since != nil {
-		from = place(q.Since.Offset+1, first, len(st.log))
+		from = place(q.Since.Offset, first-1, len(st.log)) // not offset+1, for that may be 0
 	}
 	if q.Limit > 0 && to-from > q.Limit {
 		if q.Reverse {
