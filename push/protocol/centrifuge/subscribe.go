@@ -326,18 +326,17 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		return nil, err
 	}
 	result := &wire.SubRefreshResult{}
-	if s := c.subs[i].special; s != nil {
-		s.expires = 0
-	}
+	expires := uint32(0)
 	if !grant.Expires.IsZero() {
 		left := time.Until(grant.Expires)
 		if left <= 0 {
 			return nil, hub.ErrExpired
 		}
 		result.Expires, result.Ttl = true, seconds(left)
-		if s := c.subs[i].special; s != nil {
-			s.expires = c.handler.now() + result.Ttl
-		}
+		expires = c.handler.now() + result.Ttl
+	}
+	if s := c.subs[i].special; s != nil {
+		s.expires = expires
 	}
 	c.schedule()
 	return result, nil
