@@ -80,7 +80,8 @@ func (c *Client[F]) codec() wire.Codec {
 
 // OnOpen waits for the connect command, not too long.
 func (c *Client[F]) OnOpen() {
-	c.handler.deadlines.set(c, c.handler.now()+seconds(c.handler.config.ConnectTimeout))
+	// One more, for now is rounded down.
+	c.handler.deadlines.set(c, c.handler.now()+seconds(c.handler.config.ConnectTimeout)+1)
 }
 
 // OnMessage carries out the commands of one message. payload is used during the call only; the engine has checked that
