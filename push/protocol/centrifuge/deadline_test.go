@@ -1,0 +1,81 @@
+package centrifuge
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// The heap against a map that is looked through.
+func TestDeadlines(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var d deadlines[frame]
+	naive := map[*Client[frame]]uint32{}
+	clients := make([]*Client[frame], 200)
+	for i := range clients {
+		clients[i] = new(Client[frame])
+	}
+	now := uint32(0)
+	for range 20_000 {
+		c := clients[random.IntN(len(clients))]
+		switch random.IntN(10) {
+		case 0, 1, 2, 3, 4:
+			at := now + uint32(random.IntN(50))
+			d.set(c, at)
+			naive[c] = at
+		case 5, 6, 7:
+			d.remove(c)
+			delete(naive, c)
+		default:
+			now += uint32(random.IntN(4))
+			got := d.due(now)
+			var want []*Client[frame]
+			for c, at := range naive {
+				if at <= now {
+					want = append(want, c)
+				}
+			}
+			for i, c := range got {
+				if i > 0 && got[i-1].deadline > c.deadline {
+					t.Fatal("not in the order of time")
+				}
+				if !slices.Contains(want, c) {
+					t.Fatalf("%d is not due at %d", naive[c], now)
+				}
+			}
+			if len(got) != len(want) {
+				t.Fatalf("%d are due, want %d", len(got), len(want))
+			}
+			maps.DeleteFunc(naive, func(_ *Client[frame], at uint32) bool { return at <= now })
+		}
+		if len(d.queue) != len(naive) {
+			t.Fatalf("%d are in the heap, want %d", len(d.queue), len(naive))
+		}
+		for i, c := range d.queue {
+			if int(c.index) != i+1 {
+				t.Fatalf("number %d says that it is %d", i+1, c.index)
+			}
+		}
+	}
+}
+
+// What a storm has left is given back.
+func TestDeadlinesShrink(t *testing.T) {
+	var d deadlines[frame]
+	for range 10_000 {
+		d.set(new(Client[frame]), 1)
+	}
+	last := new(Client[frame])
+	d.set(last, 3)
+	d.due(1)
+	d.due(2)
+	d.due(2)
+	d.due(2)
+	if c := cap(d.queue); c > 2048 {
+		t.Errorf("there is room for %d", c)
+	}
+	if got := d.due(3); len(got) != 1 || got[0] != last {
+		t.Errorf("%v are due", got)
+	}
+}
