@@ -24,10 +24,15 @@ func (c *Client[F]) run(t *turn[F], m *wire.Command) {
 		}
 		return
 	}
+	if m.Id == 0 { // it wants no reply, and there is nothing that could be sent; what else it asks for would have none
+		t.flush()
+		c.disconnect(DisconnectNotAvailable)
+		return
+	}
 	reply := &wire.Reply{Id: m.Id}
 	err := c.carryOut(t, m, reply)
 	if err == nil {
-		if m.Id != 0 && c.state == connected {
+		if c.state == connected {
 			t.reply(reply)
 		}
 		return
