@@ -29,28 +29,30 @@ type Client[F comparable] struct {
 	handler *Handler[F]
 	conn    Conn[F]
 	id      uuid.UUID
-	params  Params
 
 	// Immutable after the connect command.
 	user string
-	info json.RawMessage
+	info string // JSON
+
+	// Immutable after NewClient; here, where there is room.
+	params Params
 
 	// Owned by the On… methods.
-	subs       []subscription[F] // by channel name
 	state      state
 	everything bool
-	counted    bool   // among the connected
-	expires    uint32 // when the token does, in the handler's seconds; 0 is never
+	expires    uint32            // when the token does, in the handler's seconds; 0 is never
+	subs       []subscription[F] // by channel name
+	counted    bool              // among the connected
 
 	// Guarded by Handler.mu.
 	gone bool // no more tasks are taken on
 
-	// Guarded by users.mu.
-	sibling *Client[F] // the next of the same user
-
 	// Guarded by deadlines.mu.
 	deadline uint32 // the second at which something is due
 	index    int32  // in the heap, plus one; 0 if it is not there
+
+	// Guarded by users.mu.
+	sibling *Client[F] // the next of the same user
 }
 
 // state is where a client is. It only moves forward.
@@ -163,7 +165,11 @@ func (c *Client[F]) find(channel string) (int, bool) {
 
 // clientInfo is the client as others see it in a channel.
 func (c *Client[F]) clientInfo(chanInfo json.RawMessage) *hub.ClientInfo {
-	return &hub.ClientInfo{User: c.user, Client: c.ID(), ConnInfo: c.info, ChanInfo: chanInfo}
+	info := &hub.ClientInfo{User: c.user, Client: c.ID(), ChanInfo: chanInfo}
+	if c.info != "" {
+		info.ConnInfo = []byte(c.info)
+	}
+	return info
 }
 
 // Presence implements hub.Presenter.

@@ -53,7 +53,7 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResu
 	if err != nil {
 		return nil, err
 	}
-	c.user, c.info, c.everything = identity.User, identity.Info, identity.Everything
+	c.user, c.info, c.everything = identity.User, string(identity.Info), identity.Everything
 	result := &wire.ConnectResult{Client: c.ID(), Version: h.config.Version}
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
 		return nil, err
