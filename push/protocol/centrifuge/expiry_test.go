@@ -61,10 +61,10 @@ func TestConnectionExpires(t *testing.T) {
 		quiet   time.Duration // as long as it stays
 		end     time.Duration // until it goes, from there; 0 is never
 	}{
-		"not refreshed":        {"", 124 * time.Second, 3 * time.Second},
-		"refreshed":            {"long", (3600 + 24) * time.Second, 3 * time.Second},
-		"refreshed for ever":   {"ever", 100 * time.Hour, 0},
-		"refreshed as before":  {"short", 124 * time.Second, 3 * time.Second},
+		"not refreshed":       {"", 124 * time.Second, 3 * time.Second},
+		"refreshed":           {"long", (3600 + 24) * time.Second, 3 * time.Second},
+		"refreshed for ever":  {"ever", 100 * time.Hour, 0},
+		"refreshed as before": {"short", 124 * time.Second, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHandler(t, Config{Authenticator: a})

@@ -35,7 +35,7 @@ type pipe struct {
 	batches    int
 	policies   []string
 	closed     string
-	late       int // frames after the close
+	late       int // calls of Send after the close
 	awake      int // calls of Wake
 	pinged     bool
 	heartbeat  int // plus one
@@ -44,7 +44,6 @@ type pipe struct {
 
 func (p *pipe) keepLocked(f frame) int {
 	if p.closed != "" {
-		p.late++
 		return 0
 	}
 	n := 0
@@ -66,6 +65,9 @@ func (p *pipe) Send(f frame) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed != "" {
+		p.late++
+	}
 	if n := p.keepLocked(f); n > 0 {
 		p.sizes = append(p.sizes, n)
 	}

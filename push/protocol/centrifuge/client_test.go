@@ -1,0 +1,404 @@
+package centrifuge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/millpond/millpond/push/broker/memory"
+	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+)
+
+func TestClientSize(t *testing.T) {
+	if n := unsafe.Sizeof(Client[*int]{}); n > 128 {
+		t.Errorf("a client takes %d bytes, want at most 128: there is one for each connection", n)
+	}
+}
+
+// Whatever is published while a subscription is being made comes after its reply.
+func TestNothingOvertakesTheReply(t *testing.T) {
+	for _, params := range []Params{{}, {Protobuf: true}} {
+		h := newHandler(t, Config{})
+		p := newPeer(t, h, params).connect("")
+		var lines []string
+		for i := range 20 {
+			lines = append(lines, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"%d"}}`, i+2, i))
+			lines = append(lines, fmt.Sprintf(`{"id":%d,"publish":{"channel":"%d","data":1}}`, i+102, i))
+		}
+		p.beforeSend = func(string) { // at the latest moment
+			for i := range 20 {
+				publish(t, h, fmt.Sprint(i), "2")
+			}
+		}
+		p.say(strings.Join(lines, "\n"))
+		p.beforeSend = nil
+		subscribed, last := map[string]bool{}, map[string]uint64{}
+		for _, r := range p.pipe.sent {
+			if r.Subscribe != nil {
+				name := fmt.Sprint(r.Id - 2)
+				subscribed[name], last[name] = true, r.Subscribe.Offset
+			}
+			if r.Push.GetPub() == nil {
+				continue
+			}
+			channel := r.Push.Channel
+			if !subscribed[channel] {
+				t.Fatalf("a publication of %s overtook the reply", channel)
+			}
+			if last[channel]++; r.Push.Pub.Offset != last[channel] {
+				t.Fatalf("offset %d instead of %d in channel %s", r.Push.Pub.Offset, last[channel], channel)
+			}
+		}
+		for i := range 20 {
+			name := fmt.Sprint(i)
+			if top, _ := h.config.Hub.Position(t.Context(), name); last[name] != top.Offset || !subscribed[name] {
+				t.Errorf("channel %d: it has those up to %d of %d", i, last[name], top.Offset)
+			}
+		}
+		p.OnClose()
+		checkEmpty(t, h)
+	}
+}
+
+// Too much published while a subscription is being made is a hole, which the client must hear of.
+func TestTooMuchWhileSubscribing(t *testing.T) {
+	h := newHandler(t, Config{Hub: newHub(t, hub.Config{Channels: open, Namespaces: []hub.Namespace{plainChannels}, MaxHeld: 2})})
+	p := newPeer(t, h, Params{}).connect("")
+	p.beforeSend = func(string) {
+		for range 3 {
+			publish(t, h, "a", "1")
+			publish(t, h, "plain:a", "1")
+		}
+	}
+	p.say(`{"id":2,"subscribe":{"channel":"plain:a"}}`)
+	p.beforeSend = nil
+	if got := p.take(t); len(got) != 2 || p.ended() != "" { // the reply and the newest
+		t.Errorf("%q, %q", got, p.ended())
+	}
+	p.beforeSend = func(string) {
+		for range 3 {
+			publish(t, h, "a", "1")
+		}
+	}
+	p.say(`{"id":3,"subscribe":{"channel":"a"}}`)
+	if got := p.ended(); got != "3010 insufficient state" {
+		t.Errorf("ended with %q", got)
+	}
+	p.OnClose()
+	checkEmpty(t, h)
+}
+
+// Recovered and live publications meet without a gap and without one twice, wherever the live ones come between.
+func TestRecoveryMeetsTheLiveOnes(t *testing.T) {
+	broker := &slowHistory{Broker: memory.New(memory.Config{})}
+	h := newHandler(t, Config{Hub: newHub(t, hub.Config{Channels: open, Broker: broker})})
+	for i := range 3 {
+		publish(t, h, "a", fmt.Sprint(i+1))
+	}
+	broker.before = func() { publish(t, h, "a", "4") }
+	broker.after = func() { publish(t, h, "a", "5") }
+	for name, request := range map[string]string{"recovered": `"recover":true,"offset":1`, "fresh": `"offset":0`} {
+		p := newPeer(t, h, Params{}).connect("")
+		p.say(`{"id":2,"subscribe":{"channel":"a",` + request + `}}`)
+		last := uint64(0)
+		for i, r := range p.pipe.sent {
+			offsets := []uint64{}
+			if i == 0 {
+				last = r.Subscribe.GetOffset()
+				for _, pub := range r.Subscribe.GetPublications() {
+					offsets = append(offsets, pub.Offset)
+				}
+			} else if pub := r.Push.GetPub(); pub != nil {
+				offsets = append(offsets, pub.Offset)
+			}
+			for _, o := range offsets {
+				if last++; o != last {
+					t.Fatalf("%s: offset %d, want %d", name, o, last)
+				}
+			}
+		}
+		past, _ := broker.Broker.History(t.Context(), "a", hub.HistoryQuery{})
+		if last != past.Top.Offset {
+			t.Errorf("%s: it has those up to %d of %d", name, last, past.Top.Offset)
+		}
+		p.OnClose()
+	}
+	checkEmpty(t, h)
+}
+
+// slowHistory has something done before and after a history is asked for.
+type slowHistory struct {
+	*memory.Broker
+	before, after func()
+	inside        bool
+}
+
+func (s *slowHistory) History(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error) {
+	if s.before == nil || s.inside {
+		return s.Broker.History(ctx, channel, q)
+	}
+	s.inside = true
+	defer func() { s.inside = false }()
+	s.before()
+	defer s.after()
+	return s.Broker.History(ctx, channel, q)
+}
+
+// A reply that cannot be written in the client's codec ends the connection, behind the replies before it.
+func TestReplyThatIsNoJSON(t *testing.T) {
+	h := newHandler(t, Config{})
+	publish(t, h, "a", "\xff")
+	p := newPeer(t, h, Params{}).connect("")
+	p.say(`{"id":2,"rpc":{}}
+		{"id":3,"history":{"channel":"a","limit":1}}
+		{"id":4,"rpc":{}}`)
+	p.expect(`{"id":2,"error":{"code":108,"message":"not available"}}`)
+	if got := p.ended(); got != "3506 inappropriate protocol" || p.late != 0 {
+		t.Errorf("%q, and %d frames behind it", got, p.late)
+	}
+	p.OnClose()
+	checkEmpty(t, h)
+}
+
+// Commands without an id can have no reply.
+func TestCommandsWithoutID(t *testing.T) {
+	for command, want := range map[string]string{
+		`{"send":{}}`: "3508 not available",
+		`{"send":{},"subscribe":{"channel":"a"}}`:    "3508 not available",
+		`{"send":{},"history":{"channel":"none:a"}}`: "3508 not available",
+		`{"rpc":{}}`: "3501 bad request",
+	} {
+		h := newHandler(t, Config{})
+		p := newPeer(t, h, Params{}).connect("")
+		p.say(command)
+		p.expect()
+		if got := p.ended(); got != want {
+			t.Errorf("%s: %q", command, got)
+		}
+		p.OnClose()
+		checkEmpty(t, h)
+	}
+}
+
+// With a ping unanswered, whatever has no id is its pong; the second one is not.
+func TestPongs(t *testing.T) {
+	h := newHandler(t, Config{})
+	for _, pong := range []string{`{}`, `{"ping":{}}`, `{"subscribe":{"channel":"a"}}`} {
+		p := newPeer(t, h, Params{}).connect("")
+		p.pinged = true
+		p.say(pong + "\n" + `{"id":2,"rpc":{}}`)
+		p.expect(`{"id":2,"error":{"code":108,"message":"not available"}}`)
+		if got := p.ended(); got != "" {
+			t.Errorf("%s: %s", pong, got)
+		}
+		p.say(pong)
+		if got := p.ended(); got != "3501 bad request" {
+			t.Errorf("%s once more: %q", pong, got)
+		}
+		p.OnClose()
+	}
+}
+
+// A frame of replies has an end in bytes as well.
+func TestFramesAreBoundedInBytes(t *testing.T) {
+	h := newHandler(t, Config{})
+	publish(t, h, "a", `"`+strings.Repeat("x", 20<<10)+`"`)
+	p := newPeer(t, h, Params{}).connect("")
+	p.pipe.sizes = nil
+	var lines []string
+	for i := range 5 {
+		lines = append(lines, fmt.Sprintf(`{"id":%d,"history":{"channel":"a","limit":1}}`, i+2))
+	}
+	p.say(strings.Join(lines, "\n"))
+	if got := fmt.Sprint(p.pipe.sizes); got != "[2 2 1]" {
+		t.Errorf("replies in the frames: %s", got)
+	}
+	p.OnClose()
+}
+
+// Subscribers with the same codec get the same frame, one with a filter too.
+func TestFramesAreShared(t *testing.T) {
+	h := newHandler(t, Config{Hub: newHub(t, hub.Config{Channels: open, ShardSubscribers: 2})})
+	var peers []*peer
+	for i := range 8 {
+		p := newPeer(t, h, Params{Protobuf: i%2 == 1}).connect("")
+		request := `"channel":"a"`
+		if i >= 4 {
+			request += `,"tf":{"key":"k","cmp":"nex"}`
+		}
+		p.say(`{"id":2,"subscribe":{` + request + `}}`)
+		peers = append(peers, p)
+	}
+	publish(t, h, "a", "1")
+	for i, p := range peers {
+		first := peers[i%2].frames
+		if got := p.frames[len(p.frames)-1]; got != first[len(first)-1] {
+			t.Errorf("client %d has a frame of its own", i)
+		}
+	}
+	for _, p := range peers {
+		p.OnClose()
+	}
+	checkEmpty(t, h)
+}
+
+// The policy of a channel goes with its publications.
+func TestSlowPolicies(t *testing.T) {
+	channels := func(policy string, recover bool) hub.Options {
+		o := hub.Options{AllowSubscribeForAnonymous: true, AllowSubscribeForClient: true, SlowPolicy: policy}
+		if recover {
+			o.HistorySize, o.HistoryTTL, o.ForceRecovery = 1, time.Minute, true
+		}
+		return o
+	}
+	for _, tt := range []struct {
+		server, channel string
+		recovers        bool
+		want            string
+	}{
+		{"", "", false, ""},
+		{"", hub.SlowDropOldest, false, hub.SlowDropOldest},
+		{hub.SlowLatest, "", false, ""},
+		{hub.SlowLatest, "", true, hub.SlowDisconnect},
+		{hub.SlowLatest, hub.SlowDisconnect, false, hub.SlowDisconnect},
+		{hub.SlowLatest, hub.SlowLatest, false, ""},
+		{hub.SlowDisconnect, "", true, ""},
+	} {
+		h := newHandler(t, Config{SlowPolicy: tt.server, Hub: newHub(t, hub.Config{Channels: channels(tt.channel, tt.recovers)})})
+		p := newPeer(t, h, Params{}).connect("")
+		p.say(`{"id":2,"subscribe":{"channel":"a"}}`)
+		publish(t, h, "a", "1")
+		if !slices.Equal(p.policies, []string{tt.want}) {
+			t.Errorf("%+v: %q", tt, p.policies)
+		}
+		p.OnClose()
+	}
+}
+
+// What an internal error says stays here.
+func TestInternalErrors(t *testing.T) {
+	var noted []error
+	h := newHandler(t, Config{
+		Authenticator:   tokens{refusals: map[string]error{"down": errDown}, identities: map[string]Identity{"ann": {User: "ann"}}},
+		OnInternalError: func(err error) { noted = append(noted, err) },
+	})
+	p := newPeer(t, h, Params{})
+	p.say(`{"id":1,"connect":{"token":"down"}}`)
+	p.expect(`{"id":1,"error":{"code":100,"message":"internal server error","temporary":true}}`)
+	p.OnClose()
+	p = newPeer(t, h, Params{}).connect("ann")
+	p.say(`{"id":2,"subscribe":{"channel":"a","token":"down"}}`)
+	p.expect(`{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}`)
+	p.OnClose()
+	if len(noted) != 2 || !errors.Is(noted[0], errDown) {
+		t.Errorf("noted %v", noted)
+	}
+	if got := h.Stats().Errors; len(got) != 1 || got[100] != 2 {
+		t.Errorf("counted %v", got)
+	}
+	checkEmpty(t, h)
+}
+
+func TestStats(t *testing.T) {
+	a := tokens{identities: map[string]Identity{"ann": {User: "ann"}, "bob": {User: "bob"}}}
+	h := newHandler(t, Config{Authenticator: a})
+	one, two, three := newPeer(t, h, Params{}).connect("ann"), newPeer(t, h, Params{}).connect("ann"), newPeer(t, h, Params{}).connect("bob")
+	nobody := newPeer(t, h, Params{}).connect("")
+	waiting := newPeer(t, h, Params{})
+	one.say(`{"id":2,"rpc":{}}` + "\n" + `{"id":3,"ping":{}}`)
+	waiting.say(`{}`)
+	s := h.Stats()
+	if s.Connected != 4 || s.Users != 2 || s.Commands != 7 || s.Errors[108] != 1 || s.Disconnects[3501] != 2 {
+		t.Errorf("%+v", s)
+	}
+	for _, p := range []*peer{one, two, three, nobody, waiting} {
+		p.OnClose()
+	}
+	checkEmpty(t, h)
+}
+
+// Clients come and go, publish and are published to, are subscribed and thrown out, all at once; nothing is left of it.
+func TestChurn(t *testing.T) {
+	a := tokens{identities: map[string]Identity{"ann": {User: "ann", Channels: []string{"s", "plain:s"}, Expires: soon(time.Hour)}}}
+	h := newHandler(t, Config{Authenticator: a, MaxConnectionsPerUser: 6})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stop := make(chan struct{})
+	var others, clients sync.WaitGroup
+	until := func(work func(i int)) {
+		others.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					work(i)
+				}
+			}
+		})
+	}
+	until(func(i int) { publish(t, h, fmt.Sprint(i%3), `"`+strings.Repeat("x", i%100)+`"`) })
+	until(func(i int) { publish(t, h, []string{"s", "plain:s"}[i%2], "1") })
+	until(func(i int) {
+		h.Tick()
+		_, _ = h.config.Hub.Presence(fmt.Sprint(i % 3))
+		_ = h.Stats()
+	})
+	until(func(i int) {
+		ann := Target{User: "ann"}
+		short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+		defer cancel()
+		switch i % 3 {
+		case 0:
+			_ = h.Subscribe(short, ann, "1", SubscribeOptions{})
+		case 1:
+			_ = h.Unsubscribe(short, ann, "")
+		case 2:
+			_ = h.Disconnect(short, ann, nil, DisconnectForceReconnect)
+		}
+	})
+	for i := range 8 {
+		clients.Go(func() {
+			for round := range 60 {
+				p := newPeer(t, h, Params{Protobuf: i%2 == 0})
+				p.say(`{"id":1,"connect":{"token":"` + []string{"ann", ""}[round%2] + `","subs":{"s":{"recover":true}}}}
+					{"id":2,"subscribe":{"channel":"0","join_leave":true,"recover":true}}
+					{"id":3,"subscribe":{"channel":"1","delta":"fossil"}}
+					{"id":4,"subscribe":{"channel":"2","tf":{"key":"k","cmp":"nex"}}}
+					{"id":5,"publish":{"channel":"0","data":1}}
+					{"id":6,"presence":{"channel":"0"}}`)
+				p.OnWake()
+				p.say(`{"id":7,"unsubscribe":{"channel":"1"}}`)
+				p.OnWake()
+				p.OnClose()
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	others.Wait()
+	checkEmpty(t, h)
+}
+
+// A frame of several commands in which a subscription is replaced by another of the same channel delivers once.
+func TestSubscribeTwiceInAFrame(t *testing.T) {
+	for _, codec := range []wire.Codec{wire.JSON, wire.Protobuf} {
+		h := newHandler(t, Config{})
+		p := newPeer(t, h, Params{Protobuf: codec == wire.Protobuf}).connect("")
+		p.say(`{"id":2,"subscribe":{"channel":"plain:a"}}
+			{"id":3,"unsubscribe":{"channel":"plain:a"}}
+			{"id":4,"subscribe":{"channel":"plain:a"}}`)
+		publish(t, h, "plain:a", "1")
+		p.expect(`{"id":2,"subscribe":{}}`, `{"id":3,"unsubscribe":{}}`, `{"id":4,"subscribe":{}}`,
+			`{"push":{"channel":"plain:a","pub":{"data":1,"offset":1}}}`)
+		p.OnClose()
+		checkEmpty(t, h)
+	}
+}
