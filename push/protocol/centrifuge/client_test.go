@@ -366,7 +366,7 @@ func TestChurn(t *testing.T) {
 	})
 	for i := range 8 {
 		clients.Go(func() {
-			for round := range 60 {
+			for round := range 25 {
 				p := newPeer(t, h, Params{Protobuf: i%2 == 0})
 				p.say(`{"id":1,"connect":{"token":"` + []string{"ann", ""}[round%2] + `","subs":{"s":{"recover":true}}}}
 					{"id":2,"subscribe":{"channel":"0","join_leave":true,"recover":true}}
