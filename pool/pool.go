@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ type Task interface{ Run() }
 // Config says how a Pool is to be made. The zero value works.
 type Config struct {
 	// Workers is how many tasks run at the same time; a handler that waits for a
-	// database holds one. An idle worker is gone after ten seconds. Zero means 512.
+	// database holds one. An idle worker is gone after two seconds. Zero means 512.
 	Workers int
 	// Logger gets the panics of tasks. Nil means slog.Default().
 	Logger *slog.Logger
@@ -42,6 +43,7 @@ var ErrClosed = errors.New("pool: closed")
 type Pool struct {
 	// Immutable after New.
 	workers int
+	eager   int // so many workers are started at once, more only for tasks that would wait behind blocked ones
 	ants    *ants.PoolWithFuncGeneric[Task]
 	logger  *slog.Logger
 
@@ -53,6 +55,10 @@ type Pool struct {
 	idle      chan struct{} // closed when running is 0 after closed
 	signalled bool          // idle is closed
 	stats     Stats
+	relief    *time.Timer // runs relieve; nil before it is needed
+	relieving bool        // relief is armed
+	seen      int64       // stats.Done when it was
+	slow      int         // how often in a row it found tasks waiting, though others ended
 }
 
 // Stats tell how busy a Pool is.
@@ -77,6 +83,7 @@ func New(c Config) (*Pool, error) {
 	if p.workers == 0 {
 		p.workers = defaultWorkers
 	}
+	p.eager = min(p.workers, eagerPerCore*runtime.GOMAXPROCS(0))
 	if p.logger == nil {
 		p.logger = slog.Default()
 	}
@@ -94,15 +101,78 @@ func New(c Config) (*Pool, error) {
 // t itself. A Pool that is closed still runs it: what is under way has to end.
 func (p *Pool) Go(t Task) {
 	p.mu.Lock()
-	if p.running >= p.workers {
+	if p.running >= p.eager {
 		p.waiting.push(t)
+		p.armLocked()
 		p.mu.Unlock()
 		return
 	}
 	p.running++
 	p.mu.Unlock()
+	p.start(t)
+}
+
+// start gives t to a worker, which the caller has counted.
+func (p *Pool) start(t Task) {
 	if err := p.ants.Invoke(t); err != nil {
 		go p.work(t) // ants is released already
+	}
+}
+
+const (
+	// eagerPerCore workers for each core take all tasks that do not block. A worker for each of a thousand tasks of
+	// microseconds would be a thousand stacks and switches for nothing.
+	eagerPerCore = 4
+	// reliefInterval is how long tasks wait until somebody looks whether the workers are blocked.
+	reliefInterval = time.Millisecond
+	// patience is how many such intervals tasks may wait behind workers that do get on, until there is one more.
+	patience = 5
+)
+
+// armLocked has relieve called, unless all workers are there or it will be.
+func (p *Pool) armLocked() {
+	if p.relieving || p.running >= p.workers {
+		return
+	}
+	p.relieving, p.seen = true, p.stats.Done
+	if p.relief == nil {
+		p.relief = time.AfterFunc(reliefInterval, p.relieve)
+		return
+	}
+	p.relief.Reset(reliefInterval)
+}
+
+// relieve starts more workers for the tasks that wait: twice as many if not one task has ended meanwhile, for
+// then the workers are blocked; and one if they get on, but too slowly.
+func (p *Pool) relieve() {
+	p.mu.Lock()
+	p.relieving = false
+	n := 0
+	switch {
+	case p.stats.Done == p.seen:
+		n, p.slow = p.running, 0
+	case p.slow >= patience:
+		n, p.slow = 1, 0
+	default:
+		p.slow++
+	}
+	var tasks []Task
+	for range min(n, p.workers-p.running) {
+		t, ok := p.waiting.pop()
+		if !ok {
+			break
+		}
+		tasks = append(tasks, t)
+	}
+	p.running += len(tasks)
+	if p.waiting.len() > 0 {
+		p.armLocked()
+	} else {
+		p.slow = 0
+	}
+	p.mu.Unlock()
+	for _, t := range tasks {
+		p.start(t)
 	}
 }
 

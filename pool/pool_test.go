@@ -86,6 +86,51 @@ func TestBound(t *testing.T) {
 	}
 }
 
+// Tasks that do not block share a few workers, however many come at once.
+func TestQuickTasksShareWorkers(t *testing.T) {
+	p := newPool(t, 512)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	most := 0
+	all.Add(20_000)
+	for range 20_000 {
+		p.Go(task(func() {
+			mu.Lock()
+			most = max(most, p.Stats().Running)
+			mu.Unlock()
+			all.Done()
+		}))
+	}
+	all.Wait()
+	// One may be added for each 5 ms that a burst takes, on a machine that has other things to do.
+	if most > 128 {
+		t.Errorf("%d workers at the same time for tasks of microseconds", most)
+	}
+}
+
+// Tasks behind blocked ones get workers of their own, up to the bound.
+func TestBlockedTasksDoNotHoldOthersUp(t *testing.T) {
+	p := newPool(t, 200)
+	release := make(chan struct{})
+	var started sync.WaitGroup
+	started.Add(200)
+	for range 300 {
+		p.Go(task(func() {
+			select {
+			case <-release:
+			default:
+				started.Done()
+				<-release
+			}
+		}))
+	}
+	started.Wait() // 200 are blocked at the same time
+	if st := p.Stats(); st.Running != 200 || st.Waiting != 100 {
+		t.Errorf("%+v", st)
+	}
+	close(release)
+}
+
 // A panic is counted and logged with its stack, and what waits behind it runs.
 func TestPanic(t *testing.T) {
 	var log bytes.Buffer
