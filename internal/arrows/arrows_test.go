@@ -69,7 +69,7 @@ var table = []row{
 	{"push/protocol/roster", "knows a protocol's clients and nothing of the protocol", []string{"push/hub"}, nil},
 	{
 		"push/protocol/centrifuge", "a protocol sees the hub, and the connection by an interface of its own",
-		[]string{"push/hub", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},
+		[]string{"push/hub", "push/protocol/roster", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},
 		[]string{"push/broker/memory"},
 	},
 	{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // Conn is a client's connection. F is a frame as the engine sends it: encoded, immutable, shared among connections; its
@@ -167,7 +168,7 @@ func NewHandler[F comparable](config Config, frame Frames[F]) (*Handler[F], erro
 }
 
 func (h *Handler[F]) context() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), h.config.Timeout)
+	return roster.Timeout(h.config.Timeout)
 }
 
 // now is in seconds since NewHandler, on the monotonic clock.

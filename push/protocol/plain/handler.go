@@ -137,7 +137,7 @@ func NewHandler[F any](config Config, frame func(text []byte) F) (*Handler[F], e
 }
 
 func (h *Handler[F]) context() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), h.config.Timeout)
+	return roster.Timeout(h.config.Timeout)
 }
 
 // Codes of hub.Error that are counted one by one.
