@@ -67,7 +67,7 @@ setup:
 	@.ci/setup
 
 clean: ## Remove what make built.
-	rm -rf bin build
+	rm -rf bin build internal/sdk/node_modules
 
 $(TOOLS):
 	@echo "building the pinned tools, once: some minutes"

@@ -94,6 +94,10 @@ var table = []row{
 		[]string{"internal/testcert", "github.com/golang-jwt/jwt/v5"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
+	{
+		"internal/sdk", "tests of the whole product with somebody else's client", nil,
+		[]string{"push", "session", "internal/browser", "github.com/chromedp/chromedp"},
+	},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
 	{"internal/arrows", "this test", nil, nil},
 }
