@@ -57,7 +57,10 @@ var table = []row{
 			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/auth", "push/certs", "push/takeover", "push/api", "push/web",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
-		[]string{"internal/browser", "internal/testcert", "github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5"},
+		[]string{
+			"internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
+			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5",
+		},
 	},
 	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", nil, []string{"push/broker/memory"}},
 	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub"}, nil},

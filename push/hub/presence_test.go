@@ -140,9 +140,16 @@ func TestHistoryAndRecoverySince(t *testing.T) {
 		epoch  string
 		want   string
 	}{
-		{6, top.Epoch, "true []"}, {5, top.Epoch, "true [6]"}, {4, top.Epoch, "true [5 6]"}, {3, top.Epoch, "false []"}, // more than MaxRecovered
-		{0, top.Epoch, "false []"}, {7, top.Epoch, "false []"}, {largest, top.Epoch, "false []"},
-		{4, "", "true [5 6]"}, {4, "_", "false []"}, {6, "_", "false []"},
+		{6, top.Epoch, "true []"},
+		{5, top.Epoch, "true [6]"},
+		{4, top.Epoch, "true [5 6]"},
+		{3, top.Epoch, "false []"}, // more than MaxRecovered
+		{0, top.Epoch, "false []"},
+		{7, top.Epoch, "false []"},
+		{largest, top.Epoch, "false []"},
+		{4, "", "true [5 6]"},
+		{4, "_", "false []"},
+		{6, "_", "false []"},
 	} {
 		r, err := h.Recover(t.Context(), "c", hub.Position{Offset: tt.offset, Epoch: tt.epoch})
 		data := []string{}

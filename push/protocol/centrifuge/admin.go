@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -23,44 +22,18 @@ type Target struct {
 
 // clients returns those that are here.
 func (h *Handler[F]) clients(t Target) []*Client[F] {
-	return slices.DeleteFunc(h.users.of(t.User), func(c *Client[F]) bool { return t.Client != "" && c.ID() != t.Client })
+	return slices.DeleteFunc(h.roster.Of(t.User), func(c *Client[F]) bool { return t.Client != "" && c.ID() != t.Client })
 }
 
-// each carries out a task in the turn of each client, and waits until all of them did or ctx ends. Of the errors it
+// each carries out a task in the turn of each client that is connected, and returns when all of them did, or when ctx ends. Of several errors it
 // returns the first.
 func (h *Handler[F]) each(ctx context.Context, t Target, task func(c *Client[F]) error) error {
-	var group sync.WaitGroup
-	clients := h.clients(t)
-	errs := make(chan error, len(clients))
-	for _, c := range clients {
-		group.Add(1)
-		did := h.do(c, func() {
-			defer group.Done()
-			if c.state == connected {
-				errs <- task(c)
-			}
-		})
-		if !did {
-			group.Done()
+	return h.roster.Each(ctx, h.clients(t), func(c *Client[F]) error {
+		if c.state != connected {
+			return nil
 		}
-	}
-	done := make(chan struct{})
-	go func() {
-		group.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", hub.ErrTooManyRequests, ctx.Err())
-	}
-	close(errs)
-	for err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return task(c)
+	})
 }
 
 // Disconnect ends the connections, except those with the ids in keep.

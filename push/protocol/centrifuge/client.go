@@ -10,6 +10,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // Params are what the opening request says.
@@ -25,13 +26,15 @@ type Params struct {
 //
 // There is one per connection: keep it at 128 bytes.
 type Client[F comparable] struct {
+	// The roster's; it knows the user.
+	roster.Entry[*Client[F]]
+
 	// Immutable after NewClient.
 	handler *Handler[F]
 	conn    Conn[F]
 	id      uuid.UUID
 
 	// Immutable after the connect command.
-	user string
 	info string // JSON
 
 	// Immutable after NewClient; here, where there is room.
@@ -44,15 +47,9 @@ type Client[F comparable] struct {
 	subs       []subscription[F] // by channel name
 	counted    bool              // among the connected
 
-	// Guarded by Handler.mu.
-	gone bool // no more tasks are taken on
-
 	// Guarded by deadlines.mu.
 	deadline uint32 // the second at which something is due
 	index    int32  // in the heap, plus one; 0 if it is not there
-
-	// Guarded by users.mu.
-	sibling *Client[F] // the next of the same user
 }
 
 // state is where a client is. It only moves forward.
@@ -113,15 +110,10 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 }
 
 // OnWake carries out what others want of the client.
-func (c *Client[F]) OnWake() {
-	c.runTasks(false)
-}
+func (c *Client[F]) OnWake() { c.handler.roster.Run(c) }
 
-func (c *Client[F]) runTasks(last bool) {
-	for _, task := range c.handler.takeTasks(c, last) {
-		task()
-	}
-}
+// Wake implements roster.Client.
+func (c *Client[F]) Wake() bool { return c.conn.Wake() }
 
 // OnClose gives up what the connection had. Nothing is sent after it.
 func (c *Client[F]) OnClose() {
@@ -130,12 +122,11 @@ func (c *Client[F]) OnClose() {
 		c.handler.connected.Add(-1)
 	}
 	c.handler.deadlines.remove(c)
-	c.handler.users.remove(c)
 	for _, s := range c.subs {
 		c.leave(s)
 	}
 	c.subs = nil
-	c.runTasks(true) // who waits for one learns that it is too late
+	c.handler.roster.Close(c) // who waits for a task learns that it is too late
 }
 
 // disconnect ends the connection. The engine calls OnClose.
@@ -153,7 +144,7 @@ func (c *Client[F]) disconnect(d *Disconnect) {
 // actor is the client as the permissions of a channel see it.
 func (c *Client[F]) actor(channel string) hub.Actor {
 	_, subscribed := c.find(channel)
-	return hub.Actor{User: c.user, Subscribed: subscribed, Everything: c.everything}
+	return hub.Actor{User: c.User(), Subscribed: subscribed, Everything: c.everything}
 }
 
 // find returns the place of channel in subs and whether it is there.
@@ -165,7 +156,7 @@ func (c *Client[F]) find(channel string) (int, bool) {
 
 // clientInfo is the client as others see it in a channel.
 func (c *Client[F]) clientInfo(chanInfo json.RawMessage) *hub.ClientInfo {
-	info := &hub.ClientInfo{User: c.user, Client: c.ID(), ChanInfo: chanInfo}
+	info := &hub.ClientInfo{User: c.User(), Client: c.ID(), ChanInfo: chanInfo}
 	if c.info != "" {
 		info.ConnInfo = []byte(c.info)
 	}

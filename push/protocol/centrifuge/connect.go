@@ -35,11 +35,11 @@ func (c *Client[F]) connect(t *turn[F], id uint32, m *wire.ConnectRequest) {
 
 // abandon gives up what a connect command that failed has begun.
 func (c *Client[F]) abandon() {
-	c.handler.users.remove(c)
 	for _, s := range c.subs {
 		s.sub.Unsubscribe()
 	}
 	c.subs = nil
+	c.handler.roster.Remove(c) // now that nobody asks for its user any more
 }
 
 // login finds out who the client is, and subscribes it to what the server wants it to be subscribed to.
@@ -53,7 +53,7 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResu
 	if err != nil {
 		return nil, err
 	}
-	c.user, c.info, c.everything = identity.User, string(identity.Info), identity.Everything
+	c.info, c.everything = string(identity.Info), identity.Everything
 	result := &wire.ConnectResult{Client: c.ID(), Version: h.config.Version}
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResu
 	if !c.params.FramePing && h.config.PingInterval > 0 {
 		result.Ping, result.Pong = seconds(h.config.PingInterval), true
 	}
-	if !h.users.add(c, h.config.MaxConnectionsPerUser) {
+	if !h.roster.Add(c, identity.User, h.config.MaxConnectionsPerUser) {
 		return nil, DisconnectConnectionLimit
 	}
 	channels := c.serverSide(identity.Channels)
@@ -84,8 +84,8 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResu
 // serverSide lists the channels, each once, that the client is subscribed to without asking.
 func (c *Client[F]) serverSide(channels []string) []string {
 	channels = slices.Clone(channels)
-	if c.handler.config.PersonalChannels && c.user != "" {
-		channels = append(channels, hub.PersonalChannel(c.handler.config.PersonalNamespace, c.user))
+	if c.handler.config.PersonalChannels && c.User() != "" {
+		channels = append(channels, hub.PersonalChannel(c.handler.config.PersonalNamespace, c.User()))
 	}
 	slices.Sort(channels)
 	return slices.Compact(channels)
@@ -130,7 +130,7 @@ func (c *Client[F]) refresh(m *wire.RefreshRequest) (*wire.RefreshResult, error)
 		return nil, DisconnectExpired
 	case err != nil:
 		return nil, err
-	case identity.User != c.user:
+	case identity.User != c.User():
 		return nil, DisconnectInvalidToken
 	}
 	result := &wire.RefreshResult{Client: c.ID(), Version: c.handler.config.Version}

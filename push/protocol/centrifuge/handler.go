@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -140,12 +139,8 @@ type Handler[F comparable] struct {
 	start  time.Time
 
 	// With locks of their own.
-	users     users[F]
+	roster    *roster.Roster[*Client[F]]
 	deadlines deadlines[F]
-
-	// Guarded by mu.
-	mu    sync.Mutex
-	tasks map[*Client[F]][]func() // that wait for OnWake
 
 	// Any goroutine (atomic).
 	connected   atomic.Int64
@@ -159,8 +154,7 @@ func NewHandler[F comparable](config Config, frame Frames[F]) (*Handler[F], erro
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Handler[F]{config: config.withDefaults(), frame: frame, start: time.Now(), tasks: map[*Client[F]][]func(){}}
-	h.users.init()
+	h := &Handler[F]{config: config.withDefaults(), frame: frame, start: time.Now(), roster: roster.New[*Client[F]]()}
 	for e := range h.pushes {
 		h.pushes[e] = h.pushBuilder(encoding(e))
 	}
@@ -174,34 +168,11 @@ func (h *Handler[F]) context() (context.Context, context.CancelFunc) {
 // now is in seconds since NewHandler, on the monotonic clock.
 func (h *Handler[F]) now() uint32 { return uint32(time.Since(h.start) / time.Second) }
 
-// do has a task carried out in the client's turn, at the latest by OnClose. It reports false if that is over.
-func (h *Handler[F]) do(c *Client[F], task func()) bool {
-	h.mu.Lock()
-	if c.gone {
-		h.mu.Unlock()
-		return false
-	}
-	h.tasks[c] = append(h.tasks[c], task)
-	h.mu.Unlock()
-	c.conn.Wake()
-	return true
-}
-
-// takeTasks takes all tasks of a client out; the last time, no more are taken on.
-func (h *Handler[F]) takeTasks(c *Client[F], last bool) []func() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c.gone = last
-	tasks := h.tasks[c]
-	delete(h.tasks, c)
-	return tasks
-}
-
 // Tick does what is due; it is called about once a second.
 func (h *Handler[F]) Tick() {
 	now := h.now()
 	for _, c := range h.deadlines.due(now) {
-		h.do(c, func() { c.onDeadline(now) })
+		h.roster.Do(c, func() { c.onDeadline(now) })
 	}
 }
 
@@ -225,7 +196,7 @@ type Stats struct {
 // Stats returns the present figures.
 func (h *Handler[F]) Stats() Stats {
 	s := Stats{
-		Connected: h.connected.Load(), Users: h.users.len(), Commands: h.commands.Load(),
+		Connected: h.connected.Load(), Users: h.roster.Users(), Commands: h.commands.Load(),
 		Errors: map[uint32]uint64{}, Disconnects: map[uint16]uint64{},
 	}
 	for i := range h.refusals {

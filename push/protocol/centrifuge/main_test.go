@@ -290,9 +290,7 @@ func publish(t testing.TB, h *Handler[frame], channel, data string) {
 // checkEmpty reports what a handler without clients still has.
 func checkEmpty(t testing.TB, h *Handler[frame]) {
 	t.Helper()
-	h.mu.Lock()
-	tasks := len(h.tasks)
-	h.mu.Unlock()
+	tasks := h.roster.Waiting()
 	s := h.Stats()
 	if s.Connected != 0 || s.Users != 0 || tasks != 0 || len(h.deadlines.queue) != 0 {
 		t.Errorf("left: %d connected, %d users, %d tasks, %d deadlines", s.Connected, s.Users, tasks, len(h.deadlines.queue))

@@ -126,7 +126,7 @@ func (c *Client[F]) authorize(j *joining) error {
 func (c *Client[F]) grant(channel, token string) (Grant, error) {
 	ctx, cancel := c.handler.context()
 	defer cancel()
-	return c.handler.config.Authenticator.Subscribe(ctx, SubscribeRequest{Client: c.ID(), User: c.user, Channel: channel, Token: token})
+	return c.handler.config.Authenticator.Subscribe(ctx, SubscribeRequest{Client: c.ID(), User: c.User(), Channel: channel, Token: token})
 }
 
 // join subscribes. What is published from now on waits until the reply is on its way.
@@ -181,7 +181,7 @@ func (c *Client[F]) wantsEvents(j *joining) bool {
 	if !j.options.JoinLeave {
 		return false
 	}
-	actor := hub.Actor{User: c.user, Subscribed: true, Everything: c.everything}
+	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.everything}
 	return j.options.ForcePushJoinLeave || j.request.JoinLeave && j.options.MayAskPresence(actor)
 }
 

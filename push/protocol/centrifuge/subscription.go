@@ -53,7 +53,7 @@ func (c *Client[F]) sendBatch(channel, policy string, frames []F) {
 }
 
 // reset has the subscription ended, in the client's turn.
-func (c *Client[F]) reset(channel string) { c.handler.do(c, func() { c.lost(channel) }) }
+func (c *Client[F]) reset(channel string) { c.handler.roster.Do(c, func() { c.lost(channel) }) }
 
 // special is what distinguishes a subscriber of a channel from the others.
 type special struct {

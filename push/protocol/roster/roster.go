@@ -11,17 +11,16 @@ import (
 	"github.com/millpond/millpond/push/hub"
 )
 
-// Entry is what a Roster notes in a client, which embeds it: no map has an entry for each client. It takes 32 bytes.
+// Entry is what a Roster notes in a client, which embeds it: no map has an entry for each client. It takes 24 bytes.
 type Entry[C any] struct {
-	// Immutable after Add.
+	// Guarded by Roster.mu; changed in the client's turn alone.
 	user string
 
 	// Guarded by Roster.mu.
-	sibling C    // the next of the same user, or of one with the same hash
-	gone    bool // no more tasks are taken on
+	sibling C // the next of the same user, or of one with the same hash; the client itself once it is gone
 }
 
-// User returns the name that Add was given, or "".
+// User returns the name that Add was given, or "" before and after. It is called in the client's turn.
 func (e *Entry[C]) User() string { return e.user }
 
 // entry makes a Client of whatever embeds an Entry.
@@ -69,6 +68,13 @@ func (r *Roster[C]) Add(c C, user string, limit int) bool {
 	return true
 }
 
+// Remove takes c out of its user's clients, before Close does: its login failed after all.
+func (r *Roster[C]) Remove(c C) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.removeLocked(c)
+}
+
 // Of returns a user's clients.
 func (r *Roster[C]) Of(user string) []C {
 	r.mu.Lock()
@@ -93,6 +99,13 @@ func (r *Roster[C]) Users() int {
 	return len(r.first)
 }
 
+// Waiting returns for how many clients tasks wait.
+func (r *Roster[C]) Waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.tasks)
+}
+
 // removeLocked takes c out of its user's clients.
 func (r *Roster[C]) removeLocked(c C) {
 	var none C
@@ -113,13 +126,13 @@ func (r *Roster[C]) removeLocked(c C) {
 	if link != none {
 		link.entry().sibling = e.sibling
 	}
-	e.sibling = none
+	e.user, e.sibling = "", none
 }
 
 // Do has a task carried out in the client's turn, at the latest by Close. It reports false if that is over.
 func (r *Roster[C]) Do(c C, task func()) bool {
 	r.mu.Lock()
-	if c.entry().gone {
+	if c.entry().sibling == c { // no more tasks are taken on
 		r.mu.Unlock()
 		return false
 	}
@@ -145,9 +158,9 @@ func run(tasks []func()) {
 func (r *Roster[C]) take(c C, last bool) []func() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if last && !c.entry().gone {
-		c.entry().gone = true
+	if last && c.entry().sibling != c {
 		r.removeLocked(c)
+		c.entry().sibling = c
 	}
 	tasks := r.tasks[c]
 	delete(r.tasks, c)
