@@ -142,9 +142,9 @@ func TestCentrifugeJoinLeave(t *testing.T) {
 			< {"id":2,"subscribe":{}}
 			< ` + join(annInfo) + `
 			! joins:a 1` + bobComes + `
-			! joins:a 2
 			< {"push":{"channel":"joins:a","pub":{"data":1,"offset":1}}}
 			< ` + join(bob) + `
+			! joins:a 2
 			< {"push":{"channel":"joins:a","pub":{"data":2,"offset":2}}}
 			b:< {"push":{"channel":"joins:a","pub":{"data":2,"offset":2}}}`},
 		{name: "comes and goes in one frame", lines: `

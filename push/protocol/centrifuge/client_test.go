@@ -187,6 +187,29 @@ func TestCommandsWithoutID(t *testing.T) {
 	}
 }
 
+// Of a frame whose connect command is refused, nothing else is carried out.
+func TestRestOfARefusedFrame(t *testing.T) {
+	a := tokens{refusals: map[string]error{"expired": hub.ErrTokenExpired, "bad": DisconnectInvalidToken}}
+	for token, ended := range map[string]string{"expired": "", "bad": "3500 invalid token"} {
+		h := newHandler(t, Config{Authenticator: a})
+		p := newPeer(t, h, Params{})
+		p.say(`{"id":1,"connect":{"token":"` + token + `"}}
+			{"id":2,"subscribe":{"channel":"a"}}
+			{"id":3,"publish":{"channel":"b","data":1}}`)
+		if got := p.ended(); got != ended {
+			t.Errorf("%s: ended with %q", token, got)
+		}
+		if n := h.config.Hub.Stats().Subscriptions; n != 0 || h.Stats().Connected != 0 {
+			t.Errorf("%s: %d subscriptions", token, n)
+		}
+		if top, _ := h.config.Hub.Position(t.Context(), "b"); top.Offset != 0 {
+			t.Errorf("%s: it published", token)
+		}
+		p.OnClose()
+		checkEmpty(t, h)
+	}
+}
+
 // With a ping unanswered, whatever has no id is its pong; the second one is not.
 func TestPongs(t *testing.T) {
 	h := newHandler(t, Config{})
@@ -251,9 +274,9 @@ func TestFramesAreShared(t *testing.T) {
 
 // The policy of a channel goes with its publications.
 func TestSlowPolicies(t *testing.T) {
-	channels := func(policy string, recover bool) hub.Options {
+	channels := func(policy string, recovers bool) hub.Options {
 		o := hub.Options{AllowSubscribeForAnonymous: true, AllowSubscribeForClient: true, SlowPolicy: policy}
-		if recover {
+		if recovers {
 			o.HistorySize, o.HistoryTTL, o.ForceRecovery = 1, time.Minute, true
 		}
 		return o
@@ -366,7 +389,7 @@ func TestChurn(t *testing.T) {
 	})
 	for i := range 8 {
 		clients.Go(func() {
-			for round := range 25 {
+			for round := range 12 {
 				p := newPeer(t, h, Params{Protobuf: i%2 == 0})
 				p.say(`{"id":1,"connect":{"token":"` + []string{"ann", ""}[round%2] + `","subs":{"s":{"recover":true}}}}
 					{"id":2,"subscribe":{"channel":"0","join_leave":true,"recover":true}}
