@@ -210,6 +210,24 @@ func TestRestOfARefusedFrame(t *testing.T) {
 	}
 }
 
+// Who was never told to have come is not told to have gone.
+func TestNoLeaveWithoutAJoin(t *testing.T) {
+	h := newHandler(t, Config{})
+	watcher := newPeer(t, h, Params{}).connect("")
+	watcher.say(`{"id":2,"subscribe":{"channel":"a","join_leave":true}}`)
+	watcher.take(t)
+	p := newPeer(t, h, Params{}).connect("")
+	p.say(`{"id":2,"subscribe":{"channel":"a"}}
+		{"id":3,"unsubscribe":{"channel":"a"}}`)
+	watcher.expect()
+	p.say(`{"id":4,"subscribe":{"channel":"a"}}`)
+	p.OnClose()
+	info := `{"info":{"user":"","client":"` + p.ID() + `"}}`
+	watcher.expect(`{"push":{"channel":"a","join":`+info+`}}`, `{"push":{"channel":"a","leave":`+info+`}}`)
+	watcher.OnClose()
+	checkEmpty(t, h)
+}
+
 // With a ping unanswered, whatever has no id is its pong; the second one is not.
 func TestPongs(t *testing.T) {
 	h := newHandler(t, Config{})
