@@ -166,23 +166,29 @@ func (c *crowd) expect(n int) {
 	c.goal.Store(c.received.Load() + int64(n))
 }
 
+// stillness is how long nothing may come while something is expected.
+const stillness = 15 * time.Second
+
 // await returns when what was expected has come.
 func (c *crowd) await(ctx context.Context) error {
-	timeout := time.After(time.Minute)
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
+	last, since := c.received.Load(), time.Now()
 	for {
 		select {
 		case <-c.reached:
 			return nil
-		case <-ticker.C:
-			if c.failed() {
-				return fmt.Errorf("%d publications are missing: connections failed", c.goal.Load()-c.received.Load())
-			}
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-timeout:
-			return fmt.Errorf("%d publications did not come within a minute", c.goal.Load()-c.received.Load())
+		case <-ticker.C:
+		}
+		now := c.received.Load()
+		if missing := c.goal.Load() - now; c.failed() {
+			return fmt.Errorf("%d publications are missing: connections failed", missing)
+		} else if now != last {
+			last, since = now, time.Now()
+		} else if time.Since(since) > stillness {
+			return fmt.Errorf("%d publications did not come", missing)
 		}
 	}
 }

@@ -41,6 +41,8 @@ type benchCommand struct {
 
 	NetHTTPServer netHTTPServerCommand `cmd:"" name:"net-http-server" hidden:"" help:"What handshakes compares with."`
 
+	BroadcastClients broadcastClientsCommand `cmd:"" hidden:"" help:"The subscribers of broadcast."`
+
 	BareFanServer bareFanServerCommand `cmd:"" hidden:"" help:"The yardstick of broadcast."`
 
 	BareServer bareServerCommand `cmd:"" hidden:"" help:"The yardstick of echo --compare."`

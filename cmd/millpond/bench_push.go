@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/millpond/millpond/bench"
@@ -33,10 +34,10 @@ func (c *channelsCommand) Run(ctx context.Context, s *streams, b *cli) error {
 
 type broadcastCommand struct {
 	Connections  int  `help:"Subscribers of the one channel." default:"15000"`
-	Messages     int  `help:"Messages of a run." default:"50"`
+	Messages     int  `help:"Messages of a run." default:"20"`
 	MessageBytes int  `help:"Bytes of a publication's data, at least 64." default:"64"`
 	Protobuf     bool `help:"Protobuf instead of JSON."`
-	Pairs        int  `help:"Times to measure the server and the bare loop." default:"3"`
+	Pairs        int  `help:"Times to measure the server and the bare loop." default:"7"`
 }
 
 // Run measures deliveries.
@@ -44,13 +45,24 @@ func (c *broadcastCommand) Run(ctx context.Context, s *streams, b *cli) error {
 	if b.Bench.URL != "" {
 		return errors.New("bench broadcast: not with --url, it starts both servers itself")
 	}
-	report, err := bench.Broadcast(ctx, bench.BroadcastConfig{
-		Connections: c.Connections, Messages: c.Messages, MessageBytes: c.MessageBytes, Protobuf: c.Protobuf, Pairs: c.Pairs,
-	})
+	report, err := bench.Broadcast(ctx, c.config())
 	if n := report.Failed(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d connections failed", n))
 	}
 	return b.Bench.print(s, report, err)
+}
+
+func (c *broadcastCommand) config() bench.BroadcastConfig {
+	return bench.BroadcastConfig{
+		Connections: c.Connections, Messages: c.Messages, MessageBytes: c.MessageBytes, Protobuf: c.Protobuf, Pairs: c.Pairs,
+	}
+}
+
+type broadcastClientsCommand struct{ broadcastCommand }
+
+// Run is the subscribers of one server.
+func (c broadcastClientsCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return bench.BroadcastClients(ctx, b.Bench.target(), c.config(), os.Stdin, s.out)
 }
 
 type lossCommand struct {

@@ -54,3 +54,52 @@ func TestBenchIdleOverTLS(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Every connection gets its own message and the shared one, by either codec.
+func TestBenchChannels(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--protobuf", "--presence"}} {
+		var r bench.ChannelsReport
+		runBench(t, &r, append([]string{"channels", "--connections=40", "--hold=50ms"}, flags...)...)
+		if r.Subscribed != 40 || r.Received != 80 || r.Presence != (r.Present == 40) || r.Failed() > 0 || r.Base == 0 || r.GoroutinesWith == 0 {
+			t.Errorf("%q: %+v", flags, r)
+		}
+	}
+}
+
+// Both servers deliver every message to everybody.
+func TestBenchBroadcast(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--protobuf"}} {
+		var r bench.BroadcastReport
+		runBench(t, &r, append([]string{"broadcast", "--connections=30", "--messages=10", "--pairs=2"}, flags...)...)
+		for _, kind := range []string{bench.BroadcastSingle, bench.BroadcastQueued} {
+			if len(r.Server[kind]) != 2 || len(r.Bare[kind]) != 2 || r.Ratio[kind] <= 0 {
+				t.Fatalf("%q: %+v", flags, r)
+			}
+			for i := range 2 {
+				if r.Server[kind][i].Deliveries != 300 || r.Bare[kind][i].Deliveries != 300 {
+					t.Errorf("%q: %s: %+v, %+v", flags, kind, r.Server[kind][i], r.Bare[kind][i])
+				}
+			}
+		}
+		if r.Failed() > 0 {
+			t.Errorf("%q: %v", flags, r.Failures)
+		}
+	}
+}
+
+// Clients that come and go miss nothing, by either codec.
+func TestBenchLoss(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--protobuf"}} {
+		var r bench.LossReport
+		runBench(t, &r, append([]string{
+			"loss", "--duration=1500ms", "--deliveries=1000", "--subscribers=30", "--channels=5", "--rate=300",
+			"--stay=150ms", "--away=50ms", "--slow=100ms",
+		}, flags...)...)
+		if r.Lost+r.Doubled+r.Reordered+r.Mismatches+r.Changed+r.Unrecovered > 0 || r.Failed() > 0 {
+			t.Errorf("%q: %+v", flags, r)
+		}
+		if r.Checked() < 1000 || r.Recovered == 0 || r.Recoveries == 0 || len(r.Reconnects) < 4 || r.Published == 0 {
+			t.Errorf("%q: nothing is proved: %+v", flags, r)
+		}
+	}
+}
