@@ -55,6 +55,8 @@ type member struct {
 	next    int32  // check's own
 }
 
+var _ listener = (*member)(nil)
+
 // onReady implements listener.
 func (m *member) onReady() {
 	channels := m.crowd.channels(m.number)

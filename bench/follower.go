@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/codec"
-	"github.com/millpond/millpond/poller"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
@@ -24,6 +23,9 @@ type follower struct {
 	// Owned by the visit, while there is one, else by live.
 	channels []*followed
 	counts   LossCounts
+
+	// Owned by live.
+	slowed bool // it has stopped reading in this visit
 }
 
 // followed is a subscription over all visits.
@@ -153,6 +155,8 @@ type visit struct {
 	gone       chan struct{} // closed when the connection is; cause is then set
 }
 
+var _ listener = (*visit)(nil)
+
 // onReady implements listener.
 func (v *visit) onReady() {
 	f := v.follower
@@ -225,13 +229,20 @@ var (
 
 const resubscribed = "unsubscribing on the same connection"
 
-// visitTimeout is how long connecting and subscribing may take.
-const visitTimeout = 20 * time.Second
+// visitTimeout is how long connecting and subscribing may take, lastVisits how often it may fail when all is published.
+const (
+	visitTimeout = 20 * time.Second
+	lastVisits   = 20
+)
 
 // live connects again and again until the end, and a last time then. It notes in first when it is first subscribed.
 func (f *follower) live(ctx context.Context, first chan<- struct{}) {
-	for {
+	for last := 0; last < lastVisits; {
 		over := closed(f.loss.draining)
+		if over {
+			last++
+		}
+		f.slowed = false
 		v := &visit{follower: f, subscribed: make(chan struct{}), gone: make(chan struct{})}
 		if err := v.dial(f.loss.dialect, v, source(f.loss.dialect.target, 0)); err != nil {
 			f.loss.fail(err)
@@ -259,7 +270,7 @@ func (f *follower) live(ctx context.Context, first chan<- struct{}) {
 		if f.parted(v.cause) || ctx.Err() != nil {
 			return
 		}
-		pause(rand.N(f.loss.config.Away), f.loss.draining, ctx.Done()) //nolint:gosec // no secret
+		pause(rand.N(max(f.loss.config.Away, 1)), f.loss.draining, ctx.Done()) //nolint:gosec // no secret
 	}
 }
 
@@ -275,7 +286,11 @@ func (f *follower) parted(cause error) (last bool) {
 		f.loss.note("the server's " + cause.Error())
 	case errors.As(cause, &byServer) && byServer.code == codec.StatusNormal:
 		f.loss.note(errCutClose.Error())
-	case cause != nil:
+	case f.slowed:
+		f.loss.note("being cut off while it did not read")
+	case cause == nil:
+		f.loss.fail(errHungUp)
+	default:
 		f.loss.fail(cause)
 	}
 	return false
@@ -315,6 +330,7 @@ func (f *follower) stay(ctx context.Context, v *visit) {
 
 // slow stops reading for a time in which the server should lose patience.
 func (f *follower) slow(ctx context.Context, v *visit) {
+	f.slowed = true
 	v.conn.PauseReading()
 	pause(f.loss.config.Slow, v.gone, ctx.Done())
 	v.conn.ResumeReading()
@@ -343,7 +359,3 @@ func pause(d time.Duration, until ...<-chan struct{}) {
 	case <-c[2]:
 	}
 }
-
-var _ listener = (*visit)(nil)
-
-var _ poller.Events = (*speaker)(nil)

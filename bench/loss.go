@@ -115,7 +115,10 @@ func (c *LossCounts) Err() error {
 
 // lossFlags and lossHistory are the own server's: a client that does not read is evicted after a second or so, and who comes back
 // within half a minute recovers all.
-var lossFlags = []string{"--send-buffer-bytes=4096", "--outbox-messages=64", "--outbox-bytes=4194304", "--max-recovered=4096", "--ping-interval=5s", "--pong-timeout=4s"}
+var lossFlags = []string{
+	"--send-buffer-bytes=4096", "--outbox-messages=64", "--outbox-bytes=4194304", "--max-recovered=4096",
+	"--ping-interval=5s", "--pong-timeout=4s",
+}
 
 const lossHistory = 4096
 

@@ -108,6 +108,8 @@ type speaker struct {
 	ready   bool
 }
 
+var _ poller.Events = (*speaker)(nil)
+
 // errHungUp is a server that says nothing.
 var errHungUp = errors.New("closed by the server without a close frame")
 
