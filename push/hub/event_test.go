@@ -332,8 +332,8 @@ func TestBases(t *testing.T) {
 	second := follow(t, h, b, false)
 	send(t, h, "c", "1", delta)
 	send(t, h, "c", "2", delta)
-	announce(t, h, hub.KindJoin, "x") // is nothing to make a difference to
 	send(t, h, "c", "3", hub.PublishOptions{})
+	announce(t, h, hub.KindJoin, "x") // is nothing to make a difference to
 	send(t, h, "c", "4", delta)
 	if got := fmt.Sprint(b.bases); got != "[,false 1,true ,false 3,true]" {
 		t.Errorf("bases: %s", got)
