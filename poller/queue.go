@@ -32,6 +32,9 @@ type Out struct {
 	// Pinned buffers are never dropped and always find room. The caller bounds
 	// them: either by their number or by a Key, of which only the newest waits.
 	Pinned bool
+	// Apart does not count a pinned buffer's bytes against the bound of the others, so that a long answer on its way to a slow client
+	// does not make it too slow for what comes behind.
+	Apart bool
 	// Key names what the buffer is about, for Latest and Pinned. Zero is no key.
 	Key uint64
 }
@@ -61,6 +64,7 @@ type waiting struct {
 	key    uint64
 	since  time.Duration // on the monotonic clock of now()
 	pinned bool
+	apart  bool // only what is pinned
 }
 
 // queue holds what the kernel has not taken yet, in order. A connection has one
@@ -72,6 +76,7 @@ type queue struct {
 	bytes  int // of all, less sent
 	pinned int // of bytes: those that may not be dropped, save what is half sent and not pinned
 	fixed  int // how many are pinned
+	apart  int // of pinned: what is not counted against the bound
 }
 
 // items are those that wait, oldest first.
@@ -122,7 +127,7 @@ func (q *queue) push(b []byte, o Out, lim Limits) (dropped int, err error) {
 			return 0, ErrQueueFull
 		}
 	}
-	q.append(waiting{b: b, key: o.Key, since: at, pinned: o.Pinned})
+	q.append(waiting{b: b, key: o.Key, since: at, pinned: o.Pinned, apart: o.Pinned && o.Apart})
 	return dropped, nil
 }
 
@@ -144,26 +149,41 @@ func (q *queue) count(w *waiting, sign int) {
 		q.pinned += sign * len(w.b)
 		q.fixed += sign
 	}
+	if w.apart {
+		q.apart += sign * len(w.b)
+	}
+}
+
+// counted is how many bytes count against the bound.
+func (q *queue) counted() int {
+	n := q.bytes - q.apart
+	if q.sent > 0 && q.items()[0].apart {
+		n += q.sent // which is not in bytes, but in apart
+	}
+	return n
 }
 
 func (q *queue) fits(n int, lim Limits) bool {
 	count := len(q.items())
-	return count == 0 || (q.bytes+n <= lim.Bytes && count < lim.Buffers)
+	return count == 0 || (q.counted()+n <= lim.Bytes && count < lim.Buffers)
 }
 
 // fitsInstead is fits for n bytes that replace a buffer of old bytes.
 func (q *queue) fitsInstead(n, old int, lim Limits) bool {
-	return n <= old || len(q.items()) == 1 || q.bytes+n-old <= lim.Bytes
+	return n <= old || len(q.items()) == 1 || q.counted()+n-old <= lim.Bytes
 }
 
 // canFit reports whether n bytes fit once all is dropped that may be: what is pinned
 // or half sent stays.
 func (q *queue) canFit(n int, lim Limits) bool {
-	bytes, buffers := q.pinned, q.fixed
+	bytes, buffers := q.pinned-q.apart, q.fixed
 	if q.sent > 0 {
-		bytes -= q.sent
-		if first := &q.items()[0]; !first.pinned {
-			bytes += len(first.b)
+		switch first := &q.items()[0]; {
+		case first.apart:
+		case first.pinned:
+			bytes -= q.sent
+		default:
+			bytes += len(first.b) - q.sent
 			buffers++
 		}
 	}

@@ -26,7 +26,7 @@ func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
 	config := centrifuge.Config{
 		Hub: s.hub, Authenticator: &clientTokens{verifier: s.verifier, dev: c.Dev}, Version: c.Version,
 		PingInterval: s.pingInterval(), ConnectTimeout: c.ConnectTimeout, MaxChannels: c.MaxChannels,
-		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, SlowPolicy: slowPolicyName(c.SlowPolicy),
+		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, MaxAnswerBytes: c.MaxAnswerBytes, SlowPolicy: slowPolicyName(c.SlowPolicy),
 		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, OnInternalError: s.onInternalError,
 	}
 	return centrifuge.NewHandler(config, func(isText bool, payload []byte) *session.Frame {
@@ -147,10 +147,14 @@ type centrifugeConn session.Session
 
 var _ centrifuge.Conn[*session.Frame] = (*centrifugeConn)(nil)
 
-// Send implements centrifuge.Conn. A reply is never dropped.
-func (c *centrifugeConn) Send(f *session.Frame) error {
-	return (*session.Session)(c).SendWith(f, session.Delivery{Policy: session.PolicyDisconnect})
-}
+// Send implements centrifuge.Conn.
+func (c *centrifugeConn) Send(f *session.Frame) error { return (*session.Session)(c).SendAnswers(f) }
+
+// Waiting implements centrifuge.Conn.
+func (c *centrifugeConn) Waiting() int { return (*session.Session)(c).Waiting() }
+
+// WakeWhenDrained implements centrifuge.Conn.
+func (c *centrifugeConn) WakeWhenDrained() bool { return (*session.Session)(c).WakeWhenDrained() }
 
 // SendBatch implements centrifuge.Conn.
 func (c *centrifugeConn) SendBatch(channel, policy string, fs []*session.Frame) error {

@@ -65,6 +65,8 @@ type Config struct {
 	MaxMessageBytes int
 	// MaxChannels bounds one client's subscriptions. Zero means 128.
 	MaxChannels int
+	// MaxAnswerBytes bounds the answers that wait for a client; while more do, it is told to ask for its past again later. Zero means 1 MiB.
+	MaxAnswerBytes int
 	// MaxPresence bounds the clients that a channel's presence lists. Zero means 10,000.
 	MaxPresence int
 	// MaxConnectionsPerUser bounds the connections of one user by the Centrifuge protocol. Zero means no bound.
@@ -158,7 +160,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("internal-listen: %s is not loopback; give an --api-key-file", d.InternalListen))
 	}
 	for name, value := range map[string]int{
-		"max-channels": d.MaxChannels, "max-recovered": d.MaxRecovered, "max-presence": d.MaxPresence, "max-connections-per-user": d.MaxConnectionsPerUser,
+		"max-channels": d.MaxChannels, "max-recovered": d.MaxRecovered, "max-presence": d.MaxPresence, "max-answer-bytes": d.MaxAnswerBytes, "max-connections-per-user": d.MaxConnectionsPerUser,
 	} {
 		if value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, value))

@@ -17,7 +17,7 @@ import (
 
 func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 	c := plain.Config{
-		Hub: s.hub, MaxChannels: s.config.MaxChannels, MaxHistory: s.config.MaxRecovered,
+		Hub: s.hub, MaxChannels: s.config.MaxChannels, MaxHistory: s.config.MaxRecovered, MaxAnswerBytes: s.config.MaxAnswerBytes,
 		SlowPolicy: slowPolicyName(s.config.SlowPolicy), OnInternalError: s.onInternalError,
 	}
 	if s.config.Dev {
@@ -73,7 +73,13 @@ type plainConn session.Session
 var _ plain.Conn[*session.Frame] = (*plainConn)(nil)
 
 // Send implements plain.Conn.
-func (c *plainConn) Send(f *session.Frame) error { return (*session.Session)(c).Send(f) }
+func (c *plainConn) Send(fs ...*session.Frame) error { return (*session.Session)(c).SendAnswers(fs...) }
+
+// Waiting implements plain.Conn.
+func (c *plainConn) Waiting() int { return (*session.Session)(c).Waiting() }
+
+// WakeWhenDrained implements plain.Conn.
+func (c *plainConn) WakeWhenDrained() bool { return (*session.Session)(c).WakeWhenDrained() }
 
 // SendBatch implements plain.Conn.
 func (c *plainConn) SendBatch(channel, policy string, fs []*session.Frame) error {

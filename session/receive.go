@@ -109,7 +109,11 @@ func (s *Session) pauseOnBacklog() (paused bool) {
 func (w *wire) OnDrained() {
 	s := (*Session)(w)
 	s.resumeReading(outboxFull)
-	if s.flags.Load()&inputDone != 0 {
+	flags := s.flags.And(^wakeDrained)
+	if flags&wakeDrained != 0 {
+		s.Wake()
+	}
+	if flags&inputDone != 0 {
 		s.conn.Close(nil)
 	}
 }

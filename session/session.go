@@ -49,6 +49,7 @@ type Session struct {
 const (
 	inputDone      uint32 = 1 << iota // the peer's stream has ended and all of it was handled
 	awaitingPong                      // a heartbeat of Endpoint.Pings was sent and not answered
+	wakeDrained                       // Wake when the outbox is empty
 	heartbeatShift = 8                // above: its place in Endpoint.Pings, plus one; zero before BeginHeartbeat
 )
 
@@ -144,7 +145,10 @@ func (s *Session) SendAll(frames []*Frame) error {
 
 // SendAllWith is SendAll with a policy, and a key that all frames have.
 func (s *Session) SendAllWith(frames []*Frame, d Delivery) error {
-	o := poller.Out{Policy: d.Policy, Key: d.Key}
+	return s.sendAll(frames, d, poller.Out{Policy: d.Policy, Key: d.Key})
+}
+
+func (s *Session) sendAll(frames []*Frame, d Delivery, o poller.Out) error {
 	for len(frames) > 0 {
 		n := min(len(frames), sendBatch)
 		var dropped int
@@ -168,6 +172,28 @@ func (s *Session) sendPlain(frames []*Frame, o poller.Out) (dropped int, err err
 		bufs[i] = f.Bytes()
 	}
 	return s.conn.SendAll(bufs[:len(frames)], o)
+}
+
+// SendAnswers sends answers to the client's own messages: they always find room, and take none from what is sent otherwise. The caller bounds
+// what waits, by Waiting.
+func (s *Session) SendAnswers(frames ...*Frame) error {
+	return s.sendAll(frames, Delivery{}, poller.Out{Pinned: true, Apart: true})
+}
+
+// Waiting returns how many bytes wait for the client.
+func (s *Session) Waiting() int {
+	n, _, _ := s.conn.Waiting()
+	return n
+}
+
+// WakeWhenDrained has OnWake called when nothing waits for the client any more. It reports false if nothing does.
+func (s *Session) WakeWhenDrained() bool {
+	s.flags.Or(wakeDrained)
+	if s.conn.NotifyDrained() {
+		return true
+	}
+	s.flags.And(^wakeDrained)
+	return false
 }
 
 // SendMessage sends a message of its own. payload is borrowed: it may change as

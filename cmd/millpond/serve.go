@@ -65,6 +65,7 @@ type serveCommand struct {
 	HistoryChannels          int           `help:"Channels whose position is kept while nobody subscribes." default:"1048576"`
 	HistoryPositionTTL       time.Duration `name:"history-position-ttl" help:"Time for which a channel's position outlives its last publication." default:"24h"`
 	MaxRecovered             int           `help:"Publications that one subscriber recovers." default:"300"`
+	MaxAnswerBytes           int           `help:"Bytes of answers that wait for a client; while more do, it is told to ask for its past again later, and with twice as much it is slow." default:"1048576"`
 	MaxPresence              int           `help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
 	MaxChannels              int           `help:"Channels that one connection may subscribe to." default:"128"`
 	MaxConnectionsPerUser    int           `help:"Connections of one user by the Centrifuge protocol; 0: no bound."`
@@ -216,7 +217,7 @@ func (c *serveCommand) logger(s *streams) *slog.Logger {
 func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	out := push.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, Dev: c.Dev, Echo: c.Echo, Playground: c.Playground,
-		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, MaxPresence: c.MaxPresence,
+		AllowedOrigins: c.AllowedOrigins, MaxChannels: c.MaxChannels, MaxPresence: c.MaxPresence, MaxAnswerBytes: c.MaxAnswerBytes,
 		MaxConnectionsPerUser: c.MaxConnectionsPerUser, ConnectTimeout: c.ConnectTimeout,
 		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, SlowPolicy: push.SlowPolicies[c.SlowPolicy],
 		NoCompression: c.Compression == "off",

@@ -39,6 +39,11 @@ func Users(channel string) []string {
 	return strings.Split(list, UserSeparator)
 }
 
+// MayHavePersonalChannel reports whether a user can have one: a name that lists several would let these in.
+func MayHavePersonalChannel(user string) bool {
+	return user != "" && !strings.ContainsAny(user, UserSeparator+UserBoundary)
+}
+
 // PersonalChannel returns the name of the channel, in a namespace that may be empty, that is a user's own.
 func PersonalChannel(namespace, user string) string {
 	if namespace == "" {

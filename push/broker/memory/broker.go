@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -17,7 +18,7 @@ const stripes = 64
 
 // Config bounds what a Broker keeps. The zero value works.
 type Config struct {
-	// MaxHistoryBytes bounds the data of all channels' histories. When it is reached, the histories that would expire first
+	// MaxHistoryBytes bounds the data of all channels' histories. When it is reached, publications that would expire soon
 	// go first; their channels' positions stay, so that whoever recovers learns of it. Zero means 256 MiB.
 	MaxHistoryBytes int
 	// MaxStreams bounds the channels whose position is kept while nobody subscribes to them. Zero means 1,048,576.
@@ -66,6 +67,10 @@ type Broker struct {
 	seed    maphash.Seed
 	start   time.Time
 	stripes [stripes]stripe
+
+	// Any goroutine (atomic).
+	bytes  atomic.Int64  // of all stripes' publications
+	victim atomic.Uint32 // the stripe that gives up publications next
 }
 
 var _ hub.Broker = (*Broker)(nil)
@@ -77,9 +82,10 @@ type stripe struct {
 	streams map[string]*stream
 	due     schedule // the streams of which something expires
 	bytes   int      // of their publications
+	total   *atomic.Int64
 	keys    idempotency
 
-	_ [24]byte // neighbours are busy on other cores
+	_ [16]byte // neighbours are busy on other cores
 }
 
 // New returns a broker without channels. The Config must be valid.
@@ -87,6 +93,7 @@ func New(c Config) *Broker {
 	b := &Broker{config: c.withDefaults(), seed: maphash.MakeSeed(), start: time.Now()}
 	for i := range b.stripes {
 		b.stripes[i].streams = make(map[string]*stream)
+		b.stripes[i].total = &b.bytes
 	}
 	return b
 }
@@ -103,22 +110,28 @@ func (b *Broker) Publish(ctx context.Context, channel string, data []byte, optio
 	if err := ctx.Err(); err != nil {
 		return hub.Position{}, err
 	}
+	position := b.publish(channel, data, options)
+	b.boundBytes()
+	return position, nil
+}
+
+func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions) hub.Position {
 	now := b.now()
 	s := b.stripe(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if options.Kind != hub.KindMessage {
 		b.sink.Deliver(&hub.Publication{Channel: channel, Kind: options.Kind, Info: options.Info})
-		return hub.Position{}, nil
+		return hub.Position{}
 	}
 	if options.IdempotencyKey != "" {
 		if position, ok := s.keys.find(channel, options.IdempotencyKey, now); ok {
-			return position, nil
+			return position
 		}
 	}
 	st := s.stream(channel)
 	if options.Version != 0 && !st.newer(options.Version, options.VersionEpoch) {
-		return st.position(), nil
+		return st.position()
 	}
 	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
 	var position hub.Position
@@ -135,7 +148,18 @@ func (b *Broker) Publish(ctx context.Context, channel string, data []byte, optio
 		s.keys.note(st.name, options.IdempotencyKey, position, now)
 	}
 	b.settle(s, st, now, subscribed)
-	return position, nil
+	return position
+}
+
+// boundBytes gives up publications while all histories together have too many bytes: a few of one part of the channels after the other, in each
+// those that would expire first. It is called without a lock.
+func (b *Broker) boundBytes() {
+	for tries := 0; tries < 2*stripes && b.bytes.Load() > int64(b.config.MaxHistoryBytes); tries++ {
+		s := &b.stripes[b.victim.Add(1)%stripes]
+		s.mu.Lock()
+		s.giveUp(int(b.bytes.Load()) - b.config.MaxHistoryBytes)
+		s.mu.Unlock()
+	}
 }
 
 // settle decides what becomes of a stream after something was done with it. s.mu is held.
@@ -144,7 +168,7 @@ func (b *Broker) settle(s *stripe, st *stream, now uint32, subscribed bool) {
 	case st.kept || st.version != nil:
 		st.touch(now + seconds(b.config.PositionTTL))
 		s.due.put(st)
-		s.bound(b.config.MaxHistoryBytes/stripes, b.config.MaxStreams/stripes, b.sink)
+		s.boundStreams(b.config.MaxStreams/stripes, b.sink)
 	case !subscribed:
 		delete(s.streams, st.name)
 	}

@@ -258,6 +258,46 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// One long history may have all the room there is; of more, the oldest publications go, not the whole.
+func TestBoundOfOneLongHistory(t *testing.T) {
+	const limit = 1 << 20
+	b, _ := newBroker(t, Config{MaxHistoryBytes: limit})
+	keep := hub.PublishOptions{Retention: hub.Retention{Size: 10_000, TTL: time.Hour}}
+	data := strings.Repeat("x", 10_000)
+	publishWith(t, b, "other", data, keep)
+	for range 300 {
+		publishWith(t, b, "long", data, keep)
+	}
+	offsets, top := history(t, b, "long", hub.HistoryQuery{Limit: -1})
+	if n := len(offsets); n < 90 || n > 110 || offsets[n-1] != 300 || offsets[0] != uint64(301-n) || top.Offset != 300 {
+		t.Errorf("%d are left, up to %v of %+v", n, offsets[max(n-1, 0):], top)
+	}
+	if st := b.Stats(); st.Bytes > limit || int64(st.Bytes) != b.bytes.Load() {
+		t.Errorf("%+v, %d counted", st, b.bytes.Load())
+	}
+}
+
+// Positions of channels with subscribers do not count: nobody who is there loses his place.
+func TestSubscribedStreamsStay(t *testing.T) {
+	b, sink := newBroker(t, Config{MaxStreams: stripes})
+	for i := range 2000 {
+		sink.setSubscribed(fmt.Sprint("mine", i), true)
+	}
+	keep := hub.PublishOptions{Retention: hub.Retention{Size: 1, TTL: time.Hour}}
+	for i := range 2000 {
+		publishWith(t, b, fmt.Sprint("mine", i), "x", keep)
+		publishWith(t, b, fmt.Sprint("nobody's", i), "x", keep)
+	}
+	for i := range 2000 {
+		if _, top := history(t, b, fmt.Sprint("mine", i), hub.HistoryQuery{}); top.Offset != 1 {
+			t.Fatalf("mine%d is at %+v", i, top)
+		}
+	}
+	if st := b.Stats(); st.Streams > 3500 {
+		t.Errorf("%d streams", st.Streams)
+	}
+}
+
 func TestStreamSize(t *testing.T) {
 	if n := unsafe.Sizeof(stream{}); n > 112 {
 		t.Errorf("a stream takes %d bytes, want at most 112, a size class of the allocator", n)

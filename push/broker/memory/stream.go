@@ -2,6 +2,7 @@ package memory
 
 import (
 	"container/heap"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/millpond/millpond/push/hub"
@@ -85,6 +86,7 @@ func (st *stream) drop(s *stripe, n int) {
 func (st *stream) account(s *stripe, publications, bytes int) {
 	st.bytes += bytes
 	s.bytes += bytes
+	s.total.Add(int64(bytes))
 	s.due.publications += publications
 }
 
@@ -230,25 +232,45 @@ func (s *stripe) remove(st *stream) {
 	delete(s.streams, st.name)
 }
 
-// bound lets histories go while there are too many bytes, and positions while there are too many: those that would expire
-// first. Subscribers of a channel whose position goes are told.
-func (s *stripe) bound(bytes, streams int, sink hub.Sink) {
-	for s.bytes > bytes && len(s.due.heap) > 0 {
-		st := s.fullest()
-		s.due.evicted += int64(len(st.log))
-		st.clear(s)
+// giveUp lets publications go before their time, those first that would expire first, until so many bytes are free.
+func (s *stripe) giveUp(bytes int) {
+	for bytes > 0 && len(s.due.heap) > 0 {
+		st := s.due.heap[0]
+		if len(st.log) == 0 {
+			if st = s.fullest(); len(st.log) == 0 {
+				return
+			}
+		}
+		n, before := 0, st.bytes
+		for sum := 0; n < len(st.log) && sum < bytes; n++ {
+			sum += size(st.log[n].p)
+		}
+		st.drop(s, n)
+		bytes -= before - st.bytes
+		s.due.evicted += int64(n)
 		st.due = st.next()
 		heap.Fix(&s.due, int(st.index))
 	}
-	for len(s.due.heap) > max(streams, 1) {
-		st := s.due.heap[0]
+}
+
+// maxLooks bounds the positions that one publication looks at because there are too many.
+const maxLooks = 4
+
+// boundStreams lets positions that nobody subscribes to go while there are too many, any of them. If somebody subscribes in that moment,
+// he is told.
+func (s *stripe) boundStreams(streams int, sink hub.Sink) {
+	for looks := 0; looks < maxLooks && len(s.due.heap) > max(streams, 1); looks++ {
+		st := s.due.heap[rand.IntN(len(s.due.heap))]
+		if sink.Subscribed(st.name) {
+			continue
+		}
 		s.due.evicted += int64(len(st.log))
 		s.remove(st)
 		sink.Deliver(&hub.Publication{Channel: st.name, Kind: hub.KindReset})
 	}
 }
 
-// fullest returns, of the streams that have publications, the one that expires first. Those without are behind, mostly.
+// fullest returns, of the streams that have publications, one that expires soon. Those without are behind, mostly.
 func (s *stripe) fullest() *stream {
 	for _, st := range s.due.heap {
 		if len(st.log) > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -89,7 +90,8 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 	if c.state == ended {
 		return
 	}
-	if c.codec() == wire.Protobuf && isText || c.state == refused {
+	wrong := c.codec() == wire.Protobuf && isText || c.codec() == wire.JSON && !isText && !utf8.Valid(payload)
+	if wrong || c.state == refused {
 		c.disconnect(DisconnectBadRequest)
 		return
 	}
@@ -135,6 +137,11 @@ func (c *Client[F]) disconnect(d *Disconnect) {
 		return
 	}
 	c.state = ended
+	c.close(d)
+}
+
+// close closes the connection; it may be called by any goroutine.
+func (c *Client[F]) close(d *Disconnect) {
 	if i := int(d.Code) - firstDisconnect; i >= 0 && i < disconnectCodes {
 		c.handler.disconnects[i].Add(1)
 	}

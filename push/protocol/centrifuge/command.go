@@ -1,6 +1,7 @@
 package centrifuge
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/millpond/millpond/push/hub"
@@ -58,11 +59,11 @@ func (c *Client[F]) carryOut(t *turn[F], m *wire.Command, reply *wire.Reply) (er
 	case m.Publish != nil:
 		reply.Publish, err = c.publish(m.Publish)
 	case m.Presence != nil:
-		reply.Presence, err = c.presence(m.Presence)
+		reply.Presence, err = c.presence(t, m.Presence)
 	case m.PresenceStats != nil:
 		reply.PresenceStats, err = c.presenceStats(m.PresenceStats)
 	case m.History != nil:
-		reply.History, err = c.history(m.History)
+		reply.History, err = c.history(t, m.History)
 	case m.Rpc != nil:
 		err = hub.ErrNotAvailable
 	case m.Send != nil:
@@ -112,8 +113,8 @@ func (c *Client[F]) publish(m *wire.PublishRequest) (*wire.PublishResult, error)
 	return &wire.PublishResult{}, err
 }
 
-func (c *Client[F]) presence(m *wire.PresenceRequest) (*wire.PresenceResult, error) {
-	if err := c.checkPresence(m.Channel); err != nil {
+func (c *Client[F]) presence(t *turn[F], m *wire.PresenceRequest) (*wire.PresenceResult, error) {
+	if err := errors.Join(c.checkPresence(m.Channel), t.checkRoom()); err != nil {
 		return nil, err
 	}
 	list, err := c.handler.config.Hub.Presence(m.Channel)
@@ -148,7 +149,7 @@ func (c *Client[F]) checkPresence(channel string) error {
 	return nil
 }
 
-func (c *Client[F]) history(m *wire.HistoryRequest) (*wire.HistoryResult, error) {
+func (c *Client[F]) history(t *turn[F], m *wire.HistoryRequest) (*wire.HistoryResult, error) {
 	o, err := c.options(m.Channel)
 	switch {
 	case err != nil:
@@ -157,6 +158,9 @@ func (c *Client[F]) history(m *wire.HistoryRequest) (*wire.HistoryResult, error)
 		return nil, hub.ErrNotAvailable
 	case !o.MayAskHistory(c.actor(m.Channel)):
 		return nil, hub.ErrPermissionDenied
+	}
+	if err := t.checkRoom(); err != nil {
+		return nil, err
 	}
 	q := hub.HistoryQuery{Limit: int(m.Limit), Reverse: m.Reverse}
 	if most := c.handler.config.MaxHistory; q.Limit < 0 || q.Limit > most {
@@ -170,6 +174,9 @@ func (c *Client[F]) history(m *wire.HistoryRequest) (*wire.HistoryResult, error)
 	past, err := c.handler.config.Hub.History(ctx, m.Channel, q)
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range past.Publications {
+		t.pending += len(p.Data)
 	}
 	return &wire.HistoryResult{Publications: wirePublications(past.Publications), Epoch: past.Top.Epoch, Offset: past.Top.Offset}, nil
 }

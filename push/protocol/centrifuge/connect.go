@@ -84,7 +84,7 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResu
 // serverSide lists the channels, each once, that the client is subscribed to without asking.
 func (c *Client[F]) serverSide(channels []string) []string {
 	channels = slices.Clone(channels)
-	if c.handler.config.PersonalChannels && c.User() != "" {
+	if c.handler.config.PersonalChannels && hub.MayHavePersonalChannel(c.User()) {
 		channels = append(channels, hub.PersonalChannel(c.handler.config.PersonalNamespace, c.User()))
 	}
 	slices.Sort(channels)

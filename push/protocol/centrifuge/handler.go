@@ -15,8 +15,14 @@ import (
 // zero value is none. The methods may be called by any goroutine and must not block. What cannot be sent ends the
 // connection, which the Client learns by OnClose; so it ignores the errors.
 type Conn[F comparable] interface {
-	// Send queues one frame.
+	// Send queues one frame, an answer or a push of the server's own. It always finds room; what waits is bounded here, by Waiting.
 	Send(frame F) error
+
+	// Waiting returns how many bytes wait for the client.
+	Waiting() int
+
+	// WakeWhenDrained has OnWake called when nothing waits any more. It reports false if nothing does.
+	WakeWhenDrained() bool
 
 	// SendBatch queues frames of one channel to leave together. policy is one of hub.Slow…, or empty for the server's. It is called under a lock
 	// of the hub: it must not call a Client's method, not even OnClose. The slice is valid during the call only.
@@ -80,6 +86,10 @@ type Config struct {
 	// SlowPolicy is the server's, one of hub.Slow…; empty is hub.SlowDisconnect.
 	SlowPolicy string
 
+	// MaxAnswerBytes bounds the answers that wait for a client: while more do, commands whose answers have publications get
+	// hub.ErrTooManyRequests, after which SDKs try again; with twice as much the client is disconnected as slow. Zero means 1 MiB.
+	MaxAnswerBytes int
+
 	// MaxHistory bounds the publications of one answer. Zero means 300.
 	MaxHistory int
 
@@ -106,6 +116,7 @@ func (c *Config) Validate() error {
 	check(c.Timeout >= 0, "Timeout is %v, want 0 or more", c.Timeout)
 	check(c.MaxChannels >= 0, "MaxChannels is %d, want 0 or more", c.MaxChannels)
 	check(c.MaxConnectionsPerUser >= 0, "MaxConnectionsPerUser is %d, want 0 or more", c.MaxConnectionsPerUser)
+	check(c.MaxAnswerBytes >= 0, "MaxAnswerBytes is %d, want 0 or more", c.MaxAnswerBytes)
 	check(c.MaxHistory >= 0, "MaxHistory is %d, want 0 or more", c.MaxHistory)
 	return errors.Join(problems...)
 }
@@ -116,6 +127,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Timeout, 10*time.Second)
 	setDefault(&c.MaxChannels, 128)
 	setDefault(&c.MaxHistory, 300)
+	setDefault(&c.MaxAnswerBytes, 1<<20)
 	setDefault(&c.SlowPolicy, hub.SlowDisconnect)
 	return c
 }

@@ -27,19 +27,21 @@ type frame = *string
 
 // pipe is a connection that keeps what is sent.
 type pipe struct {
-	mu         sync.Mutex
-	codec      wire.Codec
-	sent       []*wire.Reply
-	frames     []frame
-	sizes      []int // the replies in each of the frames sent alone
-	batches    int
-	policies   []string
-	closed     string
-	late       int // calls of Send after the close
-	awake      int // calls of Wake
-	pinged     bool
-	heartbeat  int // plus one
-	beforeSend func(text string)
+	mu          sync.Mutex
+	codec       wire.Codec
+	sent        []*wire.Reply
+	frames      []frame
+	sizes       []int // the replies in each of the frames sent alone
+	batches     int
+	policies    []string
+	closed      string
+	late        int // calls of Send after the close
+	awake       int // calls of Wake
+	pinged      bool
+	waiting     int // what Waiting says
+	wakeDrained bool
+	heartbeat   int // plus one
+	beforeSend  func(text string)
 }
 
 func (p *pipe) keepLocked(f frame) int {
@@ -100,6 +102,21 @@ func (p *pipe) BeginHeartbeat(h Heartbeat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heartbeat = int(h) + 1
+}
+
+// Waiting implements Conn.
+func (p *pipe) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting
+}
+
+// WakeWhenDrained implements Conn.
+func (p *pipe) WakeWhenDrained() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wakeDrained = p.waiting > 0
+	return p.wakeDrained
 }
 
 // Answered implements Conn.

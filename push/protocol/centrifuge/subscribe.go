@@ -42,6 +42,11 @@ func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest) (*wire.Subsc
 	if err := c.checkSubscribe(j); err != nil {
 		return nil, err
 	}
+	if m.Recover {
+		if err := t.checkRoom(); err != nil {
+			return nil, err
+		}
+	}
 	return c.join(t, j)
 }
 
@@ -145,6 +150,9 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 		return nil, err
 	}
 	result, err := c.place(ctx, j)
+	for _, p := range result.GetPublications() {
+		t.pending += len(p.Data)
+	}
 	if err != nil {
 		entry.sub.Unsubscribe()
 		return nil, err
@@ -314,6 +322,8 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		return nil, hub.ErrPermissionDenied
 	case m.Token == "":
 		return nil, hub.ErrBadRequest
+	case c.subs[i].special == nil || c.subs[i].special.expires == 0:
+		return &wire.SubRefreshResult{}, nil // it does not end
 	}
 	grant, err := c.grant(m.Channel, m.Token)
 	switch {

@@ -45,7 +45,7 @@ func (c *Client[F]) sendBatch(channel, policy string, frames []F) {
 	var none F
 	for _, f := range frames {
 		if f == none {
-			c.conn.Close(DisconnectInappropriateProtocol.Code, DisconnectInappropriateProtocol.Reason)
+			c.close(DisconnectInappropriateProtocol)
 			return
 		}
 	}

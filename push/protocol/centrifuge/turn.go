@@ -1,8 +1,10 @@
 package centrifuge
 
 import (
+	"fmt"
 	"sync"
 
+	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
@@ -17,6 +19,7 @@ type turn[F comparable] struct {
 	client  *Client[F]
 	buf     *[]byte // the replies' frame; nil while there is none
 	replies int
+	pending int      // bytes of publications in replies that are not sent
 	after   []func() // what is to be done when they are sent
 }
 
@@ -50,12 +53,55 @@ func (t *turn[F]) send() {
 	}
 	frame := append([]byte(nil), *t.buf...)
 	*t.buf, t.replies = (*t.buf)[:0], 0
-	_ = t.client.conn.Send(t.client.handler.frame(t.client.codec() == wire.JSON, frame))
+	t.client.send(frame)
+}
+
+// send sends a message of the client's own. A client that asks and asks, and does not read the answers, is disconnected.
+func (c *Client[F]) send(message []byte) {
+	if c.conn.Waiting() > 2*c.handler.config.MaxAnswerBytes {
+		c.disconnect(DisconnectSlow)
+		return
+	}
+	_ = c.conn.Send(c.handler.frame(c.codec() == wire.JSON, message))
+}
+
+// checkRoom refuses commands whose answers have publications while much waits already. An SDK tries again a little later.
+func (t *turn[F]) checkRoom() error {
+	waiting := t.pending + t.client.conn.Waiting()
+	if most := t.client.handler.config.MaxAnswerBytes; waiting > most {
+		return fmt.Errorf("%w: %d bytes of answers wait for the client", hub.ErrTooManyRequests, waiting)
+	}
+	return nil
+}
+
+// startBelow is how much may wait for a client when publications of a new subscription begin. More is an answer on its way to a slow client, and
+// if it did not get there first, the client would be disconnected as slow, come back, and ask for the same again.
+const startBelow = 32 << 10
+
+// later does what is to be done when the replies have been sent once they have left.
+func (c *Client[F]) later(after []func()) {
+	c.handler.roster.Queue(c, func() {
+		if c.state != ended && c.conn.Waiting() > startBelow {
+			c.later(after)
+			return
+		}
+		for _, f := range after {
+			f()
+		}
+	})
+	if !c.conn.WakeWhenDrained() {
+		c.Wake()
+	}
 }
 
 // flush sends the replies, and does what was to be done then.
 func (t *turn[F]) flush() {
 	t.send()
+	t.pending = 0
+	if len(t.after) > 0 && t.client.conn.Waiting() > startBelow {
+		t.client.later(t.after)
+		t.after = nil
+	}
 	for len(t.after) > 0 {
 		after := t.after
 		t.after = nil
@@ -82,5 +128,5 @@ func (c *Client[F]) push(p *wire.Push) {
 		c.disconnect(DisconnectInappropriateProtocol)
 		return
 	}
-	_ = c.conn.Send(c.handler.frame(c.codec() == wire.JSON, b))
+	c.send(b)
 }

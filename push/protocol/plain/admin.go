@@ -55,7 +55,8 @@ func (h *Handler[F]) Subscribe(ctx context.Context, user, id, channel string, si
 		i, _ := c.find(channel)
 		c.subs = slices.Insert(c.subs, i, j.sub)
 		c.send(appendSubscribed(nil, channel, j))
-		c.start(j)
+		c.sendMissed(j)
+		c.startAll([]joined{j})
 		return nil
 	})
 }

@@ -17,6 +17,9 @@ func (c *Client[F]) runPresence(command command) error {
 	case !o.MayAskPresence(who.actor(c.isSubscribed(channel))):
 		return fmt.Errorf("%w: you may not ask who is in channel %q", hub.ErrPermissionDenied, clip(channel))
 	}
+	if err := c.checkRoom(); err != nil {
+		return err
+	}
 	list, err := c.handler.config.Hub.Presence(channel)
 	if err != nil {
 		return err
@@ -33,6 +36,9 @@ func (c *Client[F]) runHistory(command command) error {
 	}
 	if !o.MayAskHistory(who.actor(c.isSubscribed(channel))) && o.HasHistory() {
 		return fmt.Errorf("%w: you may not ask for the history of channel %q", hub.ErrPermissionDenied, clip(channel))
+	}
+	if err := c.checkRoom(); err != nil {
+		return err
 	}
 	var payload historyPayload
 	if err := command.payload(&payload); err != nil {

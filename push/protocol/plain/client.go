@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -171,7 +172,22 @@ func (c *Client[F]) close(code uint16, reason string) {
 	c.conn.Close(code, reason)
 }
 
-func (c *Client[F]) send(text []byte) { _ = c.conn.Send(c.handler.frame(text)) }
+// send sends an answer. A client that asks and asks, and does not read the answers, is closed.
+func (c *Client[F]) send(text []byte) {
+	if c.conn.Waiting() > 2*c.handler.config.MaxAnswerBytes {
+		c.close(closePolicyViolation, "slow consumer")
+		return
+	}
+	_ = c.conn.Send(c.handler.frame(text))
+}
+
+// checkRoom refuses commands that are answered with messages of the past while much waits already.
+func (c *Client[F]) checkRoom() error {
+	if n := c.conn.Waiting(); n > c.handler.config.MaxAnswerBytes {
+		return fmt.Errorf("%w: %d bytes wait for you", hub.ErrTooManyRequests, n)
+	}
+	return nil
+}
 
 func (c *Client[F]) sendError(id rawID, err error) {
 	code, message := hub.Describe(err)

@@ -33,18 +33,25 @@ type wire struct {
 	frames  []*string
 	batches int
 	wakes   int
+	waiting int // what Waiting says
 	id      string
 	epoch   string // the latest that was sent
 	policy  string // of the latest batch
 	closed  string
 }
 
-func (w *wire) Send(frame *string) error {
+func (w *wire) Send(frames ...*string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sent = append(w.sent, *frame)
+	for _, f := range frames {
+		w.sent = append(w.sent, *f)
+	}
 	return nil
 }
+
+func (w *wire) Waiting() int { return w.waiting }
+
+func (w *wire) WakeWhenDrained() bool { return w.waiting > 0 }
 
 func (w *wire) Wake() bool {
 	w.mu.Lock()
@@ -474,7 +481,9 @@ func TestClientSize(t *testing.T) {
 // nullConn drops everything.
 type nullConn struct{ frames int }
 
-func (*nullConn) Send(*string) error { return nil }
+func (*nullConn) Send(...*string) error { return nil }
+func (*nullConn) Waiting() int          { return 0 }
+func (*nullConn) WakeWhenDrained() bool { return false }
 func (n *nullConn) SendBatch(_, _ string, f []*string) error {
 	n.frames += len(f)
 	return nil

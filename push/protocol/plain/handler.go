@@ -16,8 +16,14 @@ import (
 // goroutine and must not block. What cannot be sent ends the connection, which
 // the Client learns by OnClose; so it ignores the errors.
 type Conn[F any] interface {
-	// Send queues one frame.
-	Send(frame F) error
+	// Send queues frames, answers or messages of the server's own. They always find room; what waits is bounded here, by Waiting.
+	Send(frames ...F) error
+
+	// Waiting returns how many bytes wait for the client.
+	Waiting() int
+
+	// WakeWhenDrained has OnWake called when nothing waits any more. It reports false if nothing does.
+	WakeWhenDrained() bool
 
 	// SendBatch queues frames of one channel to leave together. policy is one of hub.Slow…, or empty for the server's. It is
 	// called under a lock of the hub: it must not call a Client's method, not even OnClose. The slice is valid during the
@@ -52,6 +58,10 @@ type Config struct {
 	// SlowPolicy is the server's, one of hub.Slow…; empty is hub.SlowDisconnect.
 	SlowPolicy string
 
+	// MaxAnswerBytes bounds the answers that wait for a client: while more do, commands that are answered with messages of the past get
+	// hub.ErrTooManyRequests; with twice as much the connection is closed with 1008. Zero means 1 MiB.
+	MaxAnswerBytes int
+
 	// MaxHistory bounds the publications of one answer. Zero means 300.
 	MaxHistory int
 
@@ -78,6 +88,9 @@ func (c *Config) Validate() error {
 	if c.MaxChannels < 0 {
 		problems = append(problems, fmt.Errorf("plain: MaxChannels is %d, want 0 or more", c.MaxChannels))
 	}
+	if c.MaxAnswerBytes < 0 {
+		problems = append(problems, fmt.Errorf("plain: MaxAnswerBytes is %d, want 0 or more", c.MaxAnswerBytes))
+	}
 	if c.MaxHistory < 0 {
 		problems = append(problems, fmt.Errorf("plain: MaxHistory is %d, want 0 or more", c.MaxHistory))
 	}
@@ -99,6 +112,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
+	}
+	if c.MaxAnswerBytes == 0 {
+		c.MaxAnswerBytes = 1 << 20
 	}
 	if c.MaxHistory == 0 {
 		c.MaxHistory = 300

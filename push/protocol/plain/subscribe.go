@@ -111,9 +111,28 @@ func (c *Client[F]) subscribe(id rawID, list channels) error {
 	// Messages are held until the start, so the answer comes first.
 	c.send(appendReply(nil, id, list, made))
 	for _, j := range made {
-		c.start(j)
+		c.sendMissed(j)
 	}
+	c.startAll(made)
 	return nil
+}
+
+// startBelow is how much may wait for a client when messages of new subscriptions begin. More is what it missed, on its way to a slow client, and if
+// that did not get there first, the client would be closed as slow, come back, and ask for the same again.
+const startBelow = 32 << 10
+
+// startAll lets messages through, once the answer has left.
+func (c *Client[F]) startAll(made []joined) {
+	if c.conn.Waiting() <= startBelow || c.closed {
+		for _, j := range made {
+			c.start(j)
+		}
+		return
+	}
+	c.handler.roster.Queue(c, func() { c.startAll(made) })
+	if !c.conn.WakeWhenDrained() {
+		c.Wake()
+	}
 }
 
 // checkSubscribe reports why the client may not join all of list.
@@ -181,6 +200,11 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 	if policy := c.handler.slowPolicy(j.options); policy != "" {
 		subscriber = withPolicy[F]{c, policy}
 	}
+	if since != nil {
+		if err := c.checkRoom(); err != nil {
+			return j, err
+		}
+	}
 	if j.sub, err = h.Subscribe(ctx, name, subscriber); err != nil {
 		return j, err
 	}
@@ -211,14 +235,21 @@ func (h *Handler[F]) slowPolicy(o *hub.Options) string {
 	return policy
 }
 
-// start sends what the client missed and lets messages through.
-func (c *Client[F]) start(j joined) {
+// sendMissed sends what the client missed.
+func (c *Client[F]) sendMissed(j joined) {
 	if missed := j.recovery.Publications; len(missed) > 0 {
 		frames := make([]F, 0, len(missed))
 		for _, p := range missed {
 			frames = append(frames, c.handler.message(p))
 		}
-		_ = c.conn.SendBatch(j.sub.Channel(), hub.SlowDisconnect, frames)
+		_ = c.conn.Send(frames...)
+	}
+}
+
+// start lets messages through, unless a later command has ended the subscription.
+func (c *Client[F]) start(j joined) {
+	if i, found := c.find(j.sub.Channel()); c.closed || !found || c.subs[i] != j.sub {
+		return
 	}
 	if j.recovery.From.Epoch == "" {
 		j.sub.Start()

@@ -129,15 +129,22 @@ func (r *Roster[C]) removeLocked(c C) {
 	e.user, e.sibling = "", none
 }
 
-// Do has a task carried out in the client's turn, at the latest by Close. It reports false if that is over.
-func (r *Roster[C]) Do(c C, task func()) bool {
+// Queue is Do without a Wake: the caller knows when one comes.
+func (r *Roster[C]) Queue(c C, task func()) bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c.entry().sibling == c { // no more tasks are taken on
-		r.mu.Unlock()
 		return false
 	}
 	r.tasks[c] = append(r.tasks[c], task)
-	r.mu.Unlock()
+	return true
+}
+
+// Do has a task carried out in the client's turn, at the latest by Close. It reports false if that is over.
+func (r *Roster[C]) Do(c C, task func()) bool {
+	if !r.Queue(c, task) {
+		return false
+	}
 	c.Wake()
 	return true
 }

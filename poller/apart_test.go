@@ -1,0 +1,30 @@
+package poller
+
+import "testing"
+
+// What waits apart takes no room from the others, whole or half sent, and they take none from it.
+func TestApart(t *testing.T) {
+	lim := Limits{Bytes: 100, Buffers: 10}
+	push := func(q *queue, n int, o Out, want error) {
+		t.Helper()
+		if _, err := q.push(make([]byte, n), o, lim); err != want {
+			t.Errorf("%d bytes, %+v: %v, want %v", n, o, err, want)
+		}
+	}
+	for _, sent := range []int{0, 400, 999} {
+		q := new(queue)
+		push(q, 1000, Out{Pinned: true, Apart: true}, nil)
+		q.advance(sent)
+		push(q, 60, Out{}, nil)
+		push(q, 1000, Out{Pinned: true, Apart: true}, nil)
+		push(q, 41, Out{}, ErrQueueFull)
+		push(q, 40, Out{}, nil)
+		push(q, 1, Out{}, ErrQueueFull)
+		if dropped, err := q.push(make([]byte, 70), Out{Policy: DropOldest}, lim); dropped != 2 || err != nil {
+			t.Errorf("sent %d: dropped %d, %v", sent, dropped, err)
+		}
+		if q.bytes != 2000-sent+70 || q.counted() != 70 {
+			t.Errorf("sent %d: %d bytes, %d counted", sent, q.bytes, q.counted())
+		}
+	}
+}
