@@ -75,6 +75,8 @@ type History struct {
 
 // Broker orders the publications of each channel and brings them to the hubs
 // of all nodes that subscribe to it. All methods may be called concurrently.
+//
+// It may keep the names of channels: they are not cut out of something larger that would be kept with them.
 type Broker interface {
 	// Attach names the hub that publications are handed to. New calls it
 	// once, before any other method.

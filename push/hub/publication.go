@@ -15,6 +15,7 @@ type Publication struct {
 	Kind    Kind
 	Delta   bool    // subscribers may have the difference to the message before
 	shared  bool    // more than one shard delivers it
+	Expires uint32  // for a broker to note when it forgets it
 	base    *[]byte // the data of the message before, for a delta; nil if there is none
 
 	// Any goroutine (atomic).

@@ -45,6 +45,9 @@ const (
 	released                           // unsubscribed
 )
 
+// Subscriber returns what Subscribe was given.
+func (s *Subscription) Subscriber() Subscriber { return s.subscriber }
+
 // Channel returns the name of the channel.
 func (s *Subscription) Channel() string { return s.shard.channel.name }
 

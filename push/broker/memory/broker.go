@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,12 +77,14 @@ var _ hub.Broker = (*Broker)(nil)
 // stripe has a part of the channels.
 type stripe struct {
 	// Guarded by mu.
-	mu      sync.Mutex
-	streams map[string]*stream
-	due     schedule // the streams of which something expires
-	bytes   int      // of their publications
-	total   *atomic.Int64
-	keys    idempotency
+	mu       sync.Mutex
+	streams  map[string]*stream
+	versions map[string]version // the latest of those channels that have versions
+	epoch    *string            // of streams that begin now; nil once one was forgotten
+	due      schedule           // the streams of which something expires
+	bytes    int                // of their publications
+	total    *atomic.Int64
+	keys     idempotency
 
 	_ [16]byte // neighbours are busy on other cores
 }
@@ -130,7 +131,7 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 		}
 	}
 	st := s.stream(channel)
-	if options.Version != 0 && !st.newer(options.Version, options.VersionEpoch) {
+	if options.Version != 0 && !s.newer(st, options.Version, options.VersionEpoch) {
 		return st.position()
 	}
 	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
@@ -165,12 +166,12 @@ func (b *Broker) boundBytes() {
 // settle decides what becomes of a stream after something was done with it. s.mu is held.
 func (b *Broker) settle(s *stripe, st *stream, now uint32, subscribed bool) {
 	switch {
-	case st.kept || st.version != nil:
+	case st.kept || st.dated:
 		st.touch(now + seconds(b.config.PositionTTL))
 		s.due.put(st)
 		s.boundStreams(b.config.MaxStreams/stripes, b.sink)
 	case !subscribed:
-		delete(s.streams, st.name)
+		s.forget(st)
 	}
 }
 
@@ -260,12 +261,15 @@ func (b *Broker) stripe(channel string) *stripe {
 	return &b.stripes[maphash.String(b.seed, channel)%stripes]
 }
 
-// stream returns the channel's, making it if need be. s.mu is held.
+// stream returns the channel's, making it if need be; it keeps the name. s.mu is held.
 func (s *stripe) stream(channel string) *stream {
 	st := s.streams[channel]
 	if st == nil {
-		// A clone, so that a name cut out of a request doesn't keep the request.
-		st = &stream{name: strings.Clone(channel), epoch: newEpoch(), index: -1}
+		if s.epoch == nil {
+			epoch := newEpoch()
+			s.epoch = &epoch
+		}
+		st = &stream{name: channel, epoch: s.epoch, index: -1}
 		s.streams[st.name] = st
 	}
 	return st

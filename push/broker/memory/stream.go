@@ -10,26 +10,19 @@ import (
 
 // stream is what is known of a channel. Its fields are guarded by its stripe's mu.
 //
-// There may be as many of these as of users: keep it at 112 bytes.
+// There may be as many of these as of users: keep it at 80 bytes.
 type stream struct {
 	name  string
-	epoch string
+	epoch *string // shared with others of the stripe
 
-	offset  uint64 // of the latest publication
-	log     []entry
-	version *version // nil unless publications have one
-	bytes   int      // of the publications in log
+	offset uint64 // of the latest publication
+	log    []*hub.Publication
 
 	forget uint32 // the second at which the position may be forgotten
 	due    uint32 // the second at which something expires
 	index  int32  // in the schedule, -1 if it is not in it
 	kept   bool   // the position is worth keeping without subscribers
-}
-
-// entry is a publication and the second from which on it is too old.
-type entry struct {
-	p   *hub.Publication
-	end uint32
+	dated  bool   // its stripe has a version for it
 }
 
 // version is that of the latest publication that had one.
@@ -38,14 +31,17 @@ type version struct {
 	epoch  string
 }
 
-func (st *stream) position() hub.Position { return hub.Position{Offset: st.offset, Epoch: st.epoch} }
+func (st *stream) position() hub.Position { return hub.Position{Offset: st.offset, Epoch: *st.epoch} }
 
-// newer reports, and notes, that a version is higher than what was there.
-func (st *stream) newer(number uint64, epoch string) bool {
-	if st.version != nil && st.version.epoch == epoch && number <= st.version.number {
+// newer reports, and notes, that a version of a stream is higher than what was there.
+func (s *stripe) newer(st *stream, number uint64, epoch string) bool {
+	if last, ok := s.versions[st.name]; ok && last.epoch == epoch && number <= last.number {
 		return false
 	}
-	st.version = &version{number, epoch}
+	if s.versions == nil {
+		s.versions = map[string]version{}
+	}
+	s.versions[st.name], st.dated = version{number, epoch}, true
 	return true
 }
 
@@ -58,13 +54,14 @@ func (st *stream) keep(s *stripe, p *hub.Publication, r hub.Retention, now uint3
 	for len(st.log) >= r.Size {
 		st.drop(s, len(st.log)-r.Size+1)
 	}
-	st.log = append(st.log, entry{p, now + seconds(r.TTL)})
-	st.account(s, 1, size(p))
+	p.Expires = now + seconds(r.TTL)
+	st.log = append(st.log, p)
+	s.account(1, size(p))
 }
 
 // size is about what a publication takes.
 func size(p *hub.Publication) int {
-	const fixed = 160 // the Publication, its entry, and what the allocator adds
+	const fixed = 152 // the Publication, its entry, and what the allocator adds
 	n := fixed + len(p.Data)
 	for k, v := range p.Tags {
 		n += len(k) + len(v) + 48
@@ -74,8 +71,8 @@ func size(p *hub.Publication) int {
 
 // drop lets the n oldest publications go. What they leave in front is used again.
 func (st *stream) drop(s *stripe, n int) {
-	for _, e := range st.log[:n] {
-		st.account(s, -1, -size(e.p))
+	for _, p := range st.log[:n] {
+		s.account(-1, -size(p))
 	}
 	st.log = slices.Delete(st.log, 0, n)
 	if len(st.log) == 0 {
@@ -83,8 +80,7 @@ func (st *stream) drop(s *stripe, n int) {
 	}
 }
 
-func (st *stream) account(s *stripe, publications, bytes int) {
-	st.bytes += bytes
+func (s *stripe) account(publications, bytes int) {
 	s.bytes += bytes
 	s.total.Add(int64(bytes))
 	s.due.publications += publications
@@ -93,7 +89,7 @@ func (st *stream) account(s *stripe, publications, bytes int) {
 // expire lets go of what is too old. Later publications may have a shorter life than earlier ones; they go with them.
 func (st *stream) expire(s *stripe, now uint32) {
 	n := 0
-	for n < len(st.log) && st.log[n].end <= now {
+	for n < len(st.log) && st.log[n].Expires <= now {
 		n++
 	}
 	if n > 0 {
@@ -109,7 +105,7 @@ func (st *stream) query(q hub.HistoryQuery) []*hub.Publication {
 	if q.Limit == 0 || len(st.log) == 0 {
 		return nil
 	}
-	first := st.log[0].p.Offset
+	first := st.log[0].Offset
 	from, to := 0, len(st.log)
 	if q.Since != nil && q.Reverse {
 		to = place(q.Since.Offset, first, len(st.log))
@@ -124,9 +120,7 @@ func (st *stream) query(q hub.HistoryQuery) []*hub.Publication {
 		}
 	}
 	out := make([]*hub.Publication, 0, to-from)
-	for _, e := range st.log[from:to] {
-		out = append(out, e.p)
-	}
+	out = append(out, st.log[from:to]...)
 	if q.Reverse {
 		slices.Reverse(out)
 	}
@@ -147,7 +141,7 @@ func place(offset, first uint64, n int) int {
 // next is the second at which something of the stream expires.
 func (st *stream) next() uint32 {
 	if len(st.log) > 0 {
-		return st.log[0].end
+		return st.log[0].Expires
 	}
 	return st.forget
 }
@@ -229,7 +223,16 @@ func (s *stripe) remove(st *stream) {
 	if st.index >= 0 {
 		heap.Remove(&s.due, int(st.index))
 	}
+	s.forget(st)
+}
+
+// forget takes a stream out that is not in the schedule. The next one of its name must have another epoch.
+func (s *stripe) forget(st *stream) {
 	delete(s.streams, st.name)
+	if st.dated {
+		delete(s.versions, st.name)
+	}
+	s.epoch = nil
 }
 
 // giveUp lets publications go before their time, those first that would expire first, until so many bytes are free.
@@ -241,12 +244,11 @@ func (s *stripe) giveUp(bytes int) {
 				return
 			}
 		}
-		n, before := 0, st.bytes
-		for sum := 0; n < len(st.log) && sum < bytes; n++ {
-			sum += size(st.log[n].p)
+		n := 0
+		for ; n < len(st.log) && bytes > 0; n++ {
+			bytes -= size(st.log[n])
 		}
 		st.drop(s, n)
-		bytes -= before - st.bytes
 		s.due.evicted += int64(n)
 		st.due = st.next()
 		heap.Fix(&s.due, int(st.index))

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -54,7 +53,7 @@ func (h *Handler[F]) Unsubscribe(ctx context.Context, t Target, channel string) 
 			return nil
 		}
 		for _, s := range slices.Clone(c.subs) {
-			c.expel(strings.Clone(s.sub.Channel()), unsubscribedByServer)
+			c.expel(s.Channel(), unsubscribedByServer)
 		}
 		return nil
 	})

@@ -44,9 +44,9 @@ type Client[F comparable] struct {
 	// Owned by the On… methods.
 	state      state
 	everything bool
-	expires    uint32            // when the token does, in the handler's seconds; 0 is never
-	subs       []subscription[F] // by channel name
-	counted    bool              // among the connected
+	expires    uint32              // when the token does, in the handler's seconds; 0 is never
+	subs       []*hub.Subscription // by channel name
+	counted    bool                // among the connected
 
 	// Guarded by deadlines.mu.
 	deadline uint32 // the second at which something is due
@@ -125,7 +125,7 @@ func (c *Client[F]) OnClose() {
 	}
 	c.handler.deadlines.remove(c)
 	for _, s := range c.subs {
-		c.leave(s)
+		c.leave(subscriptionOf[F](s))
 	}
 	c.subs = nil
 	c.handler.roster.Close(c) // who waits for a task learns that it is too late
@@ -156,8 +156,8 @@ func (c *Client[F]) actor(channel string) hub.Actor {
 
 // find returns the place of channel in subs and whether it is there.
 func (c *Client[F]) find(channel string) (int, bool) {
-	return slices.BinarySearchFunc(c.subs, channel, func(s subscription[F], name string) int {
-		return strings.Compare(s.sub.Channel(), name)
+	return slices.BinarySearchFunc(c.subs, channel, func(s *hub.Subscription, name string) int {
+		return strings.Compare(s.Channel(), name)
 	})
 }
 

@@ -36,7 +36,7 @@ func (c *Client[F]) connect(t *turn[F], id uint32, m *wire.ConnectRequest) {
 // abandon gives up what a connect command that failed has begun.
 func (c *Client[F]) abandon() {
 	for _, s := range c.subs {
-		s.sub.Unsubscribe()
+		s.Unsubscribe()
 	}
 	c.subs = nil
 	c.handler.roster.Remove(c) // now that nobody asks for its user any more

@@ -2,7 +2,7 @@ package centrifuge
 
 import (
 	"container/heap"
-	"strings"
+	"slices"
 	"sync"
 )
 
@@ -81,7 +81,8 @@ func (q *deadlineQueue[F]) Pop() any {
 // schedule sets the deadline to what comes first: the end of the connection's token or of a subscription's.
 func (c *Client[F]) schedule() {
 	first := c.expires
-	for _, s := range c.subs {
+	for i := range c.subs {
+		s := c.subscription(i)
 		if s.special != nil && s.special.expires != 0 && (first == 0 || s.special.expires < first) {
 			first = s.special.expires
 		}
@@ -107,7 +108,8 @@ func (c *Client[F]) onDeadline(now uint32) {
 		c.disconnect(DisconnectExpired)
 		return
 	}
-	for _, s := range append([]subscription[F](nil), c.subs...) {
+	for _, sub := range slices.Clone(c.subs) {
+		s := subscriptionOf[F](sub)
 		if s.special == nil || s.special.expires == 0 || s.special.expires > late {
 			continue
 		}
@@ -115,7 +117,7 @@ func (c *Client[F]) onDeadline(now uint32) {
 			c.disconnect(DisconnectSubscriptionExpired)
 			return
 		}
-		c.expel(strings.Clone(s.sub.Channel()), subscriptionExpired)
+		c.expel(s.sub.Channel(), subscriptionExpired)
 	}
 	c.schedule()
 }

@@ -77,7 +77,7 @@ func naiveFilter(f *wire.FilterNode, tags map[string]string) (result, ok bool) {
 		"ex": {there, true}, "nex": {!there, true},
 		"sw": {there && strings.Index(v, f.Val) == 0, true},
 		"ew": {there && len(v) >= len(f.Val) && v[len(v)-len(f.Val):] == f.Val, true},
-		"ct": {there && strings.Index(v, f.Val) >= 0, true},
+		"ct": {there && strings.Contains(v, f.Val), true},
 		"lt": {isNumber && order < 0, isBound}, "lte": {isNumber && order <= 0, isBound},
 		"gt": {isNumber && order > 0, isBound}, "gte": {isNumber && order >= 0, isBound},
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -149,6 +148,7 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	if entry.sub, err = c.handler.config.Hub.Subscribe(ctx, j.channel, subscriber); err != nil {
 		return nil, err
 	}
+	j.channel = entry.sub.Channel() // of which there is one for all
 	result, err := c.place(ctx, j)
 	for _, p := range result.GetPublications() {
 		t.pending += len(p.Data)
@@ -165,7 +165,7 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 		entry.special.last = j.special.last
 	}
 	i, _ := c.find(j.channel)
-	c.subs = slices.Insert(c.subs, i, entry)
+	c.subs = slices.Insert(c.subs, i, entry.sub)
 	c.schedule()
 	t.then(func() { c.start(entry, j) })
 	return result, nil
@@ -247,7 +247,7 @@ func (c *Client[F]) addRecovered(result *wire.SubscribeResult, j *joining, publi
 // start lets publications through once the reply is sent, and tells the others.
 func (c *Client[F]) start(entry subscription[F], j *joining) {
 	i, found := c.find(j.channel)
-	if c.state == ended || !found || c.subs[i].sub != entry.sub {
+	if c.state == ended || !found || c.subs[i] != entry.sub {
 		return // a later command has ended it
 	}
 	if !j.placed {
@@ -284,7 +284,7 @@ func (c *Client[F]) drop(channel string) bool {
 	if !found {
 		return false
 	}
-	s := c.subs[i]
+	s := c.subscription(i)
 	if c.subs = slices.Delete(c.subs, i, i+1); len(c.subs) == 0 {
 		c.subs = nil
 	}
@@ -295,7 +295,7 @@ func (c *Client[F]) drop(channel string) bool {
 // expel ends a subscription and tells the client why.
 func (c *Client[F]) expel(channel string, why unsubscription) {
 	if c.drop(channel) {
-		c.push(&wire.Push{Channel: strings.Clone(channel), Unsubscribe: &wire.Unsubscribe{Code: why.code, Reason: why.reason}})
+		c.push(&wire.Push{Channel: channel, Unsubscribe: &wire.Unsubscribe{Code: why.code, Reason: why.reason}})
 	}
 }
 
@@ -303,8 +303,8 @@ func (c *Client[F]) expel(channel string, why unsubscription) {
 func (c *Client[F]) lost(channel string) {
 	i, found := c.find(channel)
 	switch {
-	case c.state == ended || !found || c.subs[i].sub.Tag&tagPositioned == 0:
-	case c.subs[i].sub.Tag&tagServerSide != 0:
+	case c.state == ended || !found || c.subs[i].Tag&tagPositioned == 0:
+	case c.subs[i].Tag&tagServerSide != 0:
 		c.disconnect(DisconnectInsufficientState)
 	default:
 		c.expel(channel, insufficientState)
@@ -322,7 +322,7 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		return nil, hub.ErrPermissionDenied
 	case m.Token == "":
 		return nil, hub.ErrBadRequest
-	case c.subs[i].special == nil || c.subs[i].special.expires == 0:
+	case c.subscription(i).special == nil || c.subscription(i).special.expires == 0:
 		return &wire.SubRefreshResult{}, nil // it does not end
 	}
 	grant, err := c.grant(m.Channel, m.Token)
@@ -345,7 +345,7 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		result.Expires, result.Ttl = true, seconds(left)
 		expires = c.handler.now() + result.Ttl
 	}
-	if s := c.subs[i].special; s != nil {
+	if s := c.subscription(i).special; s != nil {
 		s.expires = expires
 	}
 	c.schedule()

@@ -13,6 +13,15 @@ type subscription[F comparable] struct {
 	special *specialSubscriber[F] // nil for one that is as all others
 }
 
+// subscriptionOf is what there is to know of sub: the client keeps no more of each.
+func subscriptionOf[F comparable](sub *hub.Subscription) subscription[F] {
+	special, _ := sub.Subscriber().(*specialSubscriber[F])
+	return subscription[F]{sub, special}
+}
+
+// subscription returns the one at a place in c.subs.
+func (c *Client[F]) subscription(i int) subscription[F] { return subscriptionOf[F](c.subs[i]) }
+
 func (s subscription[F]) chanInfo() json.RawMessage {
 	if s.special == nil {
 		return nil
@@ -23,7 +32,7 @@ func (s subscription[F]) chanInfo() json.RawMessage {
 // chanInfo is what the subscription's token says of the client.
 func (c *Client[F]) chanInfo(channel string) json.RawMessage {
 	if i, found := c.find(channel); found {
-		return c.subs[i].chanInfo()
+		return c.subscription(i).chanInfo()
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package plain
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/millpond/millpond/push/hub"
 )
@@ -33,7 +32,7 @@ func (h *Handler[F]) Unsubscribe(ctx context.Context, user, id, channel string) 
 			return nil
 		}
 		for _, s := range slices.Clone(c.subs) {
-			c.expel(strings.Clone(s.Channel()), endedByServer)
+			c.expel(s.Channel(), endedByServer)
 		}
 		return nil
 	})

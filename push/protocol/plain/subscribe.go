@@ -212,9 +212,9 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 		j.sub.ReceiveEvents()
 	}
 	if j.asked = since != nil && (j.options.ForceRecovery || j.options.AllowRecovery); j.asked {
-		j.recovery, err = h.Recover(ctx, name, *since)
+		j.recovery, err = h.Recover(ctx, j.sub.Channel(), *since)
 	} else {
-		j.recovery.From, err = h.Position(ctx, name)
+		j.recovery.From, err = h.Position(ctx, j.sub.Channel())
 	}
 	if err != nil {
 		j.sub.Unsubscribe()

@@ -34,7 +34,7 @@ func TestTimeout(t *testing.T) {
 					want = context.Canceled
 					cancel()
 				}
-				time.Sleep(1)
+				time.Sleep(1 * time.Nanosecond)
 				synctest.Wait()
 				if err := ctx.Err(); !errors.Is(err, want) {
 					t.Errorf("asked %t, cancelled %t: %v", asked, cancelled, err)
