@@ -11,60 +11,82 @@ import (
 // channel is a name with at least one subscriber, or about to get or lose it.
 //
 // A personal channel has one subscriber, so there may be as many of these as
-// of connections: keep it at 144 bytes.
+// of connections: keep it at 128 bytes.
 type channel struct {
 	// Immutable after newChannel.
 	name   string
 	bucket *bucket
 
 	// Guarded by bucket.mu.
-	changing chan struct{} // set while the broker is asked; closed when it has answered
-	more     *[]*shard     // shards after the first; nil for nearly all channels
-	count    int32         // sum of the shards' reserved
-	room     int32         // no shard below this index has room
+	rare  *rare // nil for nearly all channels
+	count int32 // sum of the shards' reserved
 
 	// Guarded by its own locks.
 	first shard
 }
 
+// rare is what few channels have. Guarded by bucket.mu.
+type rare struct {
+	changing chan struct{} // set while the broker is asked; closed when it has answered
+	more     []*shard      // shards after the first
+	room     int32         // no shard below this index has room
+}
+
 func newChannel(b *bucket, name string) *channel {
 	// A clone, so that a name cut out of a request doesn't keep the request.
-	c := &channel{name: strings.Clone(name), bucket: b, changing: make(chan struct{})}
+	c := &channel{name: strings.Clone(name), bucket: b, rare: &rare{changing: make(chan struct{})}}
 	c.first.channel = c
 	return c
+}
+
+// changingLocked returns what is closed when the broker has answered; nil if it is not asked.
+func (c *channel) changingLocked() chan struct{} {
+	if c.rare == nil {
+		return nil
+	}
+	return c.rare.changing
+}
+
+// changedLocked tells those who wait that the broker has answered.
+func (c *channel) changedLocked() {
+	close(c.rare.changing)
+	if c.rare.changing = nil; c.rare.more == nil {
+		c.rare = nil
+	}
+}
+
+// rareLocked returns c.rare, making it if need be.
+func (c *channel) rareLocked() *rare {
+	if c.rare == nil {
+		c.rare = new(rare)
+	}
+	return c.rare
 }
 
 // shardsLocked returns the shards after the first. They are only ever appended
 // to, so the slice may be read without the lock.
 func (c *channel) shardsLocked() []*shard {
-	if c.more == nil {
+	if c.rare == nil {
 		return nil
 	}
-	return *c.more
+	return c.rare.more
 }
 
 func (c *channel) shardLocked(index int32) *shard {
 	if index == 0 {
 		return &c.first
 	}
-	return (*c.more)[index-1]
+	return c.rare.more[index-1]
 }
 
 // reserveLocked takes a place in the first shard that has fewer than limit
 // subscriptions, or in a new one. Filling from the front lets the shards at the
 // end run empty as subscribers leave; an empty shard costs a broadcast nothing.
 func (c *channel) reserveLocked(limit int) *shard {
-	n := int32(1 + len(c.shardsLocked()))
-	for c.room < n && int(c.shardLocked(c.room).reserved) >= limit {
-		c.room++
+	s := &c.first
+	if int(s.reserved) >= limit || c.rare != nil && c.rare.more != nil {
+		s = c.rareLocked().reserve(c, limit)
 	}
-	if c.room == n {
-		if c.more == nil {
-			c.more = new([]*shard)
-		}
-		*c.more = append(*c.more, &shard{channel: c, index: n})
-	}
-	s := c.shardLocked(c.room)
 	s.reserved++
 	c.count++
 	return s
@@ -73,7 +95,21 @@ func (c *channel) reserveLocked(limit int) *shard {
 func (c *channel) releaseLocked(s *shard) {
 	s.reserved--
 	c.count--
-	c.room = min(c.room, s.index)
+	if c.rare != nil {
+		c.rare.room = min(c.rare.room, s.index)
+	}
+}
+
+// reserve returns the first shard of c that has room, perhaps a new one.
+func (r *rare) reserve(c *channel, limit int) *shard {
+	n := int32(1 + len(r.more))
+	for r.room < n && int(c.shardLocked(r.room).reserved) >= limit {
+		r.room++
+	}
+	if r.room == n {
+		r.more = append(r.more, &shard{channel: c, index: n})
+	}
+	return c.shardLocked(r.room)
 }
 
 // bucket is a part of the hub's map of channels.
@@ -119,11 +155,11 @@ func (b *bucket) join(ctx context.Context, name string) (*shard, error) {
 			b.mu.Unlock()
 			return b.open(ctx, c)
 		}
-		if c.changing == nil {
+		changing := c.changingLocked()
+		if changing == nil {
 			defer b.mu.Unlock()
 			return b.reserveLocked(c), nil
 		}
-		changing := c.changing
 		b.mu.Unlock()
 		select {
 		case <-changing:
@@ -139,8 +175,7 @@ func (b *bucket) open(ctx context.Context, c *channel) (s *shard, err error) {
 	err = b.hub.config.Broker.Subscribe(ctx, c.name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	close(c.changing)
-	c.changing = nil
+	c.changedLocked()
 	if err != nil {
 		delete(b.channels, c.name)
 		return nil, fmt.Errorf("subscribe to %q: %w", c.name, err)
@@ -163,14 +198,14 @@ func (b *bucket) leave(s *shard) {
 		b.mu.Unlock()
 		return
 	}
-	c.changing = make(chan struct{})
+	c.rareLocked().changing = make(chan struct{})
 	b.mu.Unlock()
 
 	b.hub.config.Broker.Unsubscribe(c.name)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	close(c.changing)
+	c.changedLocked()
 	delete(b.channels, c.name)
 	delete(b.bases, c.name)
 }

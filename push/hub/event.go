@@ -28,8 +28,8 @@ func (b *bucket) noteBaseLocked(p *Publication) {
 	}
 	if p.Delta {
 		p.shared = true // a delta takes longer to make than a frame
-		if base, ok := b.bases[p.Channel]; ok {
-			p.base = &base
+		if base := b.bases[p.Channel]; base != nil {
+			p.derived.Store(&derived{base: base})
 		}
 	}
 	if b.bases == nil {

@@ -13,13 +13,18 @@ type Publication struct {
 	Info    *ClientInfo // the client that published, joined or left; nil for a backend
 	Offset  uint64      // rises strictly within the channel's epoch; 0 for one that passes by the channel's history
 	Kind    Kind
-	Delta   bool    // subscribers may have the difference to the message before
-	shared  bool    // more than one shard delivers it
-	Expires uint32  // for a broker to note when it forgets it
-	base    *[]byte // the data of the message before, for a delta; nil if there is none
+	Delta   bool   // subscribers may have the difference to the message before
+	shared  bool   // more than one shard delivers it
+	Expires uint32 // for a broker to note when it forgets it
 
-	// Any goroutine (atomic).
-	encoded atomic.Pointer[[encodings]atomic.Value] // made when something is encoded for several shards
+	// Any goroutine (atomic); its base is immutable after Sink.Deliver.
+	derived atomic.Pointer[derived]
+}
+
+// derived is what belongs to a publication that is more than its data.
+type derived struct {
+	base    []byte // the data of the message before, for a delta; nil if there is none
+	encoded [encodings]atomic.Value
 }
 
 // Kind says what a Publication is.
@@ -38,10 +43,11 @@ const (
 // Base returns the data that a delta to this message is to be made from: that of the channel's message before, which every
 // subscriber had. It is false for a message that was not published for deltas, or is the first.
 func (p *Publication) Base() ([]byte, bool) {
-	if p.base == nil {
+	d := p.derived.Load()
+	if d == nil || d.base == nil {
 		return nil, false
 	}
-	return *p.base, true
+	return d.base, true
 }
 
 // Encoding numbers the ways in which protocols write a publication on the
@@ -67,14 +73,14 @@ func Encoded[T any](p *Publication, e Encoding, build func(*Publication) T) T {
 	if !p.shared {
 		return build(p)
 	}
-	all := p.encoded.Load()
-	if all == nil {
-		p.encoded.CompareAndSwap(nil, new([encodings]atomic.Value))
-		all = p.encoded.Load()
+	d := p.derived.Load()
+	if d == nil {
+		p.derived.CompareAndSwap(nil, new(derived))
+		d = p.derived.Load()
 	}
-	if v := all[e].Load(); v != nil {
+	if v := d.encoded[e].Load(); v != nil {
 		return v.(T)
 	}
-	all[e].CompareAndSwap(nil, build(p))
-	return all[e].Load().(T)
+	d.encoded[e].CompareAndSwap(nil, build(p))
+	return d.encoded[e].Load().(T)
 }

@@ -16,17 +16,17 @@ type shard struct {
 	// Guarded by bucket.mu.
 	reserved int32 // subscriptions that are here or on their way in or out
 
-	// Guarded by mu.
-	subs   []*Subscription // in no order
-	mu     sync.Mutex
-	cursor int32 // subs[:cursor] have the batch that is being delivered; 0 at rest
+	// Guarded by mu; cursor too, below, where there is room.
+	subs []*Subscription // in no order
+	mu   sync.Mutex
 
 	// Guarded by queueMu.
 	queueMu   sync.Mutex
-	listeners int32  // len(subs); while 0 nothing is queued
-	joiners   int32  // of them, those that want events; while 0 none is queued
 	queue     *Batch // nil while nothing waits
 	end       uint64 // number that the next publication gets
+	listeners int32  // len(subs); while 0 nothing is queued
+	joiners   int32  // of them, those that want events; while 0 none is queued
+	cursor    int32  // subs[:cursor] have the batch that is being delivered; 0 at rest
 	running   bool   // some goroutine delivers; it alone takes the queue
 	submitted bool   // the executor has the task and has not begun it
 	refused   bool   // the executor did not take the task: Flush must

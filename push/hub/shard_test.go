@@ -10,8 +10,8 @@ func TestSizes(t *testing.T) {
 	if n := unsafe.Sizeof(Subscription{}); n > 48 {
 		t.Errorf("Subscription has %d bytes, budget 48", n)
 	}
-	if n := unsafe.Sizeof(channel{}); n > 144 {
-		t.Errorf("channel has %d bytes, budget 144", n)
+	if n := unsafe.Sizeof(channel{}); n > 128 {
+		t.Errorf("channel has %d bytes, budget 128", n)
 	}
 }
 

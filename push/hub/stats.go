@@ -45,14 +45,14 @@ func (b *bucket) check() error {
 	defer b.mu.Unlock()
 	subscriptions, waiting, refused := 0, 0, 0
 	for name, c := range b.channels {
-		if c.name != name || c.bucket != b || c.changing != nil || c.count < 1 {
-			return fmt.Errorf("channel %q: entered as %q, count %d, changing %t", name, c.name, c.count, c.changing != nil)
+		if c.name != name || c.bucket != b || c.changingLocked() != nil || c.count < 1 {
+			return fmt.Errorf("channel %q: entered as %q, count %d, changing %t", name, c.name, c.count, c.changingLocked() != nil)
 		}
 		count := 0
 		for j := range 1 + len(c.shardsLocked()) {
 			s := c.shardLocked(int32(j))
-			if int32(j) < c.room && int(s.reserved) < b.hub.config.ShardSubscribers {
-				return fmt.Errorf("channel %q: shard %d has room but the search starts at %d", name, j, c.room)
+			if c.rare != nil && int32(j) < c.rare.room && int(s.reserved) < b.hub.config.ShardSubscribers {
+				return fmt.Errorf("channel %q: shard %d has room but the search starts at %d", name, j, c.rare.room)
 			}
 			if err := s.check(&waiting, &refused); err != nil {
 				return fmt.Errorf("channel %q shard %d: %w", name, j, err)

@@ -104,9 +104,9 @@ func (c *Client[F]) subscribeByBackend(channel string, o SubscribeOptions) error
 	if o.Since != nil {
 		j.request.Recover, j.request.Offset, j.request.Epoch = true, o.Since.Offset, o.Since.Epoch
 	}
-	t := turn[F]{client: c}
+	t := c.newTurn()
 	defer t.release()
-	result, err := c.join(&t, j)
+	result, err := c.join(t, j)
 	if err != nil {
 		return err
 	}

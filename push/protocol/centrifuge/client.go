@@ -95,7 +95,7 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 		c.disconnect(DisconnectBadRequest)
 		return
 	}
-	t := turn[F]{client: c}
+	t := c.newTurn()
 	defer t.release()
 	for command, err := range c.codec().Commands(payload) {
 		c.handler.commands.Add(1)
@@ -104,7 +104,7 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 			c.disconnect(DisconnectBadRequest)
 			return
 		}
-		if c.run(&t, command); c.state != connected {
+		if c.run(t, command); c.state != connected {
 			break
 		}
 	}

@@ -2,6 +2,7 @@ package centrifuge
 
 import (
 	"encoding/json"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/millpond/millpond/push/hub"
@@ -59,13 +60,20 @@ func (c *Client[F]) encoding(delta bool) encoding {
 // pushBuilder returns the function that makes the frames of e. They are none for data that e's codec cannot carry.
 func (h *Handler[F]) pushBuilder(e encoding) func(*hub.Publication) F {
 	return func(p *hub.Publication) (f F) {
-		b, err := e.codec().AppendReply(nil, &wire.Reply{Push: push(p, e)})
+		buf := buffers.Get().(*[]byte)
+		defer buffers.Put(buf)
+		b, err := e.codec().AppendReply((*buf)[:0], &wire.Reply{Push: push(p, e)})
 		if err != nil {
 			return f
+		}
+		if cap(b) <= maxPooledBuffer {
+			*buf = b
 		}
 		return h.frame(e.codec() == wire.JSON, b)
 	}
 }
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func push(p *hub.Publication, e encoding) *wire.Push {
 	out := &wire.Push{Channel: p.Channel}

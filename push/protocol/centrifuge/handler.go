@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -139,7 +140,7 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// Frames makes frames of the engine: of a text message or a binary one. They may keep the payload.
+// Frames makes frames of the engine: of a text message or a binary one. The payload is borrowed.
 type Frames[F comparable] func(isText bool, payload []byte) F
 
 // Handler makes Clients. There is one for all connections of the protocol.
@@ -153,6 +154,8 @@ type Handler[F comparable] struct {
 	// With locks of their own.
 	roster    *roster.Roster[*Client[F]]
 	deadlines deadlines[F]
+
+	turns sync.Pool // of *turn[F]
 
 	// Any goroutine (atomic).
 	connected   atomic.Int64

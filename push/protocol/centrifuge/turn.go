@@ -2,7 +2,7 @@ package centrifuge
 
 import (
 	"fmt"
-	"sync"
+	"slices"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
@@ -14,30 +14,34 @@ const (
 	maxReplyBytes = 32 << 10
 )
 
-// turn is what the commands of one message have led to and is not sent yet.
+// turn is what the commands of one message have led to and is not sent yet. Turns are used again.
 type turn[F comparable] struct {
 	client  *Client[F]
-	buf     *[]byte // the replies' frame; nil while there is none
+	buf     []byte // the replies' frame
 	replies int
 	pending int      // bytes of publications in replies that are not sent
 	after   []func() // what is to be done when they are sent
 }
 
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
+// newTurn returns an empty one; release gives it back.
+func (c *Client[F]) newTurn() *turn[F] {
+	t, _ := c.handler.turns.Get().(*turn[F])
+	if t == nil {
+		t = new(turn[F])
+	}
+	t.client = c
+	return t
+}
 
 // reply adds a reply.
 func (t *turn[F]) reply(r *wire.Reply) {
-	if t.buf == nil {
-		t.buf = buffers.Get().(*[]byte)
-		*t.buf = (*t.buf)[:0]
-	}
-	b, err := t.client.codec().AppendReply(*t.buf, r)
+	b, err := t.client.codec().AppendReply(t.buf, r)
 	if err != nil { // data of others that is not JSON
 		t.send()
 		t.client.disconnect(DisconnectInappropriateProtocol)
 		return
 	}
-	*t.buf = b
+	t.buf = b
 	if t.replies++; t.replies >= maxReplies || len(b) >= maxReplyBytes {
 		t.flush()
 	}
@@ -51,12 +55,11 @@ func (t *turn[F]) send() {
 	if t.replies == 0 {
 		return
 	}
-	frame := append([]byte(nil), *t.buf...)
-	*t.buf, t.replies = (*t.buf)[:0], 0
-	t.client.send(frame)
+	t.client.send(t.buf)
+	t.buf, t.replies = t.buf[:0], 0
 }
 
-// send sends a message of the client's own. A client that asks and asks, and does not read the answers, is disconnected.
+// send sends a message of the client's own, which is borrowed. A client that asks and asks, and does not read the answers, is disconnected.
 func (c *Client[F]) send(message []byte) {
 	if c.conn.Waiting() > 2*c.handler.config.MaxAnswerBytes {
 		c.disconnect(DisconnectSlow)
@@ -99,26 +102,29 @@ func (t *turn[F]) flush() {
 	t.send()
 	t.pending = 0
 	if len(t.after) > 0 && t.client.conn.Waiting() > startBelow {
-		t.client.later(t.after)
-		t.after = nil
+		t.client.later(slices.Clone(t.after))
+		t.after = cleared(t.after)
 	}
-	for len(t.after) > 0 {
-		after := t.after
-		t.after = nil
-		for _, f := range after {
-			f()
-		}
+	for _, f := range t.after { // none of which adds another
+		f()
 	}
+	t.after = cleared(t.after)
+}
+
+func cleared[T any](s []T) []T {
+	clear(s)
+	return s[:0]
 }
 
 // maxPooledBuffer keeps one large reply from being held for ever.
 const maxPooledBuffer = 64 << 10
 
 func (t *turn[F]) release() {
-	if t.buf != nil && cap(*t.buf) <= maxPooledBuffer {
-		buffers.Put(t.buf)
+	h := t.client.handler
+	*t = turn[F]{buf: t.buf[:0], after: cleared(t.after)}
+	if cap(t.buf) <= maxPooledBuffer {
+		h.turns.Put(t)
 	}
-	t.buf = nil
 }
 
 // push sends an asynchronous message of the server's.
