@@ -298,7 +298,7 @@ func TestCentrifugePublish(t *testing.T) {
 		{name: "with the info of a subscription", lines: `
 			> {"id":2,"subscribe":{"channel":"$all:a","token":"<annpub>"}}
 			< {"id":2,"subscribe":{}}
-			> {"id":3,"publish":{"channel":"$all:a","data":null}}
+			> {"id":3,"publish":{"channel":"$all:a"}}
 			+ {"id":4,"publish":{"channel":"$all:a","data":"x"}}
 			~ {"id":3,"error":{"code":107,"message":"bad request"}}
 			~ {"id":4,"publish":{}}

@@ -65,7 +65,7 @@ var jsonFrames = []struct {
 	{"space everywhere", "\r\n\t { \"id\" : 1 , \"send\" : { \"data\" : [ 1 ] } } \n\n {} ", []*Command{{Id: 1, Send: &SendRequest{Data: []byte("[ 1 ]")}}, {}}},
 	{"nothing in between", `{"id":1}{}{"id":2}`, []*Command{{Id: 1}, {}, {Id: 2}}},
 	{"unknown members", `{"x":[{"y":"}"}],"id":1,"ID":2,"publish":{"Channel":"no","z":null}}`, []*Command{{Id: 1, Publish: &PublishRequest{}}}},
-	{"null is absent", `{"id":null,"connect":null,"publish":{"channel":null,"data":null,"removed":null}}`, []*Command{{Publish: &PublishRequest{}}}},
+	{"null is absent, but as raw JSON", `{"id":null,"connect":null,"publish":{"channel":null,"data":null,"removed":null}}`, []*Command{{Publish: &PublishRequest{Data: []byte("null")}}}},
 	{"last one counts", `{"id":1,"id":2,"rpc":{"data":1,"method":"a"},"rpc":{"method":"b"}}`, []*Command{{Id: 2, Rpc: &RPCRequest{Method: "b"}}}},
 	{
 		"strings", `{"publish":{"channel":"\u00e4\"\\\/\n\ud83d\ude00é😀\ud800","\u0064ata":"\ud800 <é>"}}`,

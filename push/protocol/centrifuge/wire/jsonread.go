@@ -35,7 +35,7 @@ func readJSON[M any, P message[M]](frame []byte, empty P) (P, int, error) {
 }
 
 // message reads an object into m. Members that m has no field for are ignored,
-// and so are those that are null; of two with the same name the last one counts.
+// and so are those that are null, but for raw values, of which null is one; of two with the same name the last one counts.
 func (s *scanner) message(m protoreflect.Message, schema *schema, depth int) error {
 	if depth == 0 {
 		return errTooDeep
@@ -53,7 +53,7 @@ func (s *scanner) message(m protoreflect.Message, schema *schema, depth int) err
 			return err
 		}
 		f := schema.byName[string(name)]
-		if f == nil || s.peek() == 'n' { // only null begins with it
+		if f == nil || s.peek() == 'n' && !f.isRaw() { // only null begins with it
 			if _, err := s.value(); err != nil {
 				return err
 			}
@@ -64,6 +64,9 @@ func (s *scanner) message(m protoreflect.Message, schema *schema, depth int) err
 		}
 	}
 }
+
+// isRaw reports whether the field has a JSON value as it is.
+func (f *field) isRaw() bool { return f.desc.Kind() == protoreflect.BytesKind && f.value == nil && !f.desc.IsList() }
 
 func (s *scanner) field(m protoreflect.Message, f *field, depth int) (err error) {
 	var value protoreflect.Value
