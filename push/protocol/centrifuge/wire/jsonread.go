@@ -66,7 +66,9 @@ func (s *scanner) message(m protoreflect.Message, schema *schema, depth int) err
 }
 
 // isRaw reports whether the field has a JSON value as it is.
-func (f *field) isRaw() bool { return f.desc.Kind() == protoreflect.BytesKind && f.value == nil && !f.desc.IsList() }
+func (f *field) isRaw() bool {
+	return f.desc.Kind() == protoreflect.BytesKind && f.value == nil && !f.desc.IsList()
+}
 
 func (s *scanner) field(m protoreflect.Message, f *field, depth int) (err error) {
 	var value protoreflect.Value
