@@ -47,6 +47,7 @@ type Client[F comparable] struct {
 	expires    uint32              // when the token does, in the handler's seconds; 0 is never
 	subs       []*hub.Subscription // by channel name
 	counted    bool                // among the connected
+	large      uint32              // bytes of an answer on its way that alone exceeds the bound for answers
 
 	// Guarded by deadlines.mu.
 	deadline uint32 // the second at which something is due

@@ -80,8 +80,10 @@ func TestAnswersAreBounded(t *testing.T) {
 	if got := c.take(t); len(got) != 1 || strings.Contains(got[0], "error") {
 		t.Errorf("%s", got)
 	}
-	c.setWaiting(2001)
+	c.setWaiting(1000) // what was longer than that has left
 	c.say(`{"id":9,"presence_stats":{"channel":"a"}}`)
+	c.setWaiting(2001)
+	c.say(`{"id":10,"presence_stats":{"channel":"a"}}`)
 	if c.ended() != "3008 slow" {
 		t.Errorf("ended %q", c.ended())
 	}
@@ -96,4 +98,30 @@ func TestPersonalChannelsOfOddUsers(t *testing.T) {
 			t.Errorf("%q", user)
 		}
 	}
+}
+
+// One answer may be longer than the bound: what is answered behind it, while it is on its way, does not make the client slow.
+func TestOneLongAnswer(t *testing.T) {
+	h := newHandler(t, Config{MaxAnswerBytes: 1000})
+	for range 10 {
+		publish(t, h, "a", `"`+strings.Repeat("x", 400)+`"`)
+	}
+	c := newPeer(t, h, Params{}).connect("")
+	c.beforeSend = func(text string) {
+		if len(text) > 1000 {
+			c.setWaiting(len(text))
+		}
+	}
+	c.say(`{"id":2,"subscribe":{"channel":"a","recover":true}}`)
+	c.say(`{"id":3,"subscribe":{"channel":"b","recover":true}}` + "\n" + `{"id":4,"presence_stats":{"channel":"a"}}`)
+	if got := c.take(t); len(got) != 3 || !strings.Contains(got[1], `"code":111`) || c.ended() != "" {
+		t.Errorf("%d answers, ended %q", len(got), c.ended())
+	}
+	c.setWaiting(c.Waiting() + 2001) // by asking on
+	c.say(`{"id":5,"presence_stats":{"channel":"a"}}`)
+	if c.ended() != "3008 slow" {
+		t.Errorf("ended %q", c.ended())
+	}
+	c.OnClose()
+	checkEmpty(t, h)
 }

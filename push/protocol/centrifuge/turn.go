@@ -2,6 +2,7 @@ package centrifuge
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/millpond/millpond/push/hub"
@@ -61,9 +62,16 @@ func (t *turn[F]) send() {
 
 // send sends a message of the client's own, which is borrowed. A client that asks and asks, and does not read the answers, is disconnected.
 func (c *Client[F]) send(message []byte) {
-	if c.conn.Waiting() > 2*c.handler.config.MaxAnswerBytes {
+	most, waiting := c.handler.config.MaxAnswerBytes, c.conn.Waiting()
+	if waiting <= most {
+		c.large = 0
+	}
+	if waiting-int(c.large) > 2*most {
 		c.disconnect(DisconnectSlow)
 		return
+	}
+	if len(message) > most {
+		c.large = uint32(min(len(message), math.MaxInt32))
 	}
 	_ = c.conn.Send(c.handler.frame(c.codec() == wire.JSON, message))
 }

@@ -2,6 +2,7 @@ package plain
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -40,7 +41,8 @@ type Client[F any] struct {
 	subs     []*hub.Subscription // by channel name
 	faults   uint8               // in a row
 	loggedIn bool
-	closed   bool // Close was called, or OnClose came: nothing more is done
+	large    uint32 // bytes that waited after what the client missed was sent
+	closed   bool   // Close was called, or OnClose came: nothing more is done
 
 	// Any goroutine (atomic).
 	identity atomic.Pointer[Identity] // nil until the login, unless anonymous clients have one
@@ -174,12 +176,19 @@ func (c *Client[F]) close(code uint16, reason string) {
 
 // send sends an answer. A client that asks and asks, and does not read the answers, is closed.
 func (c *Client[F]) send(text []byte) {
-	if c.conn.Waiting() > 2*c.handler.config.MaxAnswerBytes {
+	most, waiting := c.handler.config.MaxAnswerBytes, c.conn.Waiting()
+	if waiting <= most {
+		c.large = 0
+	}
+	if waiting-int(c.large) > 2*most {
 		c.close(closePolicyViolation, "slow consumer")
 		return
 	}
 	_ = c.conn.Send(c.handler.frame(text))
 }
+
+// sent notes that something long was sent, which must not make the client a slow one.
+func (c *Client[F]) sent() { c.large = uint32(min(c.conn.Waiting(), math.MaxInt32)) }
 
 // checkRoom refuses commands that are answered with messages of the past while much waits already.
 func (c *Client[F]) checkRoom() error {

@@ -34,10 +34,12 @@ type wire struct {
 	batches int
 	wakes   int
 	waiting int // what Waiting says
-	id      string
-	epoch   string // the latest that was sent
-	policy  string // of the latest batch
-	closed  string
+
+	afterSend func()
+	id        string
+	epoch     string // the latest that was sent
+	policy    string // of the latest batch
+	closed    string
 }
 
 func (w *wire) Send(frames ...*string) error {
@@ -45,6 +47,9 @@ func (w *wire) Send(frames ...*string) error {
 	defer w.mu.Unlock()
 	for _, f := range frames {
 		w.sent = append(w.sent, *f)
+	}
+	if w.afterSend != nil {
+		w.afterSend()
 	}
 	return nil
 }

@@ -258,7 +258,28 @@ func TestAnswersToSlowClients(t *testing.T) {
 		talk(t, c, command, `{"type":"error","code":111,"message":"too many requests: 1048577 bytes wait for you"}`)
 	}
 	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:b"}}`, `{"type":"reply","ok":true,"channel":"ss:b","offset":0,"epoch":"E"}`)
+	w.waiting = 0 // all has left
+	talk(t, c, `{"type":"ping"}`, `{"type":"pong"}`)
 	w.waiting = 2<<20 + 1
+	talk(t, c, `{"type":"ping"}`)
+	if w.closed != "1008 slow consumer;" {
+		t.Errorf("closed %q", w.closed)
+	}
+	c.OnClose()
+}
+
+// What was missed may be longer than the bound for answers: what is answered behind it does not make the client slow.
+func TestOneLongAnswer(t *testing.T) {
+	h := streams(t)
+	publishTo(t, h, "ss:a", 1)
+	c := login(t, h, "ann", "1")
+	w := c.conn.(*wire)
+	w.waiting = 1 << 20
+	w.afterSend = func() { w.waiting = 10 << 20 }
+	c.OnMessage(true, []byte(`{"type":"subscribe","payload":{"channel":"ss:a","since":{"offset":0}}}`))
+	w.sent, w.afterSend = nil, nil
+	talk(t, c, `{"type":"ping"}`, `{"type":"pong"}`)
+	w.waiting = 12<<20 + 1
 	talk(t, c, `{"type":"ping"}`)
 	if w.closed != "1008 slow consumer;" {
 		t.Errorf("closed %q", w.closed)

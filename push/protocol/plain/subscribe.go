@@ -243,6 +243,7 @@ func (c *Client[F]) sendMissed(j joined) {
 			frames = append(frames, c.handler.message(p))
 		}
 		_ = c.conn.Send(frames...)
+		c.sent()
 	}
 }
 
