@@ -28,3 +28,21 @@ func TestApart(t *testing.T) {
 		}
 	}
 }
+
+// Dropping the oldest drops no more for what waits apart.
+func TestDropOldestBesideApart(t *testing.T) {
+	lim := Limits{Bytes: 100, Buffers: 100}
+	q := new(queue)
+	for _, o := range []Out{{Pinned: true, Apart: true}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}} {
+		n := 10
+		if o.Apart {
+			n = 5000
+		}
+		if _, err := q.push(make([]byte, n), o, lim); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dropped, err := q.push(make([]byte, 10), Out{Policy: DropOldest}, lim); dropped != 1 || err != nil {
+		t.Errorf("dropped %d, %v", dropped, err)
+	}
+}

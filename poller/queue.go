@@ -205,7 +205,7 @@ func (q *queue) find(key uint64, pinned bool) *waiting {
 // and of what it may not drop among them, however many wait behind.
 func (q *queue) dropOldest(n int, lim Limits) (dropped int) {
 	end := q.head
-	for ; end < len(q.buf) && (q.bytes+n > lim.Bytes || len(q.items())-dropped >= lim.Buffers); end++ {
+	for ; end < len(q.buf) && (q.counted()+n > lim.Bytes || len(q.items())-dropped >= lim.Buffers); end++ {
 		if w := &q.buf[end]; !w.pinned && (end > q.head || q.sent == 0) {
 			q.count(w, -1)
 			w.b = nil

@@ -21,12 +21,11 @@ var _ api.Clients = clients{}
 
 // Subscribe implements api.Clients.
 func (c clients) Subscribe(ctx context.Context, t api.Target, s api.Subscription) error {
-	if err := c.server.plain.Subscribe(ctx, t.User, t.Client, s.Channel, s.Since); err != nil {
-		return err
-	}
-	return c.server.centrifuge.Subscribe(ctx, centrifuge.Target(t), s.Channel, centrifuge.SubscribeOptions{
-		Info: s.Info, Data: s.Data, Expires: s.Expires, Since: s.Since, Override: s.Override,
-	})
+	return errors.Join(
+		c.server.centrifuge.Subscribe(ctx, centrifuge.Target(t), s.Channel, centrifuge.SubscribeOptions{
+			Info: s.Info, Data: s.Data, Expires: s.Expires, Since: s.Since, Override: s.Override,
+		}),
+		c.server.plain.Subscribe(ctx, t.User, t.Client, s.Channel, s.Since))
 }
 
 // Unsubscribe implements api.Clients.

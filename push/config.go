@@ -203,9 +203,26 @@ func (c *Config) anyNamespace() bool {
 // channels are the options of channels without a namespace.
 func (c *Config) channels() ChannelOptions {
 	if c.Dev && c.anyNamespace() {
-		return devChannels
+		return c.withPersonal("", devChannels)
 	}
-	return c.Channels
+	return c.withPersonal("", c.Channels)
+}
+
+// withPersonal returns o for a namespace with personal channels: nobody but the user may subscribe to one.
+func (c *Config) withPersonal(name string, o ChannelOptions) ChannelOptions {
+	if c.PersonalChannels && name == c.PersonalNamespace {
+		o.AllowUserLimitedChannels = true
+	}
+	return o
+}
+
+// namespaces are the options of channels with a namespace.
+func (c *Config) namespaces() []Namespace {
+	list := slices.Clone(c.Namespaces)
+	for i := range list {
+		list[i].Options = c.withPersonal(list[i].Name, list[i].Options)
+	}
+	return list
 }
 
 // devChannels are for a first try: what costs nothing is on.

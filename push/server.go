@@ -94,7 +94,7 @@ func (s *Server) build() error {
 	}
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
-		Channels: c.channels(), Namespaces: c.Namespaces, AnyNamespace: c.anyNamespace(), MaxRecovered: c.MaxRecovered,
+		Channels: c.channels(), Namespaces: c.namespaces(), AnyNamespace: c.anyNamespace(), MaxRecovered: c.MaxRecovered,
 		MaxPresence: c.MaxPresence,
 		Broker:      s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
 		// What waits for fan-out arrives at a session in one batch: a quarter of its outbox, so

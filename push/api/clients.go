@@ -113,6 +113,9 @@ func (h *Handler) subscribe(ctx context.Context, body []byte) (any, error) {
 	if s.Info, err = either("info", request.Info, request.B64Info); err != nil {
 		return nil, err
 	}
+	if len(s.Info) > 0 && !json.Valid(s.Info) {
+		return nil, fmt.Errorf(`%w: "b64info" is not JSON, which clients are shown`, hub.ErrBadRequest)
+	}
 	if s.Data, err = either("data", request.Data, request.B64Data); err != nil {
 		return nil, err
 	}

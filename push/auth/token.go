@@ -102,6 +102,9 @@ func (v *Verifier) Verify(token string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	if c.Channel != "" { // whoever has it was given a channel, not all that the user may do
+		return Identity{}, fmt.Errorf("%w: it is for a channel", ErrToken)
+	}
 	return Identity{User: c.Subject, Channels: c.Channels, Info: c.info(), Expires: c.expires()}, nil
 }
 

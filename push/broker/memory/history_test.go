@@ -277,6 +277,16 @@ func TestBoundOfOneLongHistory(t *testing.T) {
 	}
 }
 
+// What clients are said to be counts as well.
+func TestBoundCountsInfo(t *testing.T) {
+	b, _ := newBroker(t, Config{})
+	keep := hub.PublishOptions{Retention: hub.Retention{Size: 1, TTL: time.Hour}, Info: &hub.ClientInfo{ConnInfo: make([]byte, 4000), ChanInfo: make([]byte, 4000)}}
+	publishWith(t, b, "a", "x", keep)
+	if n := b.Stats().Bytes; n < 8000 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 // Positions of channels with subscribers do not count: nobody who is there loses his place.
 func TestSubscribedStreamsStay(t *testing.T) {
 	b, sink := newBroker(t, Config{MaxStreams: stripes})

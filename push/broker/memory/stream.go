@@ -63,6 +63,9 @@ func (st *stream) keep(s *stripe, p *hub.Publication, r hub.Retention, now uint3
 func size(p *hub.Publication) int {
 	const fixed = 152 // the Publication, its entry, and what the allocator adds
 	n := fixed + len(p.Data)
+	if i := p.Info; i != nil {
+		n += 96 + len(i.User) + len(i.Client) + len(i.ConnInfo) + len(i.ChanInfo)
+	}
 	for k, v := range p.Tags {
 		n += len(k) + len(v) + 48
 	}

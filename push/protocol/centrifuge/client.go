@@ -125,6 +125,9 @@ func (c *Client[F]) OnClose() {
 		c.handler.connected.Add(-1)
 	}
 	c.handler.deadlines.remove(c)
+	for _, s := range c.subs { // all of them before others are told, which may take a while
+		s.Unsubscribe()
+	}
 	for _, s := range c.subs {
 		c.leave(subscriptionOf[F](s))
 	}

@@ -33,6 +33,7 @@ type joining struct {
 	tag     uint8
 	from    uint64 // the offset after which publications are wanted
 	placed  bool   // from counts
+	crowded bool   // so much waits for the client that nothing is recovered, as it is told
 }
 
 // subscribe carries out a client's command.
@@ -62,7 +63,7 @@ func (c *Client[F]) subscribeServerSide(t *turn[F], channel string, since *wire.
 		return nil, hub.ErrSubscribed
 	}
 	request := &wire.SubscribeRequest{Channel: channel, Recover: since.Recover, Epoch: since.Epoch, Offset: since.Offset}
-	return c.join(t, &joining{channel: channel, request: request, options: o, tag: tagServerSide})
+	return c.join(t, &joining{channel: channel, request: request, options: o, tag: tagServerSide, crowded: t.checkRoom() != nil})
 }
 
 // checkSubscribe reports why the client may not subscribe, and takes down what its token gives. The order of the checks decides which
@@ -208,7 +209,7 @@ func (c *Client[F]) place(ctx context.Context, j *joining) (*wire.SubscribeResul
 	j.tag |= tagPositioned
 	recovery := hub.Recovery{}
 	var err error
-	if result.WasRecovering = result.Recoverable && m.Recover; result.WasRecovering {
+	if result.WasRecovering = result.Recoverable && m.Recover; result.WasRecovering && !j.crowded {
 		recovery, err = c.handler.config.Hub.Recover(ctx, j.channel, hub.Position{Offset: m.Offset, Epoch: m.Epoch})
 		if err == nil && !recovery.Recovered && m.Flag&flagStrictRecovery != 0 {
 			err = hub.ErrUnrecoverable

@@ -132,6 +132,9 @@ func (c *Client[F]) OnWake() { c.handler.roster.Run(c) }
 // OnClose gives up the subscriptions. Nothing is sent after it.
 func (c *Client[F]) OnClose() {
 	c.closed = true
+	for _, s := range c.subs { // all of them before others are told, which may take a while
+		s.Unsubscribe()
+	}
 	for _, s := range c.subs {
 		c.leave(s)
 	}
