@@ -493,6 +493,8 @@ func TestCentrifugeSlowClient(t *testing.T) {
 				client := s.client("a")
 				client.mustReply()
 				client.mustReply()
+				s.publish(channel+" 1", false)
+				client.mustReply() // so that the subscription has begun, which comes a moment after its reply
 				data := `"` + strings.Repeat("x", 32<<10) + `"`
 				deadline := time.Now().Add(20 * time.Second)
 				for s.server.engine.Stats().Closed[session.ReasonSlowConsumer] == 0 {
