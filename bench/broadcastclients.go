@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
@@ -37,24 +36,10 @@ type broadcastAnswer struct {
 
 // startClients starts one and waits until all are subscribed. Its failures are added up in failures.
 func (c BroadcastConfig) startClients(ctx context.Context, t Target, failures map[string]int) (*broadcastClients, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	command := exec.CommandContext(ctx, self, "bench", "--url="+t.URL, "--pid="+strconv.Itoa(t.PID), "--api="+t.API, "broadcast-clients",
+	command, stdin, stdout, err := startPiped(ctx, "bench", "--url="+t.URL, "--pid="+strconv.Itoa(t.PID), "--api="+t.API, "broadcast-clients",
 		"--connections="+strconv.Itoa(c.Connections), "--messages="+strconv.Itoa(c.Messages), "--message-bytes="+strconv.Itoa(c.MessageBytes),
 		"--pairs="+strconv.Itoa(c.Pairs), "--protobuf="+strconv.FormatBool(c.Protobuf))
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	command.Stderr = os.Stderr
-	stdin, err := command.StdinPipe()
 	if err != nil {
-		return nil, err
-	}
-	stdout, err := command.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := command.Start(); err != nil {
 		return nil, err
 	}
 	b := &broadcastClients{command: command, stdin: stdin, answers: json.NewDecoder(stdout), failures: failures}

@@ -43,7 +43,7 @@ func (l *loss) newFollower(number int) *follower {
 	for i := range l.config.Subscriptions {
 		c := l.channels[(number+i*7)%len(l.channels)]
 		for f.find(c.name) != nil { // 7 may divide the number of channels
-			c = l.channels[rand.IntN(len(l.channels))] //nolint:gosec // no secret
+			c = l.channels[rand.IntN(len(l.channels))]
 		}
 		f.channels = append(f.channels, &followed{channel: c, missing: map[uint64]struct{}{}})
 	}
@@ -270,7 +270,7 @@ func (f *follower) live(ctx context.Context, first chan<- struct{}) {
 		if f.parted(v.cause) || ctx.Err() != nil {
 			return
 		}
-		pause(rand.N(max(f.loss.config.Away, 1)), f.loss.draining, ctx.Done()) //nolint:gosec // no secret
+		pause(rand.N(max(f.loss.config.Away, 1)), f.loss.draining, ctx.Done())
 	}
 }
 
@@ -306,7 +306,7 @@ func (f *follower) stay(ctx context.Context, v *visit) {
 		if closed(v.gone) || closed(f.loss.draining) || ctx.Err() != nil {
 			return
 		}
-		switch rand.IntN(5) { //nolint:gosec // no secret
+		switch rand.IntN(5) {
 		case 0:
 			v.conn.Abort(errCutReset)
 			return
@@ -321,7 +321,7 @@ func (f *follower) stay(ctx context.Context, v *visit) {
 		case 3:
 			f.slow(ctx, v)
 		default:
-			i := rand.IntN(len(f.channels)) //nolint:gosec // no secret
+			i := rand.IntN(len(f.channels))
 			_ = v.command(&wire.Command{Id: unsubscribeID + uint32(i), Unsubscribe: &wire.UnsubscribeRequest{Channel: f.channels[i].channel.name}})
 			f.loss.note(resubscribed)
 		}

@@ -299,5 +299,5 @@ func (l *loss) fail(err error) {
 
 // between is a random time, of which mean is what its name says, and never more than four times that.
 func between(mean time.Duration) time.Duration {
-	return time.Duration(min(rand.ExpFloat64(), 4) * float64(mean)) //nolint:gosec // no secret
+	return time.Duration(min(rand.ExpFloat64(), 4) * float64(mean))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -84,15 +85,40 @@ func goroutines(ctx context.Context, url string) (int, error) {
 // listening finds an address in the server's log.
 var listening = regexp.MustCompile(`listening.*listener"?[=:]"?(public|internal)"?.*address"?[=:]"?([^\s"]+)`)
 
+// ownCommand is the own binary with other arguments. It ends with this process, and Ctrl-C is ours to handle.
+func ownCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.CommandContext(ctx, self, args...)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	return command, nil
+}
+
+// startPiped starts the own binary as one that is told what to do and answers, line by line. What it complains of is shown.
+func startPiped(ctx context.Context, args ...string) (command *exec.Cmd, stdin io.WriteCloser, stdout io.Reader, err error) {
+	if command, err = ownCommand(ctx, args...); err != nil {
+		return nil, nil, nil, err
+	}
+	command.Stderr = os.Stderr
+	if stdin, err = command.StdinPipe(); err != nil {
+		return nil, nil, nil, err
+	}
+	if stdout, err = command.StdoutPipe(); err != nil {
+		return nil, nil, nil, err
+	}
+	return command, stdin, stdout, command.Start()
+}
+
 // start starts the own binary's server on free ports of loopback, with TLS if want says so. stop ends it by SIGTERM
 // and reports how that went.
 func start(ctx context.Context, want Target) (t Target, stop func() error, err error) {
-	self, err := os.Executable()
+	command, err := ownCommand(context.WithoutCancel(ctx), "serve", "--dev",
+		"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--log-format=text")
 	if err != nil {
 		return t, nil, err
 	}
-	command := exec.CommandContext(context.WithoutCancel(ctx), self, "serve", "--dev",
-		"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--log-format=text")
 	command.Args = append(command.Args, want.Flags...)
 	scheme, dir := "ws://", ""
 	if want.OwnTLS {
@@ -110,7 +136,6 @@ func start(ctx context.Context, want Target) (t Target, stop func() error, err e
 		scheme, t.TLS.CA = "wss://", filepath.Join(dir, "ca.pem")
 		command.Args = append(command.Args, "--tls-cert="+filepath.Join(dir, "cert.pem"), "--tls-key="+filepath.Join(dir, "key.pem"))
 	}
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is ours to handle
 	stderr, err := command.StderrPipe()
 	if err != nil {
 		return t, nil, err
@@ -166,12 +191,10 @@ func startBare(ctx context.Context) (Target, func() error, error) {
 
 // startPrinting starts the own binary as a server that prints its URL first of all.
 func startPrinting(ctx context.Context, name string, args ...string) (t Target, stop func() error, err error) {
-	self, err := os.Executable()
+	command, err := ownCommand(context.WithoutCancel(ctx), args...)
 	if err != nil {
 		return t, nil, err
 	}
-	command := exec.CommandContext(context.WithoutCancel(ctx), self, args...)
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	stdout, err := command.StdoutPipe()
 	if err != nil {
 		return t, nil, err

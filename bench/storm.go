@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -147,25 +145,12 @@ func (s *steady) storm(ctx context.Context, c StormConfig) (storm storming, p St
 // runStorm has another process make the connections. dialed is closed when they are all on their way, settled when all are in
 // or refused.
 func runStorm(ctx context.Context, c StormConfig, dialed, settled chan<- struct{}) (s storming, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return s, err
-	}
-	command := exec.CommandContext(ctx, self, "bench", "--url="+c.Target.URL, "storm-clients", strconv.Itoa(c.Storm))
+	args := []string{"bench", "--url=" + c.Target.URL, "storm-clients", strconv.Itoa(c.Storm)}
 	if c.Target.TLS.CA != "" {
-		command.Args = append(command.Args, "--ca="+c.Target.TLS.CA)
+		args = append(args, "--ca="+c.Target.TLS.CA)
 	}
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	command.Stderr = os.Stderr
-	stdin, err := command.StdinPipe()
+	command, stdin, stdout, err := startPiped(ctx, args...)
 	if err != nil {
-		return s, err
-	}
-	stdout, err := command.StdoutPipe()
-	if err != nil {
-		return s, err
-	}
-	if err := command.Start(); err != nil {
 		return s, err
 	}
 	lines := bufio.NewReader(stdout)
@@ -229,8 +214,12 @@ func (r StormReport) String() string {
 		fmt.Fprintf(&b, "  %-18s %7d messages  p50 %8v  p99 %8v  max %8v\n", p.name, p.Messages,
 			p.P50.Round(time.Microsecond), p.P99.Round(time.Microsecond), p.Max.Round(time.Microsecond))
 	}
-	fmt.Fprintf(&b, "  p99 during the storm: %.2f times that of the same storm elsewhere, %.2f times that before\n",
-		float64(r.Here.During.P99)/float64(max(r.Elsewhere.During.P99, 1)), float64(r.Here.During.P99)/float64(max(r.Before.P99, 1)))
+	if r.Here.During.Messages == 0 || r.Elsewhere.During.Messages == 0 {
+		fmt.Fprintf(&b, "  the storm was over before a message came back: no p99 to compare\n")
+	} else {
+		fmt.Fprintf(&b, "  p99 during the storm: %.2f times that of the same storm elsewhere, %.2f times that before\n",
+			float64(r.Here.During.P99)/float64(r.Elsewhere.During.P99), float64(r.Here.During.P99)/float64(max(r.Before.P99, 1)))
+	}
 	fmt.Fprintf(&b, "  %d in and %d refused with 503 after %.1fs; the accept rate implies %.1fs\n",
 		r.Open, r.Refused, r.Took.Seconds(), r.Implied.Seconds())
 	writeFailures(&b, r.Failures)

@@ -29,7 +29,9 @@ func TestBenchStorm(t *testing.T) {
 	for _, flags := range [][]string{nil, {"--tls"}} {
 		var r bench.StormReport
 		runBench(t, &r, append(flags, "storm", "--established=20", "--rate=100", "--connections=300", "--max-connections=200", "--accept-rate=1000")...)
-		if r.Open != 180 || r.Refused != 120 || len(r.Failures) > 0 || r.Here.During.Messages == 0 || r.Before.Messages == 0 {
+		// A storm this small may be over before the next message of the others is due, so only all of it is sure to have some.
+		during := r.Here.Dialing.Messages + r.Here.During.Messages + r.Here.Leaving.Messages
+		if r.Open != 180 || r.Refused != 120 || len(r.Failures) > 0 || during == 0 || r.Before.Messages == 0 {
 			t.Errorf("%q: %+v", flags, r)
 		}
 	}

@@ -78,6 +78,19 @@ func (o *Options) Lossless() bool {
 	return o.ForceRecovery || o.AllowRecovery || o.ForcePositioning || o.AllowPositioning || o.AllowFossilDelta
 }
 
+// PolicyBeside returns what happens to publications when the outbox of a client is full, empty if that is what the server
+// does anyway. None may be dropped where the client relies on its position.
+func (o *Options) PolicyBeside(server string) string {
+	policy := o.SlowPolicy
+	if policy == "" && o.Lossless() {
+		policy = SlowDisconnect
+	}
+	if policy == server {
+		return ""
+	}
+	return policy
+}
+
 // What may happen when a client's outbox is full.
 const (
 	SlowDisconnect = "disconnect"

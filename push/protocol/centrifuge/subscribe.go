@@ -140,7 +140,7 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	defer cancel()
 	entry := subscription[F]{}
 	var subscriber hub.Subscriber = c
-	j.special.policy = c.handler.slowPolicy(j.options)
+	j.special.policy = j.options.PolicyBeside(c.handler.config.SlowPolicy)
 	if j.special.needed() {
 		entry.special = &specialSubscriber[F]{client: c, special: j.special}
 		subscriber = entry.special
@@ -170,19 +170,6 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	c.schedule()
 	t.then(func() { c.start(entry, j) })
 	return result, nil
-}
-
-// slowPolicy is what happens to publications of a channel when the outbox is full, empty if that is what the server does anyway. None may be dropped where the
-// client relies on its position.
-func (h *Handler[F]) slowPolicy(o *hub.Options) string {
-	policy := o.SlowPolicy
-	if policy == "" && o.Lossless() {
-		policy = hub.SlowDisconnect
-	}
-	if policy == h.config.SlowPolicy {
-		return ""
-	}
-	return policy
 }
 
 // wantsEvents reports whether the client is to hear who comes and goes.

@@ -197,7 +197,7 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 		return j, err
 	}
 	var subscriber hub.Subscriber = c
-	if policy := c.handler.slowPolicy(j.options); policy != "" {
+	if policy := j.options.PolicyBeside(c.handler.config.SlowPolicy); policy != "" {
 		subscriber = withPolicy[F]{c, policy}
 	}
 	if since != nil {
@@ -220,19 +220,6 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 		j.sub.Unsubscribe()
 	}
 	return j, err
-}
-
-// slowPolicy is what happens to messages of a channel when the outbox is full, empty if that is what the server does anyway. None may be dropped where
-// the client relies on its position.
-func (h *Handler[F]) slowPolicy(o *hub.Options) string {
-	policy := o.SlowPolicy
-	if policy == "" && o.Lossless() {
-		policy = hub.SlowDisconnect
-	}
-	if policy == h.config.SlowPolicy {
-		return ""
-	}
-	return policy
 }
 
 // sendMissed sends what the client missed.
