@@ -62,8 +62,9 @@ var table = []row{
 			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5",
 		},
 	},
-	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", nil, []string{"push/broker/memory"}},
-	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub"}, nil},
+	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", []string{"push/hub/names"}, []string{"push/broker/memory"}},
+	{"push/hub/names", "a table for whoever has a thing for each channel", nil, nil},
+	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub", "push/hub/names"}, nil},
 	{
 		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",
 		[]string{"push/hub", "push/protocol/roster"},

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/millpond/millpond/push/hub/names"
 )
 
 // channel is a name with at least one subscriber, or about to get or lose it.
@@ -18,39 +20,51 @@ type channel struct {
 	bucket *bucket
 
 	// Guarded by bucket.mu.
-	rare  *rare // nil for nearly all channels
-	count int32 // sum of the shards' reserved
+	rare     *rare // nil for nearly all channels
+	count    int32 // sum of the shards' reserved
+	changing bool  // the broker is asked
 
 	// Guarded by its own locks.
 	first shard
 }
 
+// Name implements names.Named.
+func (c *channel) Name() string { return c.name }
+
 // rare is what few channels have. Guarded by bucket.mu.
 type rare struct {
-	changing chan struct{} // set while the broker is asked; closed when it has answered
-	more     []*shard      // shards after the first
-	room     int32         // no shard below this index has room
+	changed chan struct{} // closed when the broker has answered; nil while nobody waits for that
+	more    []*shard      // shards after the first
+	room    int32         // no shard below this index has room
 }
 
 func newChannel(b *bucket, name string) *channel {
 	// A clone, so that a name cut out of a request doesn't keep the request.
-	c := &channel{name: strings.Clone(name), bucket: b, rare: &rare{changing: make(chan struct{})}}
+	c := &channel{name: strings.Clone(name), bucket: b, changing: true}
 	c.first.channel = c
 	return c
 }
 
-// changingLocked returns what is closed when the broker has answered; nil if it is not asked.
-func (c *channel) changingLocked() chan struct{} {
-	if c.rare == nil {
+// answerLocked returns what is closed when the broker has answered; nil if it is not asked.
+func (c *channel) answerLocked() <-chan struct{} {
+	if !c.changing {
 		return nil
 	}
-	return c.rare.changing
+	r := c.rareLocked()
+	if r.changed == nil {
+		r.changed = make(chan struct{})
+	}
+	return r.changed
 }
 
 // changedLocked tells those who wait that the broker has answered.
 func (c *channel) changedLocked() {
-	close(c.rare.changing)
-	if c.rare.changing = nil; c.rare.more == nil {
+	c.changing = false
+	if c.rare == nil || c.rare.changed == nil {
+		return
+	}
+	close(c.rare.changed)
+	if c.rare.changed = nil; c.rare.more == nil {
 		c.rare = nil
 	}
 }
@@ -119,7 +133,7 @@ type bucket struct {
 
 	// Guarded by mu.
 	mu            sync.Mutex
-	channels      map[string]*channel
+	channels      names.Table[*channel]
 	subscriptions int
 	publications  uint64
 	bases         map[string][]byte // of channels with deltas and subscribers: the latest message's data
@@ -133,10 +147,10 @@ type bucket struct {
 }
 
 // find returns the channel's shards, or nil if there is no such channel.
-func (b *bucket) find(name string) (first *shard, more []*shard) {
+func (b *bucket) find(hash uint64, name string) (first *shard, more []*shard) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.channels[name]
+	c := b.channels.Find(hash, name)
 	if c == nil {
 		return nil, nil
 	}
@@ -145,24 +159,24 @@ func (b *bucket) find(name string) (first *shard, more []*shard) {
 
 // join reserves a place for a subscription. The first one makes the channel
 // and asks the broker for it; the others wait for its answer.
-func (b *bucket) join(ctx context.Context, name string) (*shard, error) {
+func (b *bucket) join(ctx context.Context, hash uint64, name string) (*shard, error) {
 	for {
 		b.mu.Lock()
-		c := b.channels[name]
+		c := b.channels.Find(hash, name)
 		if c == nil {
 			c = newChannel(b, name)
-			b.channels[c.name] = c
+			b.channels.Add(hash, c)
 			b.mu.Unlock()
-			return b.open(ctx, c)
+			return b.open(ctx, hash, c)
 		}
-		changing := c.changingLocked()
-		if changing == nil {
+		answer := c.answerLocked()
+		if answer == nil {
 			defer b.mu.Unlock()
 			return b.reserveLocked(c), nil
 		}
 		b.mu.Unlock()
 		select {
-		case <-changing:
+		case <-answer:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: subscribing to %q: %w", ErrTooManyRequests, name, ctx.Err())
 		}
@@ -171,13 +185,13 @@ func (b *bucket) join(ctx context.Context, name string) (*shard, error) {
 
 // open asks the broker for a new channel. If the broker refuses, the channel
 // goes, and those who waited ask again, each for itself.
-func (b *bucket) open(ctx context.Context, c *channel) (s *shard, err error) {
+func (b *bucket) open(ctx context.Context, hash uint64, c *channel) (s *shard, err error) {
 	err = b.hub.config.Broker.Subscribe(ctx, c.name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c.changedLocked()
 	if err != nil {
-		delete(b.channels, c.name)
+		b.channels.Remove(hash, c.name)
 		return nil, fmt.Errorf("subscribe to %q: %w", c.name, err)
 	}
 	return b.reserveLocked(c), nil
@@ -198,7 +212,7 @@ func (b *bucket) leave(s *shard) {
 		b.mu.Unlock()
 		return
 	}
-	c.rareLocked().changing = make(chan struct{})
+	c.changing = true
 	b.mu.Unlock()
 
 	b.hub.config.Broker.Unsubscribe(c.name)
@@ -206,6 +220,6 @@ func (b *bucket) leave(s *shard) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c.changedLocked()
-	delete(b.channels, c.name)
+	b.channels.Remove(names.Hash(c.name), c.name)
 	delete(b.bases, c.name)
 }

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"sync/atomic"
+
+	"github.com/millpond/millpond/push/hub/names"
 )
 
 // buckets is the number of parts of the channel map. Publishers of different
@@ -119,7 +120,6 @@ type Hub struct {
 	// Immutable after New.
 	config     Config
 	namespaces *namespaces
-	seed       maphash.Seed
 	buckets    [buckets]bucket
 
 	// Any goroutine (atomic).
@@ -133,21 +133,22 @@ func New(config Config) (*Hub, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Hub{config: config.withDefaults(), seed: maphash.MakeSeed()}
+	h := &Hub{config: config.withDefaults()}
 	var err error
 	if h.namespaces, err = compileNamespaces(config.Channels, config.Namespaces); err != nil {
 		return nil, err
 	}
 	for i := range h.buckets {
 		h.buckets[i].hub = h
-		h.buckets[i].channels = make(map[string]*channel)
 	}
 	h.config.Broker.Attach(h)
 	return h, nil
 }
 
-func (h *Hub) bucket(channel string) *bucket {
-	return &h.buckets[maphash.String(h.seed, channel)%buckets]
+// bucket returns where a channel is, and the hash by which it is found there.
+func (h *Hub) bucket(channel string) (*bucket, uint64) {
+	hash := names.Hash(channel)
+	return &h.buckets[hash%buckets], hash
 }
 
 // Subscribe adds s to the channel. Nothing is delivered before
@@ -160,7 +161,8 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, s Subscriber) (*Sub
 	if _, err := h.Options(channel); err != nil {
 		return nil, err
 	}
-	shard, err := h.bucket(channel).join(ctx, channel)
+	b, hash := h.bucket(channel)
+	shard, err := b.join(ctx, hash, channel)
 	if err != nil {
 		return nil, err
 	}
@@ -202,10 +204,10 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 
 // Deliver queues p for the channel's subscribers; see [Sink].
 func (h *Hub) Deliver(p *Publication) (subscribed bool) {
-	b := h.bucket(p.Channel)
+	b, hash := h.bucket(p.Channel)
 	b.mu.Lock()
 	b.publications++
-	c := b.channels[p.Channel]
+	c := b.channels.Find(hash, p.Channel)
 	if c == nil || c.count == 0 {
 		b.mu.Unlock()
 		return false
@@ -226,20 +228,20 @@ func (h *Hub) Deliver(p *Publication) (subscribed bool) {
 
 // Subscribed reports whether the channel has local subscribers; see [Sink].
 func (h *Hub) Subscribed(channel string) bool {
-	b := h.bucket(channel)
+	b, hash := h.bucket(channel)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.channels[channel]
+	c := b.channels.Find(hash, channel)
 	return c != nil && c.count > 0
 }
 
 // Admit waits for room in the channel's queues; see [Sink].
 func (h *Hub) Admit(ctx context.Context, channel string) error {
-	b := h.bucket(channel)
+	b, hash := h.bucket(channel)
 	if b.waiting.Load() == 0 {
 		return nil
 	}
-	first, more := b.find(channel)
+	first, more := b.find(hash, channel)
 	if first == nil {
 		return nil
 	}
@@ -256,11 +258,11 @@ func (h *Hub) Admit(ctx context.Context, channel string) error {
 
 // Flush delivers what the executor refused; see [Sink].
 func (h *Hub) Flush(channel string) {
-	b := h.bucket(channel)
+	b, hash := h.bucket(channel)
 	if b.refused.Load() == 0 {
 		return
 	}
-	first, more := b.find(channel)
+	first, more := b.find(hash, channel)
 	if first == nil {
 		return
 	}

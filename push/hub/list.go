@@ -12,9 +12,9 @@ func (h *Hub) Channels(f func(name string, subscribers int) bool) {
 		b := &h.buckets[i]
 		entries = entries[:0]
 		b.mu.Lock()
-		for name, c := range b.channels {
+		for c := range b.channels.All() {
 			if c.count > 0 {
-				entries = append(entries, entry{name, int(c.count)})
+				entries = append(entries, entry{c.name, int(c.count)})
 			}
 		}
 		b.mu.Unlock()

@@ -58,7 +58,8 @@ func (h *Hub) checkPresence(channel string) error {
 
 // eachPresent calls f for the channel's subscribers until it returns false.
 func (h *Hub) eachPresent(channel string, f func(*ClientInfo) bool) {
-	first, more := h.bucket(channel).find(channel)
+	b, hash := h.bucket(channel)
+	first, more := b.find(hash, channel)
 	if first == nil || !first.eachPresent(f) {
 		return
 	}

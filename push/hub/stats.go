@@ -1,6 +1,10 @@
 package hub
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/millpond/millpond/push/hub/names"
+)
 
 // Stats are the hub's figures since New.
 type Stats struct {
@@ -19,7 +23,7 @@ func (h *Hub) Stats() Stats {
 	for i := range h.buckets {
 		b := &h.buckets[i]
 		b.mu.Lock()
-		s.Channels += len(b.channels)
+		s.Channels += b.channels.Len()
 		s.Subscriptions += b.subscriptions
 		s.Publications += b.publications
 		b.mu.Unlock()
@@ -44,9 +48,10 @@ func (b *bucket) check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	subscriptions, waiting, refused := 0, 0, 0
-	for name, c := range b.channels {
-		if c.name != name || c.bucket != b || c.changingLocked() != nil || c.count < 1 {
-			return fmt.Errorf("channel %q: entered as %q, count %d, changing %t", name, c.name, c.count, c.changingLocked() != nil)
+	for c := range b.channels.All() {
+		name := c.name
+		if b.channels.Find(names.Hash(name), name) != c || c.bucket != b || c.changing || c.count < 1 {
+			return fmt.Errorf("channel %q: count %d, changing %t", name, c.count, c.changing)
 		}
 		count := 0
 		for j := range 1 + len(c.shardsLocked()) {

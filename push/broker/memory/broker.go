@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/hub/names"
 )
 
 const stripes = 64
@@ -63,27 +63,31 @@ type Broker struct {
 	// Immutable after Attach.
 	config  Config
 	sink    hub.Sink
-	seed    maphash.Seed
 	start   time.Time
 	stripes [stripes]stripe
 
 	// Any goroutine (atomic).
 	bytes  atomic.Int64  // of all stripes' publications
 	victim atomic.Uint32 // the stripe that gives up publications next
+	lives  atomic.Uint32 // the number of the latest stream
 }
 
 var _ hub.Broker = (*Broker)(nil)
 
 // stripe has a part of the channels.
 type stripe struct {
+	// Immutable after New.
+	secret uint64 // makes epochs differ from those of other processes
+	total  *atomic.Int64
+
 	// Guarded by mu.
 	mu       sync.Mutex
-	streams  map[string]*stream
+	streams  names.Table[*stream]
 	versions map[string]version // the latest of those channels that have versions
-	epoch    *string            // of streams that begin now; nil once one was forgotten
 	due      schedule           // the streams of which something expires
 	bytes    int                // of their publications
-	total    *atomic.Int64
+	epoch    string             // of the stream with this number
+	epochOf  uint32
 	keys     idempotency
 
 	_ [16]byte // neighbours are busy on other cores
@@ -91,9 +95,10 @@ type stripe struct {
 
 // New returns a broker without channels. The Config must be valid.
 func New(c Config) *Broker {
-	b := &Broker{config: c.withDefaults(), seed: maphash.MakeSeed(), start: time.Now()}
+	b := &Broker{config: c.withDefaults(), start: time.Now()}
+	secret := rand.Uint64()
 	for i := range b.stripes {
-		b.stripes[i].streams = make(map[string]*stream)
+		b.stripes[i].secret = secret
 		b.stripes[i].total = &b.bytes
 	}
 	return b
@@ -118,7 +123,7 @@ func (b *Broker) Publish(ctx context.Context, channel string, data []byte, optio
 
 func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions) hub.Position {
 	now := b.now()
-	s := b.stripe(channel)
+	s, hash := b.stripe(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if options.Kind != hub.KindMessage {
@@ -130,15 +135,15 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 			return position
 		}
 	}
-	st := s.stream(channel)
+	st := b.stream(s, hash, channel)
 	if options.Version != 0 && !s.newer(st, options.Version, options.VersionEpoch) {
-		return st.position()
+		return s.position(st)
 	}
 	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
 	var position hub.Position
-	if options.Retention.Enabled() || !st.kept {
+	if options.Retention.Enabled() || !st.kept() {
 		st.offset++
-		p.Offset, position = st.offset, st.position()
+		p.Offset, position = st.offset, s.position(st)
 	} // else it passes by the history, in which a number that is missing would be a loss
 	if options.Retention.Enabled() {
 		st.expire(s, now)
@@ -166,7 +171,7 @@ func (b *Broker) boundBytes() {
 // settle decides what becomes of a stream after something was done with it. s.mu is held.
 func (b *Broker) settle(s *stripe, st *stream, now uint32, subscribed bool) {
 	switch {
-	case st.kept || st.dated:
+	case st.kept() || s.dated(st):
 		st.touch(now + seconds(b.config.PositionTTL))
 		s.due.put(st)
 		s.boundStreams(b.config.MaxStreams/stripes, b.sink)
@@ -182,10 +187,10 @@ func (b *Broker) Subscribe(context.Context, string) error { return nil }
 // before this call on, so a publication that comes later does not revive it.
 func (b *Broker) Unsubscribe(channel string) {
 	now := b.now()
-	s := b.stripe(channel)
+	s, hash := b.stripe(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.streams[channel]; st != nil {
+	if st := s.streams.Find(hash, channel); st != nil {
 		b.settle(s, st, now, false)
 	}
 }
@@ -196,13 +201,13 @@ func (b *Broker) History(ctx context.Context, channel string, q hub.HistoryQuery
 		return hub.History{}, err
 	}
 	now := b.now()
-	s := b.stripe(channel)
+	s, hash := b.stripe(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.stream(channel)
-	st.kept = true
+	st := b.stream(s, hash, channel)
+	st.life |= 1
 	st.expire(s, now)
-	h := hub.History{Publications: st.query(q), Top: st.position()}
+	h := hub.History{Publications: st.query(q), Top: s.position(st)}
 	b.settle(s, st, now, false)
 	return h, nil
 }
@@ -212,10 +217,10 @@ func (b *Broker) RemoveHistory(ctx context.Context, channel string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s := b.stripe(channel)
+	s, hash := b.stripe(channel)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.streams[channel]; st != nil {
+	if st := s.streams.Find(hash, channel); st != nil {
 		st.clear(s)
 		s.due.put(st)
 	}
@@ -247,7 +252,7 @@ func (b *Broker) Stats() (st Stats) {
 	for i := range b.stripes {
 		s := &b.stripes[i]
 		s.mu.Lock()
-		st.Streams += len(s.streams)
+		st.Streams += s.streams.Len()
 		st.Bytes += s.bytes
 		st.Publications += s.due.publications
 		st.Evicted += s.due.evicted
@@ -257,20 +262,18 @@ func (b *Broker) Stats() (st Stats) {
 	return st
 }
 
-func (b *Broker) stripe(channel string) *stripe {
-	return &b.stripes[maphash.String(b.seed, channel)%stripes]
+// stripe returns where a channel's stream is, and the hash by which it is found there.
+func (b *Broker) stripe(channel string) (*stripe, uint64) {
+	hash := names.Hash(channel)
+	return &b.stripes[hash%stripes], hash
 }
 
 // stream returns the channel's, making it if need be; it keeps the name. s.mu is held.
-func (s *stripe) stream(channel string) *stream {
-	st := s.streams[channel]
+func (b *Broker) stream(s *stripe, hash uint64, channel string) *stream {
+	st := s.streams.Find(hash, channel)
 	if st == nil {
-		if s.epoch == nil {
-			epoch := newEpoch()
-			s.epoch = &epoch
-		}
-		st = &stream{name: channel, epoch: s.epoch, index: -1}
-		s.streams[st.name] = st
+		st = &stream{name: channel, life: 2 * b.lives.Add(1), index: -1}
+		s.streams.Add(hash, st)
 	}
 	return st
 }
@@ -281,10 +284,14 @@ func seconds(d time.Duration) uint32 {
 	return uint32(min((d+time.Second-1)/time.Second, most))
 }
 
-// newEpoch returns 8 random letters. It tells streams apart and is no secret.
-func newEpoch() string {
+// epoch returns the 8 letters that tell one life of a stream from the others. They are made of its number, so that streams need not keep
+// them, and are no secret.
+func epoch(secret uint64, life uint32) string {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEF" // 32, so 5 bits choose one
-	bits := rand.Uint64()
+	bits := secret + uint64(life)*0x9e3779b97f4a7c15   // as SplitMix64 does: every number leads to other bits
+	bits = (bits ^ bits>>30) * 0xbf58476d1ce4e5b9
+	bits = (bits ^ bits>>27) * 0x94d049bb133111eb
+	bits ^= bits >> 31
 	var epoch [8]byte
 	for i := range epoch {
 		epoch[i] = letters[bits%32]

@@ -6,24 +6,25 @@ import (
 	"slices"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/hub/names"
 )
 
 // stream is what is known of a channel. Its fields are guarded by its stripe's mu.
 //
-// There may be as many of these as of users: keep it at 80 bytes.
+// There may be as many of these as of users: keep it at 64 bytes.
 type stream struct {
-	name  string
-	epoch *string // shared with others of the stripe
-
-	offset uint64 // of the latest publication
+	name   string
 	log    []*hub.Publication
+	offset uint64 // of the latest publication
 
+	life   uint32 // twice the number of its epoch, and one more if the position is worth keeping without subscribers
 	forget uint32 // the second at which the position may be forgotten
 	due    uint32 // the second at which something expires
 	index  int32  // in the schedule, -1 if it is not in it
-	kept   bool   // the position is worth keeping without subscribers
-	dated  bool   // its stripe has a version for it
 }
+
+// Name implements names.Named.
+func (st *stream) Name() string { return st.name }
 
 // version is that of the latest publication that had one.
 type version struct {
@@ -31,7 +32,16 @@ type version struct {
 	epoch  string
 }
 
-func (st *stream) position() hub.Position { return hub.Position{Offset: st.offset, Epoch: *st.epoch} }
+// kept reports whether the position is worth keeping without subscribers.
+func (st *stream) kept() bool { return st.life&1 != 0 }
+
+// position returns the stream's. The text of the epoch is kept for the stream that is asked again.
+func (s *stripe) position(st *stream) hub.Position {
+	if life := st.life / 2; s.epoch == "" || s.epochOf != life {
+		s.epoch, s.epochOf = epoch(s.secret, life), life
+	}
+	return hub.Position{Offset: st.offset, Epoch: s.epoch}
+}
 
 // newer reports, and notes, that a version of a stream is higher than what was there.
 func (s *stripe) newer(st *stream, number uint64, epoch string) bool {
@@ -41,8 +51,14 @@ func (s *stripe) newer(st *stream, number uint64, epoch string) bool {
 	if s.versions == nil {
 		s.versions = map[string]version{}
 	}
-	s.versions[st.name], st.dated = version{number, epoch}, true
+	s.versions[st.name] = version{number, epoch}
 	return true
+}
+
+// dated reports whether there is a version for a stream.
+func (s *stripe) dated(st *stream) bool {
+	_, found := s.versions[st.name]
+	return found
 }
 
 // touch keeps the position until the second end, at least.
@@ -50,7 +66,7 @@ func (st *stream) touch(end uint32) { st.forget = max(st.forget, end) }
 
 // keep appends p, and lets go of what is more than is to be kept.
 func (st *stream) keep(s *stripe, p *hub.Publication, r hub.Retention, now uint32) {
-	st.kept = true
+	st.life |= 1
 	for len(st.log) >= r.Size {
 		st.drop(s, len(st.log)-r.Size+1)
 	}
@@ -229,13 +245,10 @@ func (s *stripe) remove(st *stream) {
 	s.forget(st)
 }
 
-// forget takes a stream out that is not in the schedule. The next one of its name must have another epoch.
+// forget takes a stream out that is not in the schedule.
 func (s *stripe) forget(st *stream) {
-	delete(s.streams, st.name)
-	if st.dated {
-		delete(s.versions, st.name)
-	}
-	s.epoch = nil
+	s.streams.Remove(names.Hash(st.name), st.name)
+	delete(s.versions, st.name)
 }
 
 // giveUp lets publications go before their time, those first that would expire first, until so many bytes are free.
