@@ -67,13 +67,14 @@ var table = []row{
 	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub", "push/hub/names"}, nil},
 	{
 		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",
-		[]string{"push/hub", "push/protocol/roster"},
+		[]string{"push/hub", "push/protocol/pace", "push/protocol/roster"},
 		[]string{"push/broker/memory"},
 	},
+	{"push/protocol/pace", "knows how much waits for a client and nothing of the protocol", []string{"push/hub", "push/protocol/roster"}, nil},
 	{"push/protocol/roster", "knows a protocol's clients and nothing of the protocol", []string{"push/hub"}, nil},
 	{
 		"push/protocol/centrifuge", "a protocol sees the hub, and the connection by an interface of its own",
-		[]string{"push/hub", "push/protocol/roster", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},
+		[]string{"push/hub", "push/protocol/pace", "push/protocol/roster", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},
 		[]string{"push/broker/memory"},
 	},
 	{

@@ -1,6 +1,9 @@
 package hub
 
-import "errors"
+import (
+	"errors"
+	"sync/atomic"
+)
 
 // Error is a refusal that a client or a backend may read. Code is stable and
 // part of the protocols; the numbers are those of the Centrifuge protocol.
@@ -41,4 +44,33 @@ func Describe(err error) (code uint32, message string) {
 		return refusal.Code, err.Error()
 	}
 	return ErrInternal.Code, ErrInternal.Message
+}
+
+// Codes from firstRefusal on are counted, so many of them.
+const (
+	firstRefusal = 100
+	refusalCodes = 20
+)
+
+// Refusals counts refusals by their codes. The zero value is ready; any goroutine may call the methods.
+type Refusals struct {
+	counts [refusalCodes]atomic.Uint64
+}
+
+// Count counts one. A code that no Error of this package has is left out.
+func (r *Refusals) Count(code uint32) {
+	if i := code - firstRefusal; i < refusalCodes { // unsigned: smaller codes are out of range too
+		r.counts[i].Add(1)
+	}
+}
+
+// Counts returns how many there were by code; codes that did not occur are absent.
+func (r *Refusals) Counts() map[uint32]uint64 {
+	counts := map[uint32]uint64{}
+	for i := range r.counts {
+		if n := r.counts[i].Load(); n > 0 {
+			counts[firstRefusal+uint32(i)] = n
+		}
+	}
+	return counts
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/pace"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
 
@@ -47,7 +48,7 @@ type Client[F comparable] struct {
 	expires    uint32              // when the token does, in the handler's seconds; 0 is never
 	subs       []*hub.Subscription // by channel name
 	counted    bool                // among the connected
-	large      uint32              // bytes of an answer on its way that alone exceeds the bound for answers
+	answers    pace.Answers        // that are on their way
 
 	// Guarded by deadlines.mu.
 	deadline uint32 // the second at which something is due
@@ -188,7 +189,7 @@ func (c *Client[F]) refusal(err error) (*wire.Error, *Disconnect) {
 		c.handler.internal(err)
 		refusal = hub.ErrInternal
 	}
-	c.handler.refused(refusal.Code)
+	c.handler.refusals.Count(refusal.Code)
 	// The message is the one that belongs to the code: SDKs compare it. What is particular about the case is for other protocols.
 	return &wire.Error{Code: refusal.Code, Message: refusal.Message, Temporary: refusal.Temporary}, nil
 }

@@ -160,7 +160,7 @@ type Handler[F comparable] struct {
 	// Any goroutine (atomic).
 	connected   atomic.Int64
 	commands    atomic.Uint64
-	refusals    [refusalCodes]atomic.Uint64
+	refusals    hub.Refusals
 	disconnects [disconnectCodes]atomic.Uint64
 }
 
@@ -193,8 +193,6 @@ func (h *Handler[F]) Tick() {
 
 // Codes that are counted one by one.
 const (
-	firstRefusal    = 100
-	refusalCodes    = 20
 	firstDisconnect = 3000
 	disconnectCodes = 1000
 )
@@ -212,12 +210,7 @@ type Stats struct {
 func (h *Handler[F]) Stats() Stats {
 	s := Stats{
 		Connected: h.connected.Load(), Users: h.roster.Users(), Commands: h.commands.Load(),
-		Errors: map[uint32]uint64{}, Disconnects: map[uint16]uint64{},
-	}
-	for i := range h.refusals {
-		if n := h.refusals[i].Load(); n > 0 {
-			s.Errors[firstRefusal+uint32(i)] = n
-		}
+		Errors: h.refusals.Counts(), Disconnects: map[uint16]uint64{},
 	}
 	for i := range h.disconnects {
 		if n := h.disconnects[i].Load(); n > 0 {
@@ -225,12 +218,6 @@ func (h *Handler[F]) Stats() Stats {
 		}
 	}
 	return s
-}
-
-func (h *Handler[F]) refused(code uint32) {
-	if i := code - firstRefusal; i < refusalCodes { // unsigned: smaller codes are out of range too
-		h.refusals[i].Add(1)
-	}
 }
 
 func (h *Handler[F]) internal(err error) {

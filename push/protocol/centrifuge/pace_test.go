@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/pace"
 )
 
 func (p *pipe) setWaiting(n int) {
@@ -18,7 +19,7 @@ func (p *pipe) setWaiting(n int) {
 func TestPublicationsWaitForTheAnswer(t *testing.T) {
 	h := newHandler(t, Config{})
 	c := newPeer(t, h, Params{}).connect("")
-	c.setWaiting(startBelow + 1)
+	c.setWaiting(pace.StartBelow + 1)
 	c.say(`{"id":2,"subscribe":{"channel":"a"}}`)
 	c.take(t)
 	publish(t, h, "a", `1`)
@@ -41,7 +42,7 @@ func TestPublicationsWaitForTheAnswer(t *testing.T) {
 	}
 
 	// One that leaves, or goes, before is not started.
-	c.setWaiting(startBelow + 1)
+	c.setWaiting(pace.StartBelow + 1)
 	c.say(`{"id":3,"subscribe":{"channel":"b"}}` + "\n" + `{"id":4,"unsubscribe":{"channel":"b"}}`)
 	c.say(`{"id":5,"subscribe":{"channel":"c"}}`)
 	c.OnClose()

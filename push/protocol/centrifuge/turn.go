@@ -1,12 +1,10 @@
 package centrifuge
 
 import (
-	"fmt"
-	"math"
 	"slices"
 
-	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/pace"
 )
 
 // maxReplies bounds the replies in one frame, as maxReplyBytes does, for clients that have a bound of their own for messages.
@@ -62,61 +60,39 @@ func (t *turn[F]) send() {
 
 // send sends a message of the client's own, which is borrowed. A client that asks and asks, and does not read the answers, is disconnected.
 func (c *Client[F]) send(message []byte) {
-	most, waiting := c.handler.config.MaxAnswerBytes, c.conn.Waiting()
-	if waiting <= most {
-		c.large = 0
-	}
-	if waiting-int(c.large) > 2*most {
+	if !c.answers.Admit(c.conn.Waiting(), len(message), c.handler.config.MaxAnswerBytes) {
 		c.disconnect(DisconnectSlow)
 		return
-	}
-	if len(message) > most {
-		c.large = uint32(min(len(message), math.MaxInt32))
 	}
 	_ = c.conn.Send(c.handler.frame(c.codec() == wire.JSON, message))
 }
 
-// checkRoom refuses commands whose answers have publications while much waits already. An SDK tries again a little later.
+// checkRoom refuses commands whose answers have publications while much waits already.
 func (t *turn[F]) checkRoom() error {
-	waiting := t.pending + t.client.conn.Waiting()
-	if most := t.client.handler.config.MaxAnswerBytes; waiting > most {
-		return fmt.Errorf("%w: %d bytes of answers wait for the client", hub.ErrTooManyRequests, waiting)
-	}
-	return nil
-}
-
-// startBelow is how much may wait for a client when publications of a new subscription begin. More is an answer on its way to a slow client, and
-// if it did not get there first, the client would be disconnected as slow, come back, and ask for the same again.
-const startBelow = 32 << 10
-
-// later does what is to be done when the replies have been sent once they have left.
-func (c *Client[F]) later(after []func()) {
-	c.handler.roster.Queue(c, func() {
-		if c.state != ended && c.conn.Waiting() > startBelow {
-			c.later(after)
-			return
-		}
-		for _, f := range after {
-			f()
-		}
-	})
-	if !c.conn.WakeWhenDrained() {
-		c.Wake()
-	}
+	return pace.CheckRoom(t.pending+t.client.conn.Waiting(), t.client.handler.config.MaxAnswerBytes)
 }
 
 // flush sends the replies, and does what was to be done then.
 func (t *turn[F]) flush() {
 	t.send()
 	t.pending = 0
-	if len(t.after) > 0 && t.client.conn.Waiting() > startBelow {
-		t.client.later(slices.Clone(t.after))
-		t.after = cleared(t.after)
+	if len(t.after) == 0 {
+		return
 	}
-	for _, f := range t.after { // none of which adds another
-		f()
+	if c := t.client; c.conn.Waiting() > pace.StartBelow {
+		after := slices.Clone(t.after) // in this branch alone, since it costs an allocation
+		pace.WhenSent(c.handler.roster, c, c.conn, func() { callAll(after) })
+	} else {
+		callAll(t.after)
 	}
 	t.after = cleared(t.after)
+}
+
+// callAll calls functions, none of which adds another.
+func callAll(functions []func()) {
+	for _, f := range functions {
+		f()
+	}
 }
 
 func cleared[T any](s []T) []T {

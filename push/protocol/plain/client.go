@@ -1,13 +1,12 @@
 package plain
 
 import (
-	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/pace"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
 
@@ -41,8 +40,8 @@ type Client[F any] struct {
 	subs     []*hub.Subscription // by channel name
 	faults   uint8               // in a row
 	loggedIn bool
-	large    uint32 // bytes that waited after what the client missed was sent
-	closed   bool   // Close was called, or OnClose came: nothing more is done
+	closed   bool         // Close was called, or OnClose came: nothing more is done
+	answers  pace.Answers // that are on their way
 
 	// Any goroutine (atomic).
 	identity atomic.Pointer[Identity] // nil until the login, unless anonymous clients have one
@@ -179,26 +178,16 @@ func (c *Client[F]) close(code uint16, reason string) {
 
 // send sends an answer. A client that asks and asks, and does not read the answers, is closed.
 func (c *Client[F]) send(text []byte) {
-	most, waiting := c.handler.config.MaxAnswerBytes, c.conn.Waiting()
-	if waiting <= most {
-		c.large = 0
-	}
-	if waiting-int(c.large) > 2*most {
+	if !c.answers.Admit(c.conn.Waiting(), len(text), c.handler.config.MaxAnswerBytes) {
 		c.close(closePolicyViolation, "slow consumer")
 		return
 	}
 	_ = c.conn.Send(c.handler.frame(text))
 }
 
-// sent notes that something long was sent, which must not make the client a slow one.
-func (c *Client[F]) sent() { c.large = uint32(min(c.conn.Waiting(), math.MaxInt32)) }
-
 // checkRoom refuses commands that are answered with messages of the past while much waits already.
 func (c *Client[F]) checkRoom() error {
-	if n := c.conn.Waiting(); n > c.handler.config.MaxAnswerBytes {
-		return fmt.Errorf("%w: %d bytes wait for you", hub.ErrTooManyRequests, n)
-	}
-	return nil
+	return pace.CheckRoom(c.conn.Waiting(), c.handler.config.MaxAnswerBytes)
 }
 
 func (c *Client[F]) sendError(id rawID, err error) {
@@ -206,7 +195,7 @@ func (c *Client[F]) sendError(id rawID, err error) {
 	if code == hub.ErrInternal.Code && c.handler.config.OnInternalError != nil {
 		c.handler.config.OnInternalError(err)
 	}
-	c.handler.refused(code)
+	c.handler.refusals.Count(code)
 	c.send(appendError(nil, id, code, message))
 }
 

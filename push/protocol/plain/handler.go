@@ -135,7 +135,7 @@ type Handler[F any] struct {
 
 	// Any goroutine (atomic).
 	commands atomic.Uint64
-	refusals [refusalCodes]atomic.Uint64
+	refusals hub.Refusals
 }
 
 // NewHandler returns a handler whose clients send what frame makes of a text
@@ -156,12 +156,6 @@ func (h *Handler[F]) context() (context.Context, context.CancelFunc) {
 	return roster.Timeout(h.config.Timeout)
 }
 
-// Codes of hub.Error that are counted one by one.
-const (
-	firstRefusal = 100
-	refusalCodes = 20
-)
-
 // Stats are a handler's figures since NewHandler.
 type Stats struct {
 	Commands uint64            // text messages that came
@@ -170,17 +164,5 @@ type Stats struct {
 
 // Stats returns the present figures.
 func (h *Handler[F]) Stats() Stats {
-	s := Stats{Commands: h.commands.Load(), Errors: map[uint32]uint64{}}
-	for i := range h.refusals {
-		if n := h.refusals[i].Load(); n > 0 {
-			s.Errors[firstRefusal+uint32(i)] = n
-		}
-	}
-	return s
-}
-
-func (h *Handler[F]) refused(code uint32) {
-	if i := code - firstRefusal; i < refusalCodes { // unsigned: smaller codes are out of range too
-		h.refusals[i].Add(1)
-	}
+	return Stats{Commands: h.commands.Load(), Errors: h.refusals.Counts()}
 }

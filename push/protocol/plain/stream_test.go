@@ -9,6 +9,7 @@ import (
 
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/pace"
 )
 
 // streams is a handler whose namespace "s" has all that a channel can have; "p" has nothing.
@@ -240,7 +241,7 @@ func TestAnswersToSlowClients(t *testing.T) {
 	publishTo(t, h, "ss:a", 1)
 	c := login(t, h, "ann", "1")
 	w := c.conn.(*wire)
-	w.waiting = startBelow + 1
+	w.waiting = pace.StartBelow + 1
 	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a","since":{"offset":0}}}`,
 		`{"type":"reply","ok":true,"channel":"ss:a","offset":1,"epoch":"E","recovered":true}`, `{"type":"message","channel":"ss:a","offset":1,"data":1}`)
 	publishTo(t, h, "ss:a", 2)
@@ -280,6 +281,29 @@ func TestOneLongAnswer(t *testing.T) {
 	w.sent, w.afterSend = nil, nil
 	talk(t, c, `{"type":"ping"}`, `{"type":"pong"}`)
 	w.waiting = 12<<20 + 1
+	talk(t, c, `{"type":"ping"}`)
+	if w.closed != "1008 slow consumer;" {
+		t.Errorf("closed %q", w.closed)
+	}
+	c.OnClose()
+}
+
+// The same goes for a history.
+func TestOneLongHistory(t *testing.T) {
+	h := streams(t)
+	h.config.MaxAnswerBytes = 100
+	publishTo(t, h, "ss:a", 1)
+	publishTo(t, h, "ss:a", 2)
+	c := login(t, h, "ann", "1")
+	w := c.conn.(*wire)
+	c.OnMessage(true, []byte(`{"type":"history","payload":{"channel":"ss:a"}}`))
+	if len(w.sent) != 1 || len(w.sent[0]) <= 100 {
+		t.Fatalf("%q", w.sent)
+	}
+	w.waiting = 200 + len(w.sent[0])
+	w.sent = nil
+	talk(t, c, `{"type":"ping"}`, `{"type":"pong"}`)
+	w.waiting++
 	talk(t, c, `{"type":"ping"}`)
 	if w.closed != "1008 slow consumer;" {
 		t.Errorf("closed %q", w.closed)

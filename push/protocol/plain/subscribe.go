@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/pace"
 )
 
 // channels are the channels of one command; plural says whether they were
@@ -117,22 +118,13 @@ func (c *Client[F]) subscribe(id rawID, list channels) error {
 	return nil
 }
 
-// startBelow is how much may wait for a client when messages of new subscriptions begin. More is what it missed, on its way to a slow client, and if
-// that did not get there first, the client would be closed as slow, come back, and ask for the same again.
-const startBelow = 32 << 10
-
 // startAll lets messages through, once the answer has left.
 func (c *Client[F]) startAll(made []joined) {
-	if c.conn.Waiting() <= startBelow || c.closed {
+	pace.WhenSent(c.handler.roster, c, c.conn, func() {
 		for _, j := range made {
 			c.start(j)
 		}
-		return
-	}
-	c.handler.roster.Queue(c, func() { c.startAll(made) })
-	if !c.conn.WakeWhenDrained() {
-		c.Wake()
-	}
+	})
 }
 
 // checkSubscribe reports why the client may not join all of list.
@@ -230,7 +222,7 @@ func (c *Client[F]) sendMissed(j joined) {
 			frames = append(frames, c.handler.message(p))
 		}
 		_ = c.conn.Send(frames...)
-		c.sent()
+		c.answers.Long(c.conn.Waiting())
 	}
 }
 
