@@ -61,23 +61,17 @@ func benchNamespace(history int, presence bool) string {
 		history, presence)
 }
 
-// centrifugePath is where the server speaks the Centrifuge protocol.
-const centrifugePath = "/connection/websocket"
-
 // Channels measures what a connection costs the server that is subscribed to a channel of its own and to one that all
 // share, both with recovery: when it is subscribed, and when a message has come through each.
 func Channels(ctx context.Context, c ChannelsConfig) (r ChannelsReport, err error) {
 	c.Connections, c.MessageBytes = cmp.Or(c.Connections, 15000), max(c.MessageBytes, 64)
 	c.Hold = cmp.Or(c.Hold, 5*time.Second)
-	if c.Target.URL == "" {
-		var stop func() error
-		c.Target.Config = benchNamespace(100, c.Presence)
-		if c.Target, stop, err = start(ctx, c.Target); err != nil {
-			return r, err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
-		c.Target = c.Target.at(centrifugePath)
+	c.Target.Config = benchNamespace(100, c.Presence)
+	var stop func() error
+	if c.Target, stop, err = c.Target.orOwn(ctx, centrifugePath); err != nil {
+		return r, err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	publisher, err := newAPI(c.Target)
 	if err != nil {
 		return r, err

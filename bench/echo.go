@@ -45,13 +45,11 @@ type EchoReport struct {
 // Echo measures what a message costs the server that sends it back. It is a closed loop: each
 // connection waits for its answers, so the latencies are those of a server that is not overrun.
 func Echo(ctx context.Context, c EchoConfig) (r EchoReport, err error) {
-	if c.Target.URL == "" {
-		var stop func() error
-		if c.Target, stop, err = start(ctx, c.Target); err != nil {
-			return r, err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
+	var stop func() error
+	if c.Target, stop, err = c.Target.orOwn(ctx, echoPath); err != nil {
+		return r, err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	r.Connections, r.Depth = cmp.Or(c.Connections, 100), cmp.Or(c.Depth, 1)
 	r.MessageBytes = cmp.Or(c.MessageBytes, 64)
 	p, err := newPoller()

@@ -51,13 +51,11 @@ type IdleRound struct {
 
 // Idle measures what an open, idle connection costs the server.
 func Idle(ctx context.Context, c IdleConfig) (report IdleReport, err error) {
-	if c.Target.URL == "" {
-		var stop func() error
-		if c.Target, stop, err = start(ctx, c.Target); err != nil {
-			return report, err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
+	var stop func() error
+	if c.Target, stop, err = c.Target.orOwn(ctx, echoPath); err != nil {
+		return report, err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	c.Connections = cmp.Or(c.Connections, 15000)
 	c.MessageBytes = cmp.Or(c.MessageBytes, 64)
 	c.Hold = cmp.Or(c.Hold, 5*time.Second)

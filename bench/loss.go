@@ -154,15 +154,12 @@ func Loss(ctx context.Context, c LossConfig) (r LossReport, err error) {
 	if err := c.validate(); err != nil {
 		return r, err
 	}
-	if c.Target.URL == "" {
-		var stop func() error
-		c.Target.Config, c.Target.Flags = benchNamespace(lossHistory, false), lossFlags
-		if c.Target, stop, err = start(ctx, c.Target); err != nil {
-			return r, err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
-		c.Target = c.Target.at(centrifugePath)
+	c.Target.Config, c.Target.Flags = benchNamespace(lossHistory, false), lossFlags
+	var stop func() error
+	if c.Target, stop, err = c.Target.orOwn(ctx, centrifugePath); err != nil {
+		return r, err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	publisher, err := newAPI(c.Target)
 	if err != nil {
 		return r, err

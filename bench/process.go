@@ -82,6 +82,12 @@ func goroutines(ctx context.Context, url string) (int, error) {
 	return 0, fmt.Errorf("%s has no go_goroutines", url)
 }
 
+// Where the server has an echo, and where it speaks the Centrifuge protocol.
+const (
+	echoPath       = "/echo"
+	centrifugePath = "/connection/websocket"
+)
+
 // listening finds an address in the server's log.
 var listening = regexp.MustCompile(`listening.*listener"?[=:]"?(public|internal)"?.*address"?[=:]"?([^\s"]+)`)
 
@@ -109,6 +115,15 @@ func startPiped(ctx context.Context, args ...string) (command *exec.Cmd, stdin i
 		return nil, nil, nil, err
 	}
 	return command, stdin, stdout, command.Start()
+}
+
+// orOwn returns t, or if that has no URL, an own server as t wants it, at the path. stop ends that one.
+func (t Target) orOwn(ctx context.Context, path string) (_ Target, stop func() error, err error) {
+	if t.URL != "" {
+		return t, func() error { return nil }, nil
+	}
+	t, stop, err = start(ctx, t)
+	return t.at(path), stop, err
 }
 
 // start starts the own binary's server on free ports of loopback, with TLS if want says so. stop ends it by SIGTERM
@@ -158,7 +173,7 @@ func start(ctx context.Context, want Target) (t Target, stop func() error, err e
 		switch m := listening.FindStringSubmatch(last); {
 		case m == nil:
 		case m[1] == "public":
-			t.URL = scheme + m[2] + "/echo"
+			t.URL = scheme + m[2] + echoPath
 		default:
 			t.Metrics, t.API = "http://"+m[2]+"/metrics", "http://"+m[2]+"/api/"
 		}

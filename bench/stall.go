@@ -66,13 +66,11 @@ type stall struct {
 // Stall measures what clients that do not read cost the others: the round trips of an echo at a steady rate, without
 // and with them in turn, on the same connections.
 func Stall(ctx context.Context, c StallConfig) (r StallReport, err error) {
-	if c.Target.URL == "" {
-		var stop func() error
-		if c.Target, stop, err = start(ctx, c.Target); err != nil {
-			return r, err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
+	var stop func() error
+	if c.Target, stop, err = c.Target.orOwn(ctx, echoPath); err != nil {
+		return r, err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	c.Connections = cmp.Or(c.Connections, 10_000)
 	c.Stalled = cmp.Or(c.Stalled, c.Connections/10)
 	c.Rate, c.Pairs, c.Phase = cmp.Or(c.Rate, 10_000), cmp.Or(c.Pairs, 5), cmp.Or(c.Phase, 4*time.Second)

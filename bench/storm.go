@@ -65,14 +65,12 @@ func Storm(ctx context.Context, c StormConfig) (r StormReport, err error) {
 	c.MaxConnections, c.AcceptRate = cmp.Or(c.MaxConnections, 13_000), cmp.Or(c.AcceptRate, 2000)
 	other := Target{OwnTLS: c.Target.OwnTLS || c.Target.TLS != TLS{}}
 	other.Flags = []string{"--max-connections=" + strconv.Itoa(c.MaxConnections), "--accept-rate=" + strconv.Itoa(c.AcceptRate), "--max-handshakes=20000"}
-	if c.Target.URL == "" {
-		var stop func() error
-		c.Target.Flags = other.Flags
-		if c.Target, stop, err = start(ctx, c.Target); err != nil {
-			return r, err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
+	c.Target.Flags = other.Flags
+	var stop func() error
+	if c.Target, stop, err = c.Target.orOwn(ctx, echoPath); err != nil {
+		return r, err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	r.Established, r.Storm = c.Established, c.Storm
 	r.Implied = time.Duration(float64(c.Storm) / float64(c.AcceptRate) * float64(time.Second))
 	p, err := newPoller()
