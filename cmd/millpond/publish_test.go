@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -100,16 +99,7 @@ func TestPublishAndSubscribe(t *testing.T) {
 		_ = writer.Close()
 		done <- code
 	}()
-	// Wait until it is subscribed.
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // nothing announces it
-		out, code := api(t, p, keys, "channels")
-		if code == 0 && strings.Contains(out, "news:a") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not subscribe: %s", out)
-		}
-	}
+	p.awaitMetric("millpond_subscriptions 1")
 	lines := bufio.NewScanner(reader)
 	for i := range 30 {
 		var out, errs strings.Builder
@@ -136,15 +126,6 @@ func TestPublishAndSubscribe(t *testing.T) {
 	if code := <-done; code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-}
-
-func api(t *testing.T, p *process, keys, method string) (string, int) {
-	t.Helper()
-	result, err := callAPI(t.Context(), "http://"+p.internal, keys, method, struct{}{})
-	if err != nil {
-		return err.Error(), 1
-	}
-	return string(result), 0
 }
 
 // What cannot go well ends with a reason.
