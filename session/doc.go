@@ -22,6 +22,9 @@
 // when that is full the socket is not read, so that TCP slows the sender. A
 // handler that never blocks says so with [Endpoint.Inline] and runs on the event loop.
 //
+// A goroutine of somebody else's that wants something done in a session's turn, between two of its messages, calls
+// [Session.Wake]; OnWake of a [WakeHandler] is then one more call in that order. An inline handler has none.
+//
 // Every method of [Session] may be called by any goroutine, and none blocks: what
 // the socket does not take waits in a bounded outbox, and a [Policy] says what
 // happens when that is full.
@@ -32,12 +35,16 @@
 // time, and what waits for a slow one is a reference. With [Compression] it is also compressed once, for all that
 // agreed to it. [Session.SendMessage] is for messages of one session, and borrows its payload.
 //
+// [Session.SendAnswers] is for answers to the client's own messages. They always find room, and take none from what the
+// outbox is for, so whoever uses it bounds them by [Session.Waiting] and goes on when [Session.WakeWhenDrained] wakes it.
+//
 // # Slow clients and dead ones
 //
 // What a session makes the server keep is bounded: Config has each bound, its default and what it costs. A client that
 // sends faster than its handler takes is not read. One that reads slower than it is sent to fills its outbox, and the
 // endpoint's SlowPolicy decides; one that reads nothing for [Config.OutboxAge] is ended. Control frames are never
 // dropped. One that is gone without a word is found by the heartbeat, and by TCP_USER_TIMEOUT when data is on its way.
+// The heartbeat is the WebSocket's ping or, once [Session.BeginHeartbeat] has chosen it, one of [Endpoint.Pings].
 // Deadlines run on the monotonic clock, so that setting the time of day does nothing to them.
 //
 // # Cost

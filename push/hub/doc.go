@@ -26,6 +26,14 @@
 //   - Unsubscribe: once [Subscription.Unsubscribe] has returned, no Deliver of
 //     that subscription is running and none will begin.
 //
+// # Events and resets
+//
+// Joins, leaves and resets travel with the messages, in the same queues and the
+// same order. A [Batch] has publications of one class all the same: messages, or
+// joins and leaves, or resets. A task cuts what it took into runs of one class,
+// so that subscriptions without [Subscription.ReceiveEvents] are passed over by
+// joins and leaves; a shard where nobody has it does not even queue these.
+//
 // # Back-pressure
 //
 // The queue of a shard is bounded in publications and bytes. A publisher that
@@ -42,10 +50,11 @@
 // bucket.mu while a broker's Publish, Subscribe or Unsubscribe runs. bucket.mu
 // and shard.mu are nested by ConsistencyCheck alone: the other paths let go of
 // the one before they take the other, so a fan-out in progress never delays
-// other channels. Subscriber.Deliver is called under shard.mu, and that is the
-// one callback under a lock in this package: the promises on Start and
-// Unsubscribe need it. The lock is let go after every 32 subscribers. So Deliver
-// must not block and must not call the hub or a Subscription.
+// other channels. Two callbacks come under shard.mu, and no other callback under
+// a lock of this package: Subscriber.Deliver, since the promises on Start and
+// Unsubscribe need it, and Presenter.Presence, of one subscriber of the shard
+// after another. Neither may block or call the hub or a Subscription. A fan-out
+// lets the lock go after every 32 subscribers; Presence keeps it for the shard.
 // Executor.Submit and Config.OnPanic are called without locks of this package,
 // though Submit may run inside the broker's.
 package hub
