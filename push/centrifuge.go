@@ -77,7 +77,11 @@ func (t *clientTokens) Connect(_ context.Context, r centrifuge.ConnectRequest) (
 	case err != nil || !validInfo(id.Info):
 		return centrifuge.Identity{}, centrifuge.DisconnectInvalidToken
 	}
-	return centrifuge.Identity{User: id.User, Info: id.Info, Channels: id.Channels, Expires: id.Expires, Everything: t.dev}, nil
+	out := centrifuge.Identity{User: id.User, Info: id.Info, Expires: id.Expires, Everything: t.dev}
+	for _, channel := range id.Channels {
+		out.Subs = append(out.Subs, centrifuge.ServerSubscription{Channel: channel})
+	}
+	return out, nil
 }
 
 // Subscribe implements centrifuge.Authenticator.

@@ -31,7 +31,7 @@ type Subscription struct {
 	Data     []byte          // for the client
 	Expires  time.Time       // zero is never
 	Since    *hub.Position   // what was published since is delivered first
-	Override func(*hub.Options)
+	Override *hub.Override   // what is different for it in the channel's options; nil is nothing
 }
 
 // Disconnect is why connections are ended.
@@ -67,34 +67,7 @@ type subscribeRequest struct {
 	Data         json.RawMessage `json:"data"`
 	B64Data      []byte          `json:"b64data"`
 	RecoverSince *position       `json:"recover_since"`
-	Override     *override       `json:"override"`
-}
-
-// override changes a channel's options for one subscription.
-type override struct {
-	JoinLeave          *boolValue `json:"join_leave"`
-	ForcePushJoinLeave *boolValue `json:"force_push_join_leave"`
-	ForcePositioning   *boolValue `json:"force_positioning"`
-	ForceRecovery      *boolValue `json:"force_recovery"`
-	Presence           *boolValue `json:"presence"`
-}
-
-type boolValue struct {
-	Value bool `json:"value"`
-}
-
-func (v *boolValue) set(option *bool) {
-	if v != nil {
-		*option = v.Value
-	}
-}
-
-func (o *override) apply(options *hub.Options) {
-	o.JoinLeave.set(&options.JoinLeave)
-	o.ForcePushJoinLeave.set(&options.ForcePushJoinLeave)
-	o.ForcePositioning.set(&options.ForcePositioning)
-	o.ForceRecovery.set(&options.ForceRecovery)
-	o.Presence.set(&options.Presence)
+	Override     *hub.Override   `json:"override"`
 }
 
 func (h *Handler) subscribe(ctx context.Context, body []byte) (any, error) {
@@ -109,7 +82,7 @@ func (h *Handler) subscribe(ctx context.Context, body []byte) (any, error) {
 	if request.Channel == "" {
 		return nil, missing("channel")
 	}
-	s := Subscription{Channel: request.Channel}
+	s := Subscription{Channel: request.Channel, Override: request.Override}
 	if s.Info, err = either("info", request.Info, request.B64Info); err != nil {
 		return nil, err
 	}
@@ -124,9 +97,6 @@ func (h *Handler) subscribe(ctx context.Context, body []byte) (any, error) {
 	}
 	if p := request.RecoverSince; p != nil {
 		s.Since = &hub.Position{Offset: p.Offset, Epoch: p.Epoch}
-	}
-	if request.Override != nil {
-		s.Override = request.Override.apply
 	}
 	return struct{}{}, h.config.Clients.Subscribe(ctx, t, s)
 }

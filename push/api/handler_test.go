@@ -36,7 +36,7 @@ func (d *deeds) Subscribe(_ context.Context, t Target, s Subscription) error {
 	}
 	var o hub.Options
 	if s.Override != nil {
-		s.Override(&o)
+		o = *s.Override.Apply(&hub.Options{HistorySize: 1, HistoryTTL: 1})
 	}
 	d.lines = append(d.lines, fmt.Sprintf("subscribe %+v %s info=%s data=%s until=%d since=%v recovery=%v",
 		t, s.Channel, s.Info, s.Data, max(s.Expires.Unix(), 0), s.Since, o.ForceRecovery))

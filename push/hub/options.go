@@ -82,7 +82,7 @@ func (o *Options) Lossless() bool {
 // does anyway. None may be dropped where the client relies on its position.
 func (o *Options) PolicyBeside(server string) string {
 	policy := o.SlowPolicy
-	if policy == "" && o.Lossless() {
+	if o.Lossless() { // be it by an Override, beside a policy that is not
 		policy = SlowDisconnect
 	}
 	if policy == server {

@@ -65,8 +65,8 @@ type SubscribeOptions struct {
 	Data    []byte          // for the client
 	Expires time.Time       // zero is never
 	Since   *hub.Position   // what was published since is delivered, if it is all there
-	// Override changes the channel's options for this subscription. Nil changes nothing.
-	Override func(*hub.Options)
+	// Override is what is different for this subscription in the channel's options. Nil changes nothing.
+	Override *hub.Override
 }
 
 // Subscribe subscribes clients to a channel. Those that are subscribed already stay as they are.
@@ -91,12 +91,7 @@ func (c *Client[F]) subscribeByBackend(channel string, o SubscribeOptions) error
 	if len(c.subs) >= c.handler.config.MaxChannels {
 		return hub.ErrLimitExceeded
 	}
-	if o.Override != nil {
-		changed := *options
-		o.Override(&changed)
-		options = &changed
-	}
-	j := &joining{channel: channel, request: &wire.SubscribeRequest{Channel: channel}, options: options, tag: tagServerSide}
+	j := &joining{channel: channel, request: &wire.SubscribeRequest{Channel: channel}, options: o.Override.Apply(options), tag: tagServerSide}
 	j.special.info = o.Info
 	if !o.Expires.IsZero() {
 		j.special.expires = c.handler.now() + seconds(time.Until(o.Expires))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+
+	"github.com/millpond/millpond/push/hub"
 )
 
 // ConnectRequest is what a client says of itself.
@@ -17,12 +19,30 @@ type ConnectRequest struct {
 
 // Identity is who a client proved to be, and what follows from it.
 type Identity struct {
-	User     string          // empty is an anonymous client
-	Info     json.RawMessage // what others may see of it
-	Channels []string        // that it is subscribed to by the server
-	Expires  time.Time       // when another token is needed; zero is never
+	User    string               // empty is an anonymous client
+	Info    json.RawMessage      // what others may see of it
+	Data    []byte               // for the client, in the answer: JSON, or any bytes in Protobuf
+	Meta    json.RawMessage      // for the backend; no client sees it
+	Subs    []ServerSubscription // that it gets without asking; of several to one channel the first
+	Expires time.Time            // when another token is needed; zero is never
+	Token   Token                // that it showed
 	// Everything lets it do all there is: development.
 	Everything bool
+}
+
+// Token is what revocations know of one. The zero value is no token: nothing can be revoked.
+type Token struct {
+	ID     string    // the claim jti; may be empty
+	Issued time.Time // the claim iat; the Unix epoch if the token does not say
+}
+
+// ServerSubscription is one that the server makes for a client that connects.
+type ServerSubscription struct {
+	Channel  string
+	Info     json.RawMessage // what others in the channel may see
+	Data     []byte          // for the client
+	Expires  time.Time       // when the client is disconnected, to connect again; zero is never
+	Override *hub.Override   // what is different for it in the channel's options; nil is nothing
 }
 
 // SubscribeRequest is a subscription for which a client shows a token.
@@ -35,8 +55,11 @@ type SubscribeRequest struct {
 
 // Grant is what a subscription's token gives.
 type Grant struct {
-	Info    json.RawMessage // what others in the channel may see
-	Expires time.Time       // when another token is needed; zero is never
+	Info     json.RawMessage // what others in the channel may see
+	Data     []byte          // for the client, in the answer
+	Expires  time.Time       // when another token is needed; zero is never
+	Override *hub.Override   // what is different for it in the channel's options; nil is nothing
+	Token    Token
 }
 
 // Authenticator checks tokens. An error should be a *Disconnect, or wrap a *hub.Error, such as hub.ErrTokenExpired;

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -36,8 +37,9 @@ type Client[F comparable] struct {
 	conn    Conn[F]
 	id      uuid.UUID
 
-	// Immutable after the connect command.
-	info string // JSON
+	// Any goroutine (atomic).
+	about  atomic.Pointer[about] // nil for nearly all
+	issued atomic.Uint32         // when the connection's token was, in Unix seconds; 0 is without one
 
 	// Immutable after NewClient; here, where there is room.
 	params Params
@@ -168,11 +170,7 @@ func (c *Client[F]) find(channel string) (int, bool) {
 
 // clientInfo is the client as others see it in a channel.
 func (c *Client[F]) clientInfo(chanInfo json.RawMessage) *hub.ClientInfo {
-	info := &hub.ClientInfo{User: c.User(), Client: c.ID(), ChanInfo: chanInfo}
-	if c.info != "" {
-		info.ConnInfo = []byte(c.info)
-	}
-	return info
+	return &hub.ClientInfo{User: c.User(), Client: c.ID(), ConnInfo: c.info(), ChanInfo: chanInfo}
 }
 
 // Presence implements hub.Presenter.

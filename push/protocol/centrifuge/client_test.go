@@ -367,7 +367,7 @@ func TestStats(t *testing.T) {
 
 // Clients come and go, publish and are published to, are subscribed and thrown out, all at once; nothing is left of it.
 func TestChurn(t *testing.T) {
-	a := tokens{identities: map[string]Identity{"ann": {User: "ann", Channels: []string{"s", "plain:s"}, Expires: soon(time.Hour)}}}
+	a := tokens{identities: map[string]Identity{"ann": {User: "ann", Subs: []ServerSubscription{{Channel: "s"}, {Channel: "plain:s"}}, Expires: soon(time.Hour)}}}
 	h := newHandler(t, Config{Authenticator: a, MaxConnectionsPerUser: 6})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

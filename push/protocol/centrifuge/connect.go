@@ -3,6 +3,7 @@ package centrifuge
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -53,8 +54,9 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResu
 	if err != nil {
 		return nil, err
 	}
-	c.info, c.everything = string(identity.Info), identity.Everything
-	result := &wire.ConnectResult{Client: c.ID(), Version: h.config.Version}
+	c.setAbout(&identity)
+	c.everything = identity.Everything
+	result := &wire.ConnectResult{Client: c.ID(), Version: h.config.Version, Data: identity.Data}
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
 		return nil, err
 	}
@@ -64,31 +66,34 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResu
 	if !h.roster.Add(c, identity.User, h.config.MaxConnectionsPerUser) {
 		return nil, DisconnectConnectionLimit
 	}
-	channels := c.serverSide(identity.Channels)
-	if len(channels) > h.config.MaxChannels {
+	subs := c.serverSide(identity.Subs)
+	if len(subs) > h.config.MaxChannels {
 		return nil, DisconnectChannelLimit
 	}
-	for _, channel := range channels {
-		sub, err := c.subscribeServerSide(t, channel, m.Subs[channel])
+	for i := range subs {
+		s := &subs[i]
+		sub, err := c.subscribeServerSide(t, s, m.Subs[s.Channel])
 		if err != nil {
 			return nil, err
 		}
 		if result.Subs == nil {
-			result.Subs = make(map[string]*wire.SubscribeResult, len(channels))
+			result.Subs = make(map[string]*wire.SubscribeResult, len(subs))
 		}
-		result.Subs[channel] = sub
+		result.Subs[s.Channel] = sub
 	}
 	return result, nil
 }
 
-// serverSide lists the channels, each once, that the client is subscribed to without asking.
-func (c *Client[F]) serverSide(channels []string) []string {
-	channels = slices.Clone(channels)
+// serverSide lists the subscriptions, one to each channel, that the client gets without asking.
+func (c *Client[F]) serverSide(subs []ServerSubscription) []ServerSubscription {
 	if c.handler.config.PersonalChannels && hub.MayHavePersonalChannel(c.User()) {
-		channels = append(channels, hub.PersonalChannel(c.handler.config.PersonalNamespace, c.User()))
+		personal := hub.PersonalChannel(c.handler.config.PersonalNamespace, c.User())
+		subs = append(slices.Clip(subs), ServerSubscription{Channel: personal})
+	} else {
+		subs = slices.Clone(subs)
 	}
-	slices.Sort(channels)
-	return slices.Compact(channels)
+	slices.SortStableFunc(subs, func(a, b ServerSubscription) int { return strings.Compare(a.Channel, b.Channel) })
+	return slices.CompactFunc(subs, func(a, b ServerSubscription) bool { return a.Channel == b.Channel })
 }
 
 // expire notes until when a token holds, and returns what the client is told.
@@ -133,6 +138,7 @@ func (c *Client[F]) refresh(m *wire.RefreshRequest) (*wire.RefreshResult, error)
 	case identity.User != c.User():
 		return nil, DisconnectInvalidToken
 	}
+	c.setAbout(&identity)
 	result := &wire.RefreshResult{Client: c.ID(), Version: c.handler.config.Version}
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
 		return nil, DisconnectExpired

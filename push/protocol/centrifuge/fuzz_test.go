@@ -48,7 +48,7 @@ func FuzzClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, protobuf bool, first, second []byte) {
 		a := expiringGrants()
 		a.refusals = map[string]error{"expired": hub.ErrTokenExpired}
-		a.identities = map[string]Identity{"ann": {User: "ann", Channels: []string{"s"}, Expires: soon(time.Hour)}}
+		a.identities = map[string]Identity{"ann": {User: "ann", Subs: []ServerSubscription{{Channel: "s"}}, Expires: soon(time.Hour)}}
 		h := newHandler(t, Config{Authenticator: a, MaxChannels: 4})
 		p := newPeer(t, h, Params{Protobuf: protobuf})
 		p.say(`{"id":1,"connect":{"token":"ann"}}`)

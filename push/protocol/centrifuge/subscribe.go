@@ -30,6 +30,7 @@ type joining struct {
 	request *wire.SubscribeRequest
 	options *hub.Options
 	special special // what is not the same for all subscribers
+	data    []byte  // for the client, in the answer
 	tag     uint8
 	from    uint64 // the offset after which publications are wanted
 	placed  bool   // from counts
@@ -51,19 +52,26 @@ func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest) (*wire.Subsc
 }
 
 // subscribeServerSide does it for a channel that the server has chosen.
-func (c *Client[F]) subscribeServerSide(t *turn[F], channel string, since *wire.SubscribeRequest) (*wire.SubscribeResult, error) {
+func (c *Client[F]) subscribeServerSide(t *turn[F], s *ServerSubscription, since *wire.SubscribeRequest) (*wire.SubscribeResult, error) {
 	if since == nil {
 		since = &wire.SubscribeRequest{}
 	}
-	o, err := c.options(channel)
+	o, err := c.options(s.Channel)
 	if err != nil {
 		return nil, err
 	}
-	if _, found := c.find(channel); found {
+	if _, found := c.find(s.Channel); found {
 		return nil, hub.ErrSubscribed
 	}
-	request := &wire.SubscribeRequest{Channel: channel, Recover: since.Recover, Epoch: since.Epoch, Offset: since.Offset}
-	return c.join(t, &joining{channel: channel, request: request, options: o, tag: tagServerSide, crowded: t.checkRoom() != nil})
+	j := &joining{
+		channel: s.Channel, options: s.Override.Apply(o), data: s.Data, tag: tagServerSide, crowded: t.checkRoom() != nil,
+		request: &wire.SubscribeRequest{Channel: s.Channel, Recover: since.Recover, Epoch: since.Epoch, Offset: since.Offset},
+	}
+	j.special.info = s.Info
+	if err := c.limit(j, s.Expires); err != nil {
+		return nil, err
+	}
+	return c.join(t, j)
 }
 
 // checkSubscribe reports why the client may not subscribe, and takes down what its token gives. The order of the checks decides which
@@ -117,14 +125,20 @@ func (c *Client[F]) authorize(j *joining) error {
 	if err != nil {
 		return err
 	}
-	j.special.info = grant.Info
-	if !grant.Expires.IsZero() {
-		left := time.Until(grant.Expires)
-		if left <= 0 {
-			return fmt.Errorf("%w: the subscription", hub.ErrExpired)
-		}
-		j.special.expires = c.handler.now() + seconds(left)
+	j.special.info, j.data, j.options = grant.Info, grant.Data, grant.Override.Apply(j.options)
+	return c.limit(j, grant.Expires)
+}
+
+// limit notes when a subscription ends; zero is never.
+func (c *Client[F]) limit(j *joining, at time.Time) error {
+	if at.IsZero() {
+		return nil
 	}
+	left := time.Until(at)
+	if left <= 0 {
+		return fmt.Errorf("%w: the subscription", hub.ErrExpired)
+	}
+	j.special.expires = c.handler.now() + seconds(left)
 	return nil
 }
 
@@ -141,6 +155,7 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	entry := subscription[F]{}
 	var subscriber hub.Subscriber = c
 	j.special.policy = j.options.PolicyBeside(c.handler.config.SlowPolicy)
+	j.special.hidden = !j.options.Presence && c.hasPresence(j.channel)
 	if j.special.needed() {
 		entry.special = &specialSubscriber[F]{client: c, special: j.special}
 		subscriber = entry.special
@@ -172,6 +187,12 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	return result, nil
 }
 
+// hasPresence reports whether the channel's subscribers can be seen, unless something else is said of one of them.
+func (c *Client[F]) hasPresence(channel string) bool {
+	o, err := c.handler.config.Hub.Options(channel)
+	return err == nil && o.Presence
+}
+
 // wantsEvents reports whether the client is to hear who comes and goes.
 func (c *Client[F]) wantsEvents(j *joining) bool {
 	if !j.options.JoinLeave {
@@ -184,8 +205,9 @@ func (c *Client[F]) wantsEvents(j *joining) bool {
 // place finds out where in the channel's stream the client is to begin, and what it missed.
 func (c *Client[F]) place(ctx context.Context, j *joining) (*wire.SubscribeResult, error) {
 	o, m := j.options, j.request
-	result := &wire.SubscribeResult{Delta: j.special.delta}
-	if left := int64(j.special.expires) - int64(c.handler.now()); j.special.expires > 0 {
+	result := &wire.SubscribeResult{Delta: j.special.delta, Data: j.data}
+	// What ends a subscription of the server's is not the client's to renew.
+	if left := int64(j.special.expires) - int64(c.handler.now()); j.special.expires > 0 && j.tag&tagServerSide == 0 {
 		result.Expires, result.Ttl = true, uint32(max(left, 1))
 	}
 	result.Recoverable = o.ForceRecovery || o.AllowRecovery && m.Recoverable

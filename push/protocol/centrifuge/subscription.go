@@ -69,26 +69,32 @@ type special struct {
 	info    json.RawMessage // of the subscription's token
 	filter  *wire.FilterNode
 	delta   bool
+	hidden  bool // from the presence
 	policy  string
 	expires uint32 // when the token does, in the handler's seconds; 0 is never
 	last    []byte // the data of the latest publication that it has, from which a delta may be made
 }
 
 func (s *special) needed() bool {
-	return s.info != nil || s.filter != nil || s.delta || s.policy != "" || s.expires > 0
+	return s.info != nil || s.filter != nil || s.delta || s.hidden || s.policy != "" || s.expires > 0
 }
 
 // specialSubscriber gets its publications in a way of its own.
 type specialSubscriber[F comparable] struct {
 	client *Client[F]
-	// info, filter, delta and policy are immutable; expires is owned by the client's turn; last by it until the start, and by Deliver then.
+	// info, filter, delta, hidden and policy are immutable; expires is owned by the client's turn; last by it until the start, and by Deliver then.
 	special
 }
 
 var _ hub.Presenter = (*specialSubscriber[*int])(nil)
 
 // Presence implements hub.Presenter.
-func (s *specialSubscriber[F]) Presence() *hub.ClientInfo { return s.client.clientInfo(s.info) }
+func (s *specialSubscriber[F]) Presence() *hub.ClientInfo {
+	if s.hidden {
+		return nil
+	}
+	return s.client.clientInfo(s.info)
+}
 
 // Deliver sends what the subscriber wants of b, in the form it wants it in.
 func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
