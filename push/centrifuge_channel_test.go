@@ -277,6 +277,7 @@ func TestCentrifugePublish(t *testing.T) {
 	table := after([]conversation{
 		{name: "not allowed", lines: publish("a", denied)},
 		{name: "unknown namespace", lines: publish("nowhere:a", `"error":{"code":102,"message":"unknown channel"}`)},
+		{name: "a private channel, from outside", lines: publish("$all:a", denied)},
 		{name: "not a member", lines: publish("members:a", denied)},
 		{name: "a member", lines: subscribed + `
 			> {"id":3,"publish":{"channel":"members:a","data":{"x":1}}}

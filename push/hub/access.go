@@ -52,17 +52,31 @@ func PersonalChannel(namespace, user string) string {
 	return namespace + NamespaceBoundary + UserBoundary + user
 }
 
-// MayPublish reports whether a may publish to a channel.
-func (o *Options) MayPublish(a Actor) bool {
-	return a.allowed(o.AllowPublishForClient, o.AllowPublishForAnonymous, o.AllowPublishForSubscriber)
+// inside reports whether a is subscribed to the channel, or may subscribe to it by itself. What clients may do in a channel that is not for
+// all of them, a private or a user-limited one, they may not do there from outside.
+func (o *Options) inside(channel string, a Actor) bool {
+	switch {
+	case a.Subscribed || a.Everything:
+		return true
+	case strings.HasPrefix(channel, PrivatePrefix):
+		return false
+	case o.AllowUserLimitedChannels && strings.Contains(channel, UserBoundary):
+		return o.MaySubscribe(channel, a)
+	}
+	return true
 }
 
-// MayAskPresence reports whether a may know who is subscribed.
-func (o *Options) MayAskPresence(a Actor) bool {
-	return a.allowed(o.AllowPresenceForClient, o.AllowPresenceForAnonymous, o.AllowPresenceForSubscriber)
+// MayPublish reports whether a may publish to the channel.
+func (o *Options) MayPublish(channel string, a Actor) bool {
+	return o.inside(channel, a) && a.allowed(o.AllowPublishForClient, o.AllowPublishForAnonymous, o.AllowPublishForSubscriber)
 }
 
-// MayAskHistory reports whether a may have what is kept of the past.
-func (o *Options) MayAskHistory(a Actor) bool {
-	return a.allowed(o.AllowHistoryForClient, o.AllowHistoryForAnonymous, o.AllowHistoryForSubscriber)
+// MayAskPresence reports whether a may know who is subscribed to the channel.
+func (o *Options) MayAskPresence(channel string, a Actor) bool {
+	return o.inside(channel, a) && a.allowed(o.AllowPresenceForClient, o.AllowPresenceForAnonymous, o.AllowPresenceForSubscriber)
+}
+
+// MayAskHistory reports whether a may have what is kept of the channel's past.
+func (o *Options) MayAskHistory(channel string, a Actor) bool {
+	return o.inside(channel, a) && a.allowed(o.AllowHistoryForClient, o.AllowHistoryForAnonymous, o.AllowHistoryForSubscriber)
 }

@@ -66,7 +66,7 @@ func TestMaySubscribe(t *testing.T) {
 func TestPermissions(t *testing.T) {
 	permissions := map[string]struct {
 		options func(client, anonymous, subscriber bool) hub.Options
-		may     func(*hub.Options, hub.Actor) bool
+		may     func(*hub.Options, string, hub.Actor) bool
 	}{
 		"publish": {func(c, a, s bool) hub.Options {
 			return hub.Options{AllowPublishForClient: c, AllowPublishForAnonymous: a, AllowPublishForSubscriber: s}
@@ -94,7 +94,7 @@ func TestPermissions(t *testing.T) {
 			o := p.options(tt.client, tt.anonymous, tt.subscriber)
 			var got []bool
 			for _, a := range actors {
-				got = append(got, p.may(&o, a))
+				got = append(got, p.may(&o, "a", a))
 			}
 			if fmt.Sprint(got) != tt.want {
 				t.Errorf("%s with %+v: %v", name, tt, got)
@@ -102,8 +102,46 @@ func TestPermissions(t *testing.T) {
 		}
 		// Each is its own.
 		o := permissions["publish"].options(true, true, true)
-		if o.MayAskHistory(annInside) || o.MayAskPresence(annInside) || o.MaySubscribe("a", annInside) {
+		if o.MayAskHistory("a", annInside) || o.MayAskPresence("a", annInside) || o.MaySubscribe("a", annInside) {
 			t.Error("who may publish may do other things")
+		}
+	}
+}
+
+// What all clients may do in a namespace, they may not do in channels that are not for all of them.
+func TestPermissionsInClosedChannels(t *testing.T) {
+	o := hub.Options{
+		AllowUserLimitedChannels: true, AllowSubscribeForClient: true, AllowSubscribeForAnonymous: true,
+		AllowPublishForClient: true, AllowPublishForAnonymous: true, AllowPresenceForClient: true, AllowPresenceForAnonymous: true,
+		AllowHistoryForClient: true, AllowHistoryForAnonymous: true,
+	}
+	unlimited := o
+	unlimited.AllowUserLimitedChannels = false
+	for _, tt := range []struct {
+		options *hub.Options
+		channel string
+		want    string // for each of the actors
+	}{
+		{&o, "a", "[true true true true true]"},
+		{&o, "$a", "[false true false true true]"},
+		{&o, "$a#ann", "[false true false true true]"},
+		{&o, "a#ann", "[true true false true true]"},
+		{&o, "a#bob", "[false true false true true]"}, // subscribed by a token, or by a backend
+		{&o, "space:a#bob,ann", "[true true false true true]"},
+		{&o, "a#", "[false true false true true]"},
+		{&unlimited, "a#bob", "[true true true true true]"}, // no list where there are none
+		{&unlimited, "$a", "[false true false true true]"},
+	} {
+		for name, may := range map[string]func(*hub.Options, string, hub.Actor) bool{
+			"publish": (*hub.Options).MayPublish, "presence": (*hub.Options).MayAskPresence, "history": (*hub.Options).MayAskHistory,
+		} {
+			var got []bool
+			for _, a := range []hub.Actor{ann, annInside, nobody, inside, everything} {
+				got = append(got, may(tt.options, tt.channel, a))
+			}
+			if fmt.Sprint(got) != tt.want {
+				t.Errorf("%s in %q: %v, want %s", name, tt.channel, got, tt.want)
+			}
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (c *Client[F]) publish(m *wire.PublishRequest) (*wire.PublishResult, error)
 		return nil, hub.ErrPermissionDenied // channels of keys and values are not here
 	case len(m.Data) == 0:
 		return nil, fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
-	case !o.MayPublish(c.actor(m.Channel)):
+	case !o.MayPublish(m.Channel, c.actor(m.Channel)):
 		return nil, hub.ErrPermissionDenied
 	}
 	ctx, cancel := c.handler.context()
@@ -143,7 +143,7 @@ func (c *Client[F]) checkPresence(channel string) error {
 		return err
 	case !o.Presence:
 		return hub.ErrNotAvailable
-	case !o.MayAskPresence(c.actor(channel)):
+	case !o.MayAskPresence(channel, c.actor(channel)):
 		return hub.ErrPermissionDenied
 	}
 	return nil
@@ -156,7 +156,7 @@ func (c *Client[F]) history(t *turn[F], m *wire.HistoryRequest) (*wire.HistoryRe
 		return nil, err
 	case !o.HasHistory():
 		return nil, hub.ErrNotAvailable
-	case !o.MayAskHistory(c.actor(m.Channel)):
+	case !o.MayAskHistory(m.Channel, c.actor(m.Channel)):
 		return nil, hub.ErrPermissionDenied
 	}
 	if err := t.checkRoom(); err != nil {

@@ -199,7 +199,7 @@ func (c *Client[F]) wantsEvents(j *joining) bool {
 		return false
 	}
 	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.everything}
-	return j.options.ForcePushJoinLeave || j.request.JoinLeave && j.options.MayAskPresence(actor)
+	return j.options.ForcePushJoinLeave || j.request.JoinLeave && j.options.MayAskPresence(j.channel, actor)
 }
 
 // place finds out where in the channel's stream the client is to begin, and what it missed.

@@ -129,7 +129,7 @@ func (c *Client[F]) runPublish(command command) error {
 	if err != nil {
 		return err
 	}
-	if !o.MayPublish(who.actor(c.isSubscribed(channel))) {
+	if !o.MayPublish(channel, who.actor(c.isSubscribed(channel))) {
 		return fmt.Errorf("%w: you may not publish to channel %q", hub.ErrPermissionDenied, channel)
 	}
 	ctx, cancel := c.handler.context()
