@@ -90,7 +90,7 @@ func TestBareEchoes(t *testing.T) {
 func TestBareCarriesTheLoad(t *testing.T) {
 	for _, depth := range []int{1, 16} {
 		r, err := Echo(t.Context(), EchoConfig{
-			Target: Target{URL: bare(t)}, Connections: 4, Depth: depth, Duration: 100 * time.Millisecond, WarmUp: time.Millisecond,
+			Target: Target{URL: bare(t)}, Connections: 4, Depth: depth, Duration: 300 * time.Millisecond, WarmUp: time.Millisecond,
 		})
 		if err != nil || r.Messages == 0 || len(r.Failures) > 0 {
 			t.Errorf("%+v, %v", r, err)

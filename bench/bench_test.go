@@ -162,7 +162,7 @@ func TestListeningLine(t *testing.T) {
 }
 
 func TestStall(t *testing.T) {
-	r, err := Stall(t.Context(), StallConfig{Target: server(t, nil), Connections: 20, Stalled: 2, Rate: 500, Pairs: 2, Phase: 100 * time.Millisecond})
+	r, err := Stall(t.Context(), StallConfig{Target: server(t, nil), Connections: 20, Stalled: 2, Rate: 500, Pairs: 2, Phase: 500 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

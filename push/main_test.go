@@ -52,6 +52,16 @@ func startServer(t testing.TB, c Config) *Server {
 	return s
 }
 
+// eventually waits for what nothing announces.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
 // freeAddress returns an address that was free a moment ago.
 func freeAddress(t testing.TB) string {
 	t.Helper()

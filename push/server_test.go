@@ -299,7 +299,11 @@ func TestLatest(t *testing.T) {
 		last[m.Channel] = m.Offset
 		got++
 	}
-	if dropped := s.engine.Stats().Dropped["latest"]; dropped == 0 || got+int(dropped) != 2*rounds {
-		t.Errorf("%d came and %d were dropped of %d", got, dropped, 2*rounds)
+	if got == 2*rounds {
+		t.Error("nothing was dropped")
 	}
+	// The client may have the newest before the one that it replaced is counted.
+	eventually(t, fmt.Sprintf("%d came, and all others of %d are counted as dropped", got, 2*rounds), func() bool {
+		return got+int(s.engine.Stats().Dropped["latest"]) == 2*rounds
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -243,8 +244,11 @@ func TestTakeoverOfAProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		_, _ = c.Read(make([]byte, 1)) // the ticket comes
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+		if _, err := c.Read(make([]byte, 1)); err != nil { // the ticket comes before the answer
+			t.Fatal(err)
+		}
 		return c.ConnectionState().DidResume
 	}
 	if resumed() || !resumed() {
@@ -314,25 +318,48 @@ func TestOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := startProcess(t, "--dev", "--tls-cert", files.cert, "--tls-key", files.key)
-	client := func(input string, args ...string) string {
+	// client has openssl say input, and returns what it said, in lower case, once want is in it.
+	client := func(input, want string, args ...string) string {
 		args = append([]string{"s_client", "-connect", p.public, "-CAfile", ca, "-servername", "a.test", "-verify_return_error"}, args...)
 		command := exec.Command(openssl, args...)
+		var out transcript
+		command.Stdout, command.Stderr = &out, &out
 		in, err := command.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { // its commands are lines that come alone
-			for line := range strings.Lines(input) {
-				time.Sleep(100 * time.Millisecond) // openssl takes a command only if it is all that one read brings
-				_, _ = io.WriteString(in, line)
-			}
-			time.Sleep(200 * time.Millisecond) // for the answer: at the end of its input it leaves
-			_ = in.Close()
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			_ = command.Wait()
+			close(ended)
 		}()
 		timer := time.AfterFunc(20*time.Second, func() { _ = command.Process.Kill() })
 		defer timer.Stop()
-		out, _ := command.CombinedOutput()
-		return string(out)
+		await := func(text string, times int) {
+			for strings.Count(out.text(), text) < times {
+				select {
+				case <-ended:
+					return
+				case <-time.After(5 * time.Millisecond): // nothing announces it
+				}
+			}
+		}
+		updates := 0
+		for line := range strings.Lines(input) {
+			await("verify return code", 1) // it is connected
+			_, _ = io.WriteString(in, line)
+			if strings.EqualFold(line, "k\n") { // it takes a command only if it is all that one read brings
+				updates++
+				await("keyupdate", updates)
+			}
+		}
+		await(want, 1)
+		_ = in.Close()
+		<-ended
+		return out.text()
 	}
 	request := "GET /healthz HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
 	for _, c := range []struct {
@@ -341,19 +368,38 @@ func TestOpenSSL(t *testing.T) {
 		input string
 		want  string
 	}{
-		{"TLS 1.3", []string{"-tls1_3", "-ign_eof"}, request, "HTTP/1.1 404"},
-		{"TLS 1.2", []string{"-tls1_2", "-ign_eof"}, request, "HTTP/1.1 404"},
+		{"TLS 1.3", []string{"-tls1_3", "-ign_eof"}, request, "http/1.1 404"},
+		{"TLS 1.2", []string{"-tls1_2", "-ign_eof"}, request, "http/1.1 404"},
 		{"TLS 1.1", []string{"-tls1_1", "-cipher", "ALL:@SECLEVEL=0"}, "", "alert"},
 		{"a cipher with CBC", []string{"-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA"}, "", "alert handshake failure"},
-		{"ALPN", []string{"-alpn", "h2,http/1.1"}, "", "ALPN protocol: http/1.1"},
+		{"ALPN", []string{"-alpn", "h2,http/1.1"}, "", "alpn protocol: http/1.1"},
 		{"another protocol", []string{"-alpn", "h2"}, "", "no application protocol"},
-		{"keys updated by the client", []string{"-tls1_3", "-crlf"}, "K\nk\nGET /healthz HTTP/1.1\nHost: a.test\n\n", "HTTP/1.1 404"},
+		{"keys updated by the client", []string{"-tls1_3", "-crlf"}, "K\nk\nGET /healthz HTTP/1.1\nHost: a.test\n\n", "http/1.1 404"},
 		{"renegotiation", []string{"-tls1_2"}, "R\n", "alert unexpected message"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if out := client(c.input, c.args...); !strings.Contains(strings.ToLower(out), strings.ToLower(c.want)) {
+			if out := client(c.input, c.want, c.args...); !strings.Contains(out, c.want) {
 				t.Errorf("no %q in\n%s", c.want, out)
 			}
 		})
 	}
+}
+
+// transcript is what a process says, in lower case.
+type transcript struct {
+	mu   sync.Mutex
+	said strings.Builder
+}
+
+// Write implements io.Writer.
+func (s *transcript) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.said.WriteString(strings.ToLower(string(b)))
+}
+
+func (s *transcript) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.said.String()
 }
