@@ -14,12 +14,16 @@ func TestApart(t *testing.T) {
 	for _, sent := range []int{0, 400, 999} {
 		q := new(queue)
 		push(q, 1000, Out{Pinned: true, Apart: true}, nil)
-		q.advance(sent)
+		q.advance(sent / 2)
+		q.advance(sent - sent/2)
 		push(q, 60, Out{}, nil)
 		push(q, 1000, Out{Pinned: true, Apart: true}, nil)
 		push(q, 41, Out{}, ErrQueueFull)
 		push(q, 40, Out{}, nil)
 		push(q, 1, Out{}, ErrQueueFull)
+		if dropped, err := q.push(make([]byte, 101), Out{Policy: DropOldest}, lim); dropped != 1 || err != nil || q.counted() != 100 {
+			t.Errorf("sent %d: dropped %d for one that never fits, %v", sent, dropped, err)
+		}
 		if dropped, err := q.push(make([]byte, 70), Out{Policy: DropOldest}, lim); dropped != 2 || err != nil {
 			t.Errorf("sent %d: dropped %d, %v", sent, dropped, err)
 		}
