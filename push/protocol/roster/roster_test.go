@@ -141,6 +141,11 @@ func TestTasks(t *testing.T) {
 	if r.Do(m, task) {
 		t.Error("a task for one that is gone")
 	}
+	idle, late := &member{roster: r, idle: true}, false
+	r.Do(idle, func() { late = true })
+	if r.Close(idle); !late {
+		t.Error("a task that waited was forgotten by Close")
+	}
 }
 
 func TestEach(t *testing.T) {
