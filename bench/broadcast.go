@@ -59,8 +59,8 @@ type BroadcastRun struct {
 const broadcastWarmUp = 5
 
 // Broadcast measures what it costs the own server to deliver a message to each of many subscribers of a channel, and what it
-// costs the yardstick, which sends the same bytes to as many sockets and knows nothing else, in turn. The subscribers of either are
-// a process of their own.
+// costs the yardstick, which sends the same bytes to as many sockets and knows nothing else, in turn. The subscribers
+// of either are a process of their own.
 func Broadcast(ctx context.Context, c BroadcastConfig) (r BroadcastReport, err error) {
 	c = c.withDefaults()
 	r = BroadcastReport{

@@ -87,8 +87,8 @@ type broadcastRun struct {
 	publish  func(ctx context.Context, from, to int) error
 }
 
-// BroadcastClients is such a process: it subscribes, does the runs whose kinds are the lines of in, each of which there may be c.Pairs of, and
-// prints what they found. The server is the yardstick if it has no API.
+// BroadcastClients is such a process: it subscribes, does the runs whose kinds are the lines of in, each of which there
+// may be c.Pairs of, and prints what they found. The server is the yardstick if it has no API.
 func BroadcastClients(ctx context.Context, t Target, c BroadcastConfig, in io.Reader, out io.Writer) (err error) {
 	c = c.withDefaults()
 	p, err := newPoller()

@@ -4,5 +4,6 @@
 //
 // [Idle] measures what an open connection costs in memory and CPU, [Echo] what a message does.
 // Both check every byte that comes back. [Channels] and [Broadcast] do the same for subscriptions and what is published to them,
-// and [Loss] is the proof that clients that come and go miss nothing: these three speak the Centrifuge protocol. All loads are bounded and end by themselves.
+// and [Loss] is the proof that clients that come and go miss nothing: these three speak the Centrifuge protocol. All
+// loads are bounded and end by themselves.
 package bench

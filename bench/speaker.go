@@ -89,7 +89,8 @@ type listener interface {
 	// onMessage gets every message after that but the pings, of which payload is valid during the call. An error ends the
 	// connection.
 	onMessage(payload []byte) error
-	// onClosed tells, once and last, why the connection ended: what was given to conn.Close, what the server said, or what went wrong.
+	// onClosed tells, once and last, why the connection ended: what was given to conn.Close, what the server said, or
+	// what went wrong.
 	onClosed(cause error)
 }
 

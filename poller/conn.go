@@ -95,7 +95,8 @@ func (p *Poller) Attach(c *Conn, fd int, ev Events, first []byte) error {
 
 // AttachTLS is Attach for a socket whose peer is a client of TLS. Events are of what is said within.
 // Until the handshake has ended nothing is delivered, and nothing can be sent; its failure closes the connection, with an
-// *OpError whose Op is OpTLSHandshake as the cause, after an answer in plain HTTP if the peer spoke that. The caller sets a deadline.
+// *OpError whose Op is OpTLSHandshake as the cause, after an answer in plain HTTP if the peer spoke that. The caller
+// sets a deadline.
 //
 // config is crypto/tls's. Its functions run on goroutines of their own.
 func (p *Poller) AttachTLS(c *Conn, fd int, ev Events, first []byte, config *tls.Config) error {

@@ -32,8 +32,8 @@ type Out struct {
 	// Pinned buffers are never dropped and always find room. The caller bounds
 	// them: either by their number or by a Key, of which only the newest waits.
 	Pinned bool
-	// Apart does not count a pinned buffer's bytes against the bound of the others, so that a long answer on its way to a slow client
-	// does not make it too slow for what comes behind.
+	// Apart does not count a pinned buffer's bytes against the bound of the others, so that a long answer on its way to
+	// a slow client does not make it too slow for what comes behind.
 	Apart bool
 	// Key names what the buffer is about, for Latest and Pinned. Zero is no key.
 	Key uint64

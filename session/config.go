@@ -89,7 +89,8 @@ type Config struct {
 	// negative means never.
 	PingInterval time.Duration
 	// PongTimeout is how long after a ping anything must have been received, and up to a second more, because
-	// pings of few sessions leave together; it must be shorter than PingInterval. Zero means 8 s, or a third of PingInterval where that is less.
+	// pings of few sessions leave together; it must be shorter than PingInterval. Zero means 8 s, or a third of
+	// PingInterval where that is less.
 	PongTimeout time.Duration
 	// CloseTimeout bounds the closing handshake, and the wait for the peer to close TCP. Zero means 5 s.
 	CloseTimeout time.Duration

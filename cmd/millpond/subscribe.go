@@ -16,8 +16,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// subscribeCommand prints what arrives in channels, over the plain protocol. It comes back after a disconnect, and then asks for what it
-// missed.
+// subscribeCommand prints what arrives in channels, over the plain protocol. It comes back after a disconnect, and then
+// asks for what it missed.
 type subscribeCommand struct {
 	URL       string `name:"url" help:"The server's public address." default:"ws://127.0.0.1:8000"`
 	TokenFile string `help:"File with a token." type:"existingfile" placeholder:"FILE"`

@@ -34,7 +34,8 @@ type Config struct {
 	// MinVersion is the oldest version: tls.VersionTLS12 or tls.VersionTLS13. Zero means TLS 1.2.
 	MinVersion uint16
 	// TicketKeys is a file with the keys of session tickets, for several servers behind one name: a line of 64 hexadecimal
-	// digits each. The first is for new tickets, the others still open old ones. Empty means keys of the server's own, a new one each day.
+	// digits each. The first is for new tickets, the others still open old ones. Empty means keys of the server's own,
+	// a new one each day.
 	TicketKeys string
 	// Logger gets what was loaded, and what could not be. Nil means slog.Default().
 	Logger *slog.Logger

@@ -19,8 +19,8 @@ func (h *Hub) Announce(ctx context.Context, channel string, kind Kind, info *Cli
 	return nil
 }
 
-// noteBaseLocked gives a message for which deltas are wanted the data of the one before, and remembers its own. Deliver calls it, in the channel's
-// order. mu is held.
+// noteBaseLocked gives a message for which deltas are wanted the data of the one before, and remembers its own. Deliver
+// calls it, in the channel's order. mu is held.
 func (b *bucket) noteBaseLocked(p *Publication) {
 	o, err := b.hub.Options(p.Channel)
 	if err != nil || !o.AllowFossilDelta || p.Kind != KindMessage {

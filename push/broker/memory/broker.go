@@ -157,8 +157,8 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 	return position
 }
 
-// boundBytes gives up publications while all histories together have too many bytes: a few of one part of the channels after the other, in each
-// those that would expire first. It is called without a lock.
+// boundBytes gives up publications while all histories together have too many bytes: a few of one part of the channels
+// after the other, in each those that would expire first. It is called without a lock.
 func (b *Broker) boundBytes() {
 	for tries := 0; tries < 2*stripes && b.bytes.Load() > int64(b.config.MaxHistoryBytes); tries++ {
 		s := &b.stripes[b.victim.Add(1)%stripes]
@@ -284,8 +284,8 @@ func seconds(d time.Duration) uint32 {
 	return uint32(min((d+time.Second-1)/time.Second, most))
 }
 
-// epoch returns the 8 letters that tell one life of a stream from the others. They are made of its number, so that streams need not keep
-// them, and are no secret.
+// epoch returns the 8 letters that tell one life of a stream from the others. They are made of its number, so that
+// streams need not keep them, and are no secret.
 func epoch(secret uint64, life uint32) string {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEF" // 32, so 5 bits choose one
 	bits := secret + uint64(life)*0x9e3779b97f4a7c15   // as SplitMix64 does: every number leads to other bits

@@ -274,8 +274,8 @@ func (s *stripe) giveUp(bytes int) {
 // maxLooks bounds the positions that one publication looks at because there are too many.
 const maxLooks = 4
 
-// boundStreams lets positions that nobody subscribes to go while there are too many, any of them. If somebody subscribes in that moment,
-// he is told.
+// boundStreams lets positions that nobody subscribes to go while there are too many, any of them. If somebody
+// subscribes in that moment, he is told.
 func (s *stripe) boundStreams(streams int, sink hub.Sink) {
 	for looks := 0; looks < maxLooks && len(s.due.heap) > max(streams, 1); looks++ {
 		st := s.due.heap[rand.IntN(len(s.due.heap))]

@@ -10,8 +10,8 @@
 //
 // # Ends
 //
-// A refusal of one command is an error in its reply. A client that breaks the protocol is disconnected, with a code that tells the SDK whether to
-// come back: 3000 to 3499 say yes, 3500 to 3999 no. See codes.go.
+// A refusal of one command is an error in its reply. A client that breaks the protocol is disconnected, with a code
+// that tells the SDK whether to come back: 3000 to 3499 say yes, 3500 to 3999 no. See codes.go.
 //
 // # Goroutines and locks
 //

@@ -1,4 +1,5 @@
-// Package pace bounds what waits for a client that asks for more than it reads, and does not take one that reads a long answer for such a client.
+// Package pace bounds what waits for a client that asks for more than it reads, and does not take one that reads a long
+// answer for such a client.
 package pace
 
 import (

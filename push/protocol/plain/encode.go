@@ -97,7 +97,8 @@ func appendTags(b []byte, tags map[string]string) []byte {
 	return append(b, '}')
 }
 
-// appendReply adds the answer to subscribe, with where the channels stand if they have a history, and to unsubscribe, with no joined.
+// appendReply adds the answer to subscribe, with where the channels stand if they have a history, and to unsubscribe,
+// with no joined.
 func appendReply(b []byte, id rawID, channels channels, made []joined) []byte {
 	b = appendOK(b, id)
 	if !channels.plural {

@@ -50,8 +50,8 @@ func New[C Client[C]]() *Roster[C] {
 	return &Roster[C]{seed: maphash.MakeSeed(), first: map[uint64]C{}, tasks: map[C][]func(){}}
 }
 
-// Add notes that c is a user's, unless that one has limit clients already; zero is no limit. A client without a user cannot be found.
-// It is called once for a client, in its turn.
+// Add notes that c is a user's, unless that one has limit clients already; zero is no limit. A client without a user
+// cannot be found. It is called once for a client, in its turn.
 func (r *Roster[C]) Add(c C, user string, limit int) bool {
 	if user == "" {
 		return true
@@ -152,8 +152,8 @@ func (r *Roster[C]) Do(c C, task func()) bool {
 // Run carries out what waits; it is called in the client's turn.
 func (r *Roster[C]) Run(c C) { run(r.take(c, false)) }
 
-// Close forgets the client. What waits is carried out, so that nobody waits in vain: the client says that it is gone. It is called in the client's turn, as
-// the last.
+// Close forgets the client. What waits is carried out, so that nobody waits in vain: the client says that it is gone.
+// It is called in the client's turn, as the last.
 func (r *Roster[C]) Close(c C) { run(r.take(c, true)) }
 
 func run(tasks []func()) {
