@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/millpond/millpond/codec"
@@ -151,6 +152,9 @@ type visit struct {
 	awaited int // answers to subscribe commands
 	cause   error
 
+	// Any goroutine (atomic).
+	between atomic.Bool // a channel is being left and joined again
+
 	subscribed chan struct{} // closed when all channels are
 	gone       chan struct{} // closed when the connection is; cause is then set
 }
@@ -199,6 +203,7 @@ func (v *visit) reply(r *wire.Reply) error {
 		return nil
 	case r.Subscribe != nil && index < len(f.channels):
 		f.place(f.channels[index], r.Subscribe)
+		v.between.Store(false)
 		if v.awaited--; v.awaited == 0 {
 			close(v.subscribed)
 		}
@@ -321,6 +326,9 @@ func (f *follower) stay(ctx context.Context, v *visit) {
 		case 3:
 			f.slow(ctx, v)
 		default:
+			if v.between.Swap(true) { // else it might subscribe twice to the same
+				continue
+			}
 			i := rand.IntN(len(f.channels))
 			_ = v.command(&wire.Command{Id: unsubscribeID + uint32(i), Unsubscribe: &wire.UnsubscribeRequest{Channel: f.channels[i].channel.name}})
 			f.loss.note(resubscribed)
