@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -126,9 +127,13 @@ func TestTasks(t *testing.T) {
 			accepted <- n
 		})
 	}
-	m.turn.Lock()
-	r.Close(m)
-	m.turn.Unlock()
+	for closed := false; !closed; runtime.Gosched() { // in the midst of them
+		m.turn.Lock()
+		if closed = did >= 1000; closed {
+			r.Close(m)
+		}
+		m.turn.Unlock()
+	}
 	group.Wait()
 	m.turns.Wait()
 	want := 0
