@@ -1,6 +1,9 @@
 package hub
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // keptBatch bounds the capacity, in publications, of batches that are reused.
 // Larger ones go to the garbage collector, so one burst is not remembered.
@@ -15,13 +18,16 @@ type Batch struct {
 	// Guarded by queueMu while it is the queue; owned by the goroutine that
 	// delivers afterwards.
 	publications []*Publication
+	numbers      []uint64 // of each in its shard's queue, rising; none for what a subscription holds
 	bytes        int
+	events       events
 	room         chan struct{} // closed when the queue is taken; nil if nobody waits
 
 	// Owned by the goroutine that delivers.
-	class   class
-	skip    int // publications that the present subscriber must not see
-	encoded [encodings]frameList
+	class        class
+	subscription *Subscription // that is served
+	skip         int           // publications that it must not see
+	encoded      [encodings]frameList
 }
 
 // frameList is a *frames[T] of which T is known to the protocol alone.
@@ -36,6 +42,9 @@ func (f *frames[T]) reset() {
 
 // Channel returns the name of the channel that all publications of b are of.
 func (b *Batch) Channel() string { return b.publications[0].Channel }
+
+// Subscription returns the one that b is delivered to.
+func (b *Batch) Subscription() *Subscription { return b.subscription }
 
 // IsReset reports whether b is a KindReset, which comes alone.
 func (b *Batch) IsReset() bool { return b.class == resets }
@@ -63,14 +72,21 @@ func Frames[T any](b *Batch, e Encoding, build func(*Publication) T) []T {
 	return f.list[b.skip:]
 }
 
-// each narrows b to one run of a class after another and calls deliver with the place of its first.
-func (b *Batch) each(deliver func(from int)) {
-	all := b.publications
+// each narrows b to one run of a class after another and calls deliver.
+func (b *Batch) each(deliver func()) {
+	all, numbers := b.publications, b.numbers
 	for from := 0; from < len(all); from += len(b.publications) {
 		b.narrow(all[from:])
-		deliver(from)
+		b.numbers = numbers[min(from, len(numbers)):]
+		deliver()
 	}
-	b.publications = all
+	b.publications, b.numbers = all, numbers
+}
+
+// place returns how many of b's publications have a number below that.
+func (b *Batch) place(number uint64) int {
+	i, _ := slices.BinarySearch(b.numbers[:len(b.publications)], number)
+	return i
 }
 
 // narrow makes b the longest run of one class at the beginning of all.
@@ -117,9 +133,9 @@ func (b *Batch) add(p *Publication) {
 	b.bytes += len(p.Data)
 }
 
-// full reports whether b is at a bound, in publications or in bytes of data.
+// full reports whether b is at a bound, in publications or in bytes of data. Events in a queue are not counted.
 func (b *Batch) full(publications, bytes int) bool {
-	return len(b.publications) >= publications || b.bytes >= bytes
+	return len(b.publications)-b.events.count-b.events.gaps >= publications || b.bytes >= bytes
 }
 
 // roomSignal returns the channel that is closed when the queue b is taken.
@@ -143,13 +159,21 @@ var batches = sync.Pool{New: func() any { return new(Batch) }}
 
 func newBatch() *Batch { return batches.Get().(*Batch) }
 
+// done notes that the publications of b were delivered, or will not be, and that b is not needed any more.
+func (b *Batch) done() {
+	for _, p := range b.publications {
+		p.delivered()
+	}
+	b.recycle()
+}
+
 func (b *Batch) recycle() {
 	if cap(b.publications) > keptBatch {
 		return
 	}
 	clear(b.publications)
-	b.publications = b.publications[:0]
-	b.bytes, b.skip, b.class = 0, 0, messages
+	b.publications, b.numbers = b.publications[:0], b.numbers[:0]
+	b.bytes, b.events, b.subscription, b.skip, b.class = 0, events{}, nil, 0, messages
 	b.forgetFrames()
 	batches.Put(b)
 }

@@ -43,6 +43,9 @@
 // exceeds its bound by at most one publication for each publisher that was let
 // in at the same moment.
 //
+// Joins and leaves are not held up, for a client that goes cannot wait. They are not counted among the publications of
+// a queue; in a long one a leave takes the join out that it undoes. So there are at most two of each client.
+//
 // # Locks
 //
 // The order is: the broker's own locks, then bucket.mu, then shard.mu, then

@@ -7,10 +7,11 @@ import (
 
 // Announce tells the channel's subscribers on all nodes that asked for it that a client came, KindJoin, or went, KindLeave. Its
 // place among the channel's messages is the same for all of them.
+//
+// It doesn't wait for room in the channel's queues, so that no leave is lost whose join was told, however many clients come and go.
+// The queues are bounded all the same: in one that is longer than Config.MaxWaiting, a client's leave takes its join out that waits, and
+// neither is told; so of each client at most a leave and a join wait besides.
 func (h *Hub) Announce(ctx context.Context, channel string, kind Kind, info *ClientInfo) error {
-	if err := h.Admit(ctx, channel); err != nil {
-		return err
-	}
 	_, err := h.config.Broker.Publish(ctx, channel, nil, PublishOptions{Kind: kind, Info: info})
 	h.Flush(channel)
 	if err != nil {
@@ -26,11 +27,8 @@ func (b *bucket) noteBaseLocked(p *Publication) {
 	if err != nil || !o.AllowFossilDelta || p.Kind != KindMessage {
 		return
 	}
-	if p.Delta {
-		p.shared = true // a delta takes longer to make than a frame
-		if base := b.bases[p.Channel]; base != nil {
-			p.derived.Store(&derived{base: base})
-		}
+	if p.Delta { // a delta takes longer to make than a frame
+		p.derived.Store(&derived{base: b.bases[p.Channel]})
 	}
 	if b.bases == nil {
 		b.bases = make(map[string][]byte)

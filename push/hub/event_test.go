@@ -202,7 +202,7 @@ func TestEventsAreHeld(t *testing.T) {
 
 // With many workers and publishers, subscribers of several shards see the same order of messages and events.
 func TestEventsKeepTheirOrderUnderLoad(t *testing.T) {
-	h := newHub(t, hub.Config{Executor: newWorkers(t, 4), ShardSubscribers: 1})
+	h := newHub(t, hub.Config{Executor: newWorkers(t, 4), ShardSubscribers: 1, MaxWaiting: 2000}) // so long that none is taken out
 	a, b := new(diary), new(diary)
 	subs := []*hub.Subscription{follow(t, h, a, true), follow(t, h, b, true)}
 	var group sync.WaitGroup

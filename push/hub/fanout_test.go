@@ -145,25 +145,92 @@ func TestFramesOfATail(t *testing.T) {
 
 func TestEncodedByManyAtOnceIsOne(t *testing.T) {
 	h := newHub(t, hub.Config{Executor: refusing{}, ShardSubscribers: 1})
-	var p *hub.Publication
-	keep := deliverFunc(func(b *hub.Batch) { p = b.Publications()[0] })
-	subscribe(t, h, "c", keep)
-	subscribe(t, h, "c", keep) // another shard
-	for range 100 {
-		publish(t, h, "c")
+	encode := deliverFunc(func(b *hub.Batch) {
 		var group sync.WaitGroup
 		got := make([]*int, 8)
 		for i := range got {
 			group.Go(func() {
-				got[i] = hub.Encoded(p, hub.EncodingPlain, func(*hub.Publication) *int { return new(int) })
+				got[i] = hub.Encoded(b.Publications()[0], hub.EncodingPlain, func(*hub.Publication) *int { return new(int) })
 			})
 		}
 		group.Wait()
 		for _, g := range got {
 			if g != got[0] {
-				t.Fatal("two encodings are in use")
+				t.Error("two encodings are in use")
 			}
 		}
+	})
+	subscribe(t, h, "c", encode)
+	subscribe(t, h, "c", encode) // another shard
+	for range 100 {
+		publish(t, h, "c")
+	}
+}
+
+// What is encoded for many, and what a delta is made from, goes with the delivery, so that a history keeps the data alone; whoever has
+// not got it by then, having left or not begun, is no reason to keep it.
+func TestEncodedIsNotKept(t *testing.T) {
+	for name, options := range map[string]hub.PublishOptions{"whole": {}, "delta": {Delta: true}, "event": {Kind: hub.KindJoin}} {
+		t.Run(name, func(t *testing.T) {
+			m := new(manual)
+			h := newHub(t, hub.Config{Executor: m, ShardSubscribers: 1, Channels: hub.Options{AllowFossilDelta: true}})
+			built := 0
+			build := func(*hub.Publication) *int { built++; return new(int) }
+			var last *hub.Publication
+			deliver := deliverFunc(func(b *hub.Batch) {
+				for _, p := range b.Publications() {
+					hub.Encoded(p, hub.EncodingPlain, build)
+					last = p
+				}
+			})
+			var subs []*hub.Subscription
+			for i := range 4 {
+				sub, err := h.Subscribe(t.Context(), "c", deliver)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sub.ReceiveEvents()
+				if i < 3 {
+					sub.Start()
+				}
+				subs = append(subs, sub)
+			}
+			publish := func() {
+				if options.Kind == hub.KindMessage {
+					send(t, h, "c", "1", options)
+				} else {
+					announce(t, h, options.Kind, fmt.Sprint(built))
+				}
+			}
+			publish()
+			m.runAll()
+			publish()
+			subs[0].Unsubscribe() // with what waits for it
+			m.runAll()
+			if built != 2 {
+				t.Errorf("built %d times for 2", built)
+			}
+			before := built
+			for range 2 {
+				hub.Encoded(last, hub.EncodingPlain, build)
+			}
+			if _, ok := last.Base(); built != before+2 || ok {
+				t.Errorf("a frame or a base is kept: %d, %t", built-before, ok)
+			}
+			publish() // to a shard that is empty as well
+			m.runAll()
+			before = built
+			for range 2 {
+				hub.Encoded(last, hub.EncodingPlain, build)
+			}
+			if built != before+2 {
+				t.Error("a frame is kept because a shard is empty")
+			}
+			for _, s := range subs {
+				s.Unsubscribe()
+			}
+			checkEmpty(t, h)
+		})
 	}
 }
 

@@ -213,11 +213,17 @@ func (h *Hub) Deliver(p *Publication) (subscribed bool) {
 		return false
 	}
 	more := c.shardsLocked()
-	p.shared = len(more) > 0
 	if h.namespaces.deltas {
 		b.noteBaseLocked(p)
 	}
 	b.mu.Unlock()
+	if d := p.derived.Load(); d != nil || len(more) > 0 {
+		if d == nil {
+			d = new(derived)
+			p.derived.Store(d)
+		}
+		d.pending.Store(int32(1 + len(more)))
+	}
 
 	c.first.enqueue(p)
 	for _, s := range more {

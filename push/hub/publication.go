@@ -14,17 +14,25 @@ type Publication struct {
 	Offset  uint64      // rises strictly within the channel's epoch; 0 for one that passes by the channel's history
 	Kind    Kind
 	Delta   bool   // subscribers may have the difference to the message before
-	shared  bool   // more than one shard delivers it
 	Expires uint32 // for a broker to note when it forgets it
 
-	// Any goroutine (atomic); its base is immutable after Sink.Deliver.
-	derived atomic.Pointer[derived]
+	// Any goroutine (atomic).
+	derived atomic.Pointer[derived] // nil for what one shard alone delivers without deltas, and for what has been delivered
 }
 
-// derived is what belongs to a publication that is more than its data.
+// derived is what shards that deliver a publication share. It goes with the last delivery: histories keep data, and nothing
+// else, so that what they count is what they take.
 type derived struct {
-	base    []byte // the data of the message before, for a delta; nil if there is none
+	base    []byte       // the data of the message before, for a delta; nil if there is none. Immutable
+	pending atomic.Int32 // shards that are still to deliver it
 	encoded [encodings]atomic.Value
+}
+
+// delivered notes that one more shard is done with p.
+func (p *Publication) delivered() {
+	if d := p.derived.Load(); d != nil && d.pending.Add(-1) == 0 {
+		p.derived.Store(nil)
+	}
 }
 
 // Kind says what a Publication is.
@@ -41,7 +49,7 @@ const (
 )
 
 // Base returns the data that a delta to this message is to be made from: that of the channel's message before, which every
-// subscriber had. It is false for a message that was not published for deltas, or is the first.
+// subscriber had. It is false for a message that was not published for deltas, is the first, or has been delivered.
 func (p *Publication) Base() ([]byte, bool) {
 	d := p.derived.Load()
 	if d == nil || d.base == nil {
@@ -66,17 +74,13 @@ const (
 	encodings
 )
 
-// Encoded returns p in encoding e, made by build at the first call. One that several shards deliver, or a delta is made for,
-// keeps it for later calls; one for few subscribers does not, for its channel's history may be long. Callers that are first at
+// Encoded returns p in encoding e, made by build. While several shards deliver p, or a delta is made for it, it is made once and
+// kept for later calls; before and after it is not, for the channel's history may be long. Callers that are first at
 // the same time may build twice; all of them get the same one. An encoding must always be asked for with the same T.
 func Encoded[T any](p *Publication, e Encoding, build func(*Publication) T) T {
-	if !p.shared {
-		return build(p)
-	}
 	d := p.derived.Load()
 	if d == nil {
-		p.derived.CompareAndSwap(nil, new(derived))
-		d = p.derived.Load()
+		return build(p)
 	}
 	if v := d.encoded[e].Load(); v != nil {
 		return v.(T)

@@ -18,12 +18,19 @@ func (s *shard) enqueue(p *Publication) {
 	s.queueMu.Lock()
 	if s.listeners == 0 || s.joiners == 0 && p.Kind.class() == comings {
 		s.queueMu.Unlock()
+		p.delivered()
 		return
 	}
 	if s.queue == nil {
 		s.queue = newBatch()
 	}
-	s.queue.add(p)
+	if s.queue.long(s.channel.bucket.hub.config.MaxWaiting) && s.queue.cancel(p) {
+		s.channel.bucket.waiting.Add(-1)
+		s.queueMu.Unlock()
+		p.delivered()
+		return
+	}
+	s.queue.push(p, s.end)
 	s.end++
 	s.channel.bucket.waiting.Add(1)
 	if s.running || s.submitted {
@@ -81,34 +88,38 @@ func (s *shard) claimLocked() bool {
 // batches it tries to leave the rest to the executor.
 func (s *shard) drain(rounds int) {
 	for round := 1; ; round++ {
-		b, first := s.take()
+		b := s.take()
 		if b == nil {
 			return
 		}
-		s.deliver(b, first)
-		b.recycle()
+		s.deliver(b)
+		b.done()
 		if round%rounds == 0 && s.yield() {
 			return
 		}
 	}
 }
 
-// take returns all that waits and the number of its first publication. If
+// take returns what waits, up to as much as publishers may let wait; of many events the rest is left. If
 // nothing waits it returns nil and gives up the claim, in one step: what is
 // queued after it finds nobody running.
-func (s *shard) take() (b *Batch, first uint64) {
+func (s *shard) take() *Batch {
 	s.queueMu.Lock()
 	defer s.queueMu.Unlock()
-	b = s.queue
+	b := s.queue
 	if b == nil {
 		s.running = false
-		return nil, 0
+		return nil
 	}
-	s.queue = nil
 	b.wake()
-	n := len(b.publications)
-	s.channel.bucket.waiting.Add(int64(-n))
-	return b, s.end - uint64(n)
+	b, s.queue = b.split(s.channel.bucket.hub.config.MaxWaiting)
+	s.channel.bucket.waiting.Add(int64(-len(b.publications)))
+	if len(b.publications) == 0 { // the joins that waited were taken out, all of them
+		b.recycle()
+		s.running = false
+		return nil
+	}
+	return b
 }
 
 // discardLocked drops what waits when the last listener has gone. Without it,
@@ -120,13 +131,14 @@ func (s *shard) discardLocked() {
 	}
 	s.queue = nil
 	bucket := s.channel.bucket
+	b.closeGaps()
 	bucket.waiting.Add(int64(-len(b.publications)))
 	if s.refused {
 		s.refused = false
 		bucket.refused.Add(-1)
 	}
 	b.wake()
-	b.recycle()
+	b.done()
 }
 
 // yield gives up the claim in favour of the executor and reports whether it

@@ -100,20 +100,19 @@ func (s *shard) shrinkLocked() {
 	}
 }
 
-// deliver hands b to every subscriber. Its first publication has number first.
-// The caller has claimed the shard.
+// deliver hands b to every subscriber. The caller has claimed the shard.
 //
 // Messages and events go one kind at a time, for events are not for all.
-func (s *shard) deliver(b *Batch, first uint64) {
-	b.each(func(from int) {
-		for s.deliverSome(b, first+uint64(from)) {
+func (s *shard) deliver(b *Batch) {
+	b.each(func() {
+		for s.deliverSome(b) {
 		}
 	})
 }
 
 // deliverSome serves the next subscribers under one hold of the lock and
 // reports whether there are more. A panic of a subscriber ends its turn alone.
-func (s *shard) deliverSome(b *Batch, first uint64) (more bool) {
+func (s *shard) deliverSome(b *Batch) (more bool) {
 	bucket := s.channel.bucket
 	delivered := 0
 	var current *Subscription
@@ -137,7 +136,7 @@ func (s *shard) deliverSome(b *Batch, first uint64) (more bool) {
 		}
 		current = s.subs[s.cursor]
 		s.cursor++
-		delivered += current.handLocked(b, first)
+		delivered += current.handLocked(b)
 	}
 	current = nil
 	return true

@@ -37,13 +37,13 @@ func TestRemovalDuringDelivery(t *testing.T) {
 		}
 		s.queueMu.Lock()
 		s.queue = newBatch()
-		s.queue.add(new(Publication))
+		s.queue.push(new(Publication), s.end)
 		s.end++
 		s.running = true
 		s.queueMu.Unlock()
-		batch, first := s.take()
+		batch := s.take()
 		gone := map[*Subscription]bool{}
-		for s.deliverSome(batch, first) {
+		for s.deliverSome(batch) {
 			for range rand.IntN(20) {
 				victim := old[rand.IntN(len(old))]
 				s.remove(victim)
@@ -84,5 +84,76 @@ func TestShardGivesMemoryBack(t *testing.T) {
 	}
 	if s.subs != nil {
 		t.Errorf("capacity %d for nobody", cap(s.subs))
+	}
+}
+
+// claim has nobody else take what waits.
+func (s *shard) claim() {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	s.running = true
+}
+
+// A queue that is taken in pieces stays what it is: joins that were taken cannot be taken out, those that wait can.
+func TestQueueIsTakenInPieces(t *testing.T) {
+	const most, clients = 4, 10
+	b := &bucket{hub: &Hub{config: Config{MaxWaiting: most}.withDefaults()}}
+	for range 200 {
+		s := &newChannel(b, "c").first
+		sub := &Subscription{subscriber: new(tally), shard: s, state: live}
+		s.add(sub)
+		s.reserved = 1
+		sub.ReceiveEvents()
+		s.claim()
+		here, told := [clients]bool{}, [clients]bool{}
+		take := func() bool {
+			batch := s.take()
+			defer s.claim()
+			if batch == nil {
+				return false
+			}
+			if n := len(batch.publications); n > most {
+				t.Fatalf("%d were taken", n)
+			}
+			for _, p := range batch.publications {
+				if p.Kind == KindMessage {
+					continue
+				}
+				client := p.Info.Client[0] - 'a'
+				if told[client] == (p.Kind == KindJoin) {
+					t.Fatalf("%s: %d, which is told already", p.Info.Client, p.Kind)
+				}
+				told[client] = p.Kind == KindJoin
+			}
+			batch.done()
+			return true
+		}
+		for range 300 {
+			client := rand.IntN(clients)
+			p := &Publication{Kind: KindJoin, Info: &ClientInfo{Client: string(rune('a' + client))}}
+			if here[client] {
+				p.Kind = KindLeave
+			}
+			here[client] = !here[client]
+			s.enqueue(p)
+			if rand.IntN(5) == 0 {
+				s.enqueue(new(Publication))
+			}
+			waiting, refused := 0, 0
+			if rand.IntN(8) == 0 {
+				take()
+			}
+			if err := s.check(&waiting, &refused); err != nil {
+				t.Fatal(err)
+			}
+			if n := b.waiting.Load(); n != int64(waiting) {
+				t.Fatalf("the gauge says %d, %d wait", n, waiting)
+			}
+		}
+		for take() {
+		}
+		if told != here {
+			t.Fatalf("told %v, here %v", told, here)
+		}
 	}
 }

@@ -96,13 +96,40 @@ func (s *shard) check(waiting, refused *int) error {
 		}
 	}
 	if s.queue != nil {
-		*waiting += len(s.queue.publications)
-		if !s.running && !s.submitted && !s.refused {
-			return fmt.Errorf("%d publications wait for nobody", len(s.queue.publications))
+		n := len(s.queue.publications) - s.queue.events.gaps
+		*waiting += n
+		if n > 0 && !s.running && !s.submitted && !s.refused {
+			return fmt.Errorf("%d publications wait for nobody", n)
+		}
+		if err := s.queue.check(); err != nil {
+			return err
 		}
 	}
 	if s.refused {
 		*refused++
+	}
+	return nil
+}
+
+// check compares what the queue b knows of its events with what waits.
+func (b *Batch) check() error {
+	count, gaps, joins := 0, 0, 0
+	for i, p := range b.publications {
+		switch {
+		case p == nil:
+			gaps++
+			continue
+		case p.Kind.class() == comings:
+			count++
+		}
+		if p.Kind == KindJoin && p.Info != nil {
+			if number, ok := b.events.joins[p.Info.Client]; ok && number == b.numbers[i] {
+				joins++
+			}
+		}
+	}
+	if e := b.events; count != e.count || gaps != e.gaps || joins != len(e.joins) || len(b.numbers) != len(b.publications) {
+		return fmt.Errorf("events: counted %d, gaps %d, joins %d, have %d, %d, %d among %d", e.count, e.gaps, len(e.joins), count, gaps, joins, len(b.publications))
 	}
 	return nil
 }

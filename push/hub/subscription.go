@@ -107,7 +107,8 @@ func (s *Subscription) startLocked(after uint64) bool {
 	}
 	held.publications = slices.DeleteFunc(held.publications, func(p *Publication) bool { return p.Offset != 0 && p.Offset <= after })
 	s.shard.channel.bucket.deliveries.Add(uint64(len(held.publications)))
-	held.each(func(int) { s.subscriber.Deliver(held) })
+	held.subscription = s
+	held.each(func() { s.subscriber.Deliver(held) })
 	held.recycle()
 	return true
 }
@@ -120,23 +121,23 @@ func (s *Subscription) Unsubscribe() {
 	}
 }
 
-// handLocked gives s what it may see of b, whose first publication has number first
-// in the shard's queue. It returns how many were delivered. shard.mu is held.
-func (s *Subscription) handLocked(b *Batch, first uint64) int {
+// handLocked gives s what it may see of b. It returns how many were delivered. shard.mu is held.
+func (s *Subscription) handLocked(b *Batch) int {
 	if b.class == comings && !s.joins {
 		return 0
 	}
 	switch b.skip = 0; {
 	case s.state == following:
 		s.followLocked(b)
-	case s.from > first:
-		b.skip = int(min(s.from-first, uint64(len(b.publications))))
+	case s.from > b.numbers[0]:
+		b.skip = b.place(s.from)
 	}
 	n := len(b.publications) - b.skip
 	if n == 0 {
 		return 0
 	}
 	if s.state == live || s.state == following {
+		b.subscription = s
 		s.subscriber.Deliver(b)
 		return n
 	}

@@ -443,3 +443,31 @@ func TestSubscribeTwiceInAFrame(t *testing.T) {
 		checkEmpty(t, h)
 	}
 }
+
+// A stream that began anew ends the subscriptions that relied on it, and none that was made since.
+func TestResetOfASubscriptionThatIsOver(t *testing.T) {
+	h := newHandler(t, Config{})
+	for _, subscribe := range []string{
+		`{"id":2,"subscribe":{"channel":"a"}}`,
+		`{"id":2,"subscribe":{"channel":"a","delta":"fossil"}}`, // a subscriber of its own
+	} {
+		for _, again := range []bool{false, true} {
+			p := newPeer(t, h, Params{}).connect("")
+			p.say(subscribe)
+			h.config.Hub.Deliver(&hub.Publication{Channel: "a", Kind: hub.KindReset})
+			h.config.Hub.Flush("a")
+			if again {
+				p.say(`{"id":3,"unsubscribe":{"channel":"a"}}` + "\n" + subscribe)
+			}
+			p.take(t)
+			p.OnWake()
+			if again {
+				p.expect()
+			} else {
+				p.expect(`{"push":{"channel":"a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}`)
+			}
+			p.OnClose()
+		}
+	}
+	checkEmpty(t, h)
+}

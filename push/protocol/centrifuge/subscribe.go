@@ -310,11 +310,13 @@ func (c *Client[F]) expel(channel string, why unsubscription) {
 }
 
 // lost ends a subscription whose position means nothing any more: an SDK subscribes again, or connects again where the server has subscribed it.
-func (c *Client[F]) lost(channel string) {
+// One that the client has made since begins in the new stream.
+func (c *Client[F]) lost(sub *hub.Subscription) {
+	channel := sub.Channel()
 	i, found := c.find(channel)
 	switch {
-	case c.state == ended || !found || c.subs[i].Tag&tagPositioned == 0:
-	case c.subs[i].Tag&tagServerSide != 0:
+	case c.state == ended || !found || c.subs[i] != sub || sub.Tag&tagPositioned == 0:
+	case sub.Tag&tagServerSide != 0:
 		c.disconnect(DisconnectInsufficientState)
 	default:
 		c.expel(channel, insufficientState)

@@ -42,7 +42,7 @@ var _ hub.Presenter = (*Client[*int])(nil)
 // Deliver sends publications; the hub calls it. All clients with the same codec share the frames.
 func (c *Client[F]) Deliver(b *hub.Batch) {
 	if b.IsReset() {
-		c.reset(b.Channel())
+		c.reset(b.Subscription())
 		return
 	}
 	e := c.encoding(false)
@@ -62,7 +62,7 @@ func (c *Client[F]) sendBatch(channel, policy string, frames []F) {
 }
 
 // reset has the subscription ended, in the client's turn.
-func (c *Client[F]) reset(channel string) { c.handler.roster.Do(c, func() { c.lost(channel) }) }
+func (c *Client[F]) reset(sub *hub.Subscription) { c.handler.roster.Do(c, func() { c.lost(sub) }) }
 
 // special is what distinguishes a subscriber of a channel from the others.
 type special struct {
@@ -101,7 +101,7 @@ func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
 	c := s.client
 	switch {
 	case b.IsReset():
-		c.reset(b.Channel())
+		c.reset(b.Subscription())
 	case s.filter == nil && !s.delta:
 		e := c.encoding(false)
 		c.sendBatch(b.Channel(), s.policy, hub.Frames(b, e.hub(), c.handler.pushes[e]))

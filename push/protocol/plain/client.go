@@ -146,8 +146,8 @@ func (c *Client[F]) Deliver(b *hub.Batch) { c.deliver(b, "") }
 
 func (c *Client[F]) deliver(b *hub.Batch, policy string) {
 	if b.IsReset() {
-		channel := b.Channel()
-		c.handler.roster.Do(c, func() { c.lost(channel) })
+		sub := b.Subscription()
+		c.handler.roster.Do(c, func() { c.lost(sub) })
 		return
 	}
 	_ = c.conn.SendBatch(b.Channel(), policy, hub.Frames(b, hub.EncodingPlain, c.handler.message))

@@ -180,6 +180,13 @@ func TestReset(t *testing.T) {
 	c.OnWake()
 	talk(t, c, "", `{"type":"unsubscribed","channel":"ss:a","code":2500,"message":"insufficient state: subscribe again"}`)
 	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a"}}`, `{"type":"reply","ok":true,"channel":"ss:a","offset":0,"epoch":"E"}`)
+	// One that was made since is not ended.
+	h.config.Hub.Deliver(&hub.Publication{Channel: "ss:a", Kind: hub.KindReset})
+	h.config.Hub.Flush("ss:a")
+	talk(t, c, `{"type":"unsubscribe","payload":{"channel":"ss:a"}}`, `{"type":"reply","ok":true,"channel":"ss:a"}`)
+	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a"}}`, `{"type":"reply","ok":true,"channel":"ss:a","offset":0,"epoch":"E"}`)
+	c.OnWake()
+	talk(t, c, "")
 	c.OnClose()
 }
 

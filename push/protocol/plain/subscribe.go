@@ -295,9 +295,9 @@ func (c *Client[F]) expel(channel string, why ending) {
 	}
 }
 
-// lost ends a subscription whose position means nothing any more.
-func (c *Client[F]) lost(channel string) {
-	if i, found := c.find(channel); found && !c.closed && c.subs[i].Tag&tagPositioned != 0 {
-		c.expel(channel, insufficientState)
+// lost ends a subscription whose position means nothing any more. One that the client has made since begins in the new stream.
+func (c *Client[F]) lost(sub *hub.Subscription) {
+	if i, found := c.find(sub.Channel()); found && !c.closed && c.subs[i] == sub && sub.Tag&tagPositioned != 0 {
+		c.expel(sub.Channel(), insufficientState)
 	}
 }
