@@ -6,7 +6,7 @@ import (
 )
 
 // Request is a handshake that is in order but for its Accept. It is valid until
-// Accept returns; its strings are copies and may be kept.
+// Accept returns, and is then another's; its strings are copies and may be kept.
 type Request struct {
 	// Path is the Route's.
 	Path string

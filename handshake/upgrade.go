@@ -92,9 +92,10 @@ type attempt struct {
 	route       *route
 	subprotocol string
 	result      Result
-	offer       offer  // that was accepted
-	extension   []byte // scratch of writeExtensions
-	refused     *Fault // by judge
+	offer       offer   // that was accepted
+	extension   []byte  // scratch of writeExtensions
+	request     Request // here, for one on the heap would be as large as what a connection keeps, and leave holes among those
+	refused     *Fault  // by judge
 }
 
 func newAttempt(u *Upgrader) *attempt {
@@ -114,6 +115,7 @@ func (a *attempt) clear() {
 	a.header = header{digest: a.header.digest[:0]}
 	a.head, a.in, a.out, a.peer = nil, nil, nil, netip.Addr{}
 	a.route, a.subprotocol, a.result, a.offer, a.refused = nil, "", Result{}, offer{}, nil
+	a.request = Request{}
 }
 
 func (a *attempt) run(dst, head []byte, peer netip.Addr) ([]byte, Result, *Fault) {
@@ -213,7 +215,7 @@ func (a *attempt) judge() *Fault {
 
 // accept asks the route's Accept.
 func (a *attempt) accept() *Fault {
-	r := &Request{
+	a.request = Request{
 		Path:         a.route.Path,
 		RawQuery:     string(a.header.query),
 		Host:         string(a.header.host),
@@ -223,8 +225,7 @@ func (a *attempt) accept() *Fault {
 		ClientAddr:   a.result.ClientAddr,
 		head:         a.head,
 	}
-	data, err := a.route.Accept(r)
-	r.head = nil
+	data, err := a.route.Accept(&a.request)
 	a.result.Data = data
 	if err == nil {
 		return nil
