@@ -113,7 +113,10 @@ func TestPublishAndSubscribe(t *testing.T) {
 		if i%10 != 9 {
 			continue // what was cut off is read when it is back
 		}
-		for want := i - 9; want <= i && lines.Scan(); want++ {
+		for want := i - 9; want <= i; want++ {
+			if !lines.Scan() {
+				t.Fatalf("it ended before %d", want)
+			}
 			var m struct {
 				Data struct{ N int }
 				Tags map[string]string

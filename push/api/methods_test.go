@@ -1,11 +1,14 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/hub"
@@ -36,6 +39,7 @@ func TestClients(t *testing.T) {
 		{"subscribe", `{"user":"u"}`, `channel`},
 		{"subscribe", `{"channel":"a"}`, `user`},
 		{"subscribe", `{"user":"u","channel":"a","data":1,"b64data":"/w=="}`, `both`},
+		{"subscribe", `{"user":"u","channel":"a","b64info":"/w=="}`, `not JSON`},
 		{"subscribe", `{"user":"u","session":"s","channel":"a"}`, `no sessions`},
 		{"unsubscribe", `{"user":"u","channel":"a"}`, `unsubscribe {User:u Client:} "a"`},
 		{"unsubscribe", `{"user":"u","client":"c"}`, `unsubscribe {User:u Client:c} ""`},
@@ -45,7 +49,8 @@ func TestClients(t *testing.T) {
 			"disconnect", `{"user":"u","whitelist":["x"],"disconnect":{"code":4501,"reason":"banned"}}`,
 			`disconnect {User:u Client:} {Code:4501 Reason:banned Keep:[x]}`,
 		},
-		{"disconnect", `{"user":"u","disconnect":{"code":1000}}`, `3000 to 4999`},
+		{"disconnect", `{"user":"u","disconnect":{"code":2999}}`, `3000 to 4999`},
+		{"disconnect", `{"user":"u","disconnect":{"code":5000}}`, `3000 to 4999`},
 		{"disconnect", `{"user":"u","disconnect":{"code":3000,"reason":"` + strings.Repeat("x", 124) + `"}}`, `123 bytes`},
 		{"disconnect", `{}`, `user`},
 	} {
@@ -136,5 +141,30 @@ func TestBatch(t *testing.T) {
 	do(h, request("POST", prefix+"batch", string(body)))
 	if !slices.Equal(j.lines, want) {
 		t.Errorf("out of order: %q", j.lines)
+	}
+}
+
+// meeting is a hub whose publications wait for one another, two by two.
+type meeting struct {
+	journal
+	other chan struct{}
+}
+
+func (m *meeting) Publish(context.Context, string, []byte, hub.PublishOptions) (hub.Position, error) {
+	select {
+	case m.other <- struct{}{}:
+	case <-m.other:
+	case <-time.After(20 * time.Second):
+		return hub.Position{}, errors.New("nobody came")
+	}
+	return hub.Position{}, nil
+}
+
+// The commands of a parallel batch are under way at the same time.
+func TestParallelBatch(t *testing.T) {
+	h := newHandler(t, Config{Hub: &meeting{other: make(chan struct{})}, Insecure: true})
+	_, body, _ := do(h, request("POST", prefix+"batch", `{"parallel":true,"commands":[{"publish":{"channel":"a","data":1}},{"publish":{"channel":"b","data":1}}]}`))
+	if strings.Contains(body, "error") {
+		t.Error(body)
 	}
 }

@@ -245,11 +245,16 @@ func TestBounds(t *testing.T) {
 		publishWith(t, b, fmt.Sprint("channel:", i%10_000), data, keep)
 	}
 	st := b.Stats()
-	if st.Bytes > limit || st.Streams > 65*stripes || st.Evicted == 0 {
-		t.Errorf("%+v, want at most %d bytes in %d streams", st, limit, 64*stripes)
+	if st.Bytes > limit || st.Streams > 65*stripes || st.Evicted != int64(20_000-st.Publications) {
+		t.Errorf("%+v, want at most %d bytes in %d streams, and the others counted", st, limit, 64*stripes)
 	}
-	if offsets, _ := history(t, b, "channel:9999", hub.HistoryQuery{Limit: -1}); len(offsets) == 0 {
-		t.Error("the latest is not there")
+	there := 0
+	for i := 9900; i < 10_000; i++ {
+		offsets, _ := history(t, b, fmt.Sprint("channel:", i), hub.HistoryQuery{Limit: -1})
+		there += min(len(offsets), 1)
+	}
+	if there < 50 { // any may go, for those that expire at the same time are in no order
+		t.Errorf("%d of the latest 100 are there", there)
 	}
 	for name, c := range map[string]Config{"history-bytes": {MaxHistoryBytes: -1}, "history-channels": {MaxStreams: -1}, "history-position-ttl": {PositionTTL: -1}} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), name) {
@@ -265,11 +270,11 @@ func TestBoundOfOneLongHistory(t *testing.T) {
 	keep := hub.PublishOptions{Retention: hub.Retention{Size: 10_000, TTL: time.Hour}}
 	data := strings.Repeat("x", 10_000)
 	publishWith(t, b, "other", data, keep)
-	for range 300 {
+	for range 350 { // three times the room and a third
 		publishWith(t, b, "long", data, keep)
 	}
 	offsets, top := history(t, b, "long", hub.HistoryQuery{Limit: -1})
-	if n := len(offsets); n < 90 || n > 110 || offsets[n-1] != 300 || offsets[0] != uint64(301-n) || top.Offset != 300 {
+	if n := len(offsets); n < 90 || n > 110 || offsets[n-1] != 350 || offsets[0] != uint64(351-n) || top.Offset != 350 {
 		t.Errorf("%d are left, up to %v of %+v", n, offsets[max(n-1, 0):], top)
 	}
 	if st := b.Stats(); st.Bytes > limit || int64(st.Bytes) != b.bytes.Load() {

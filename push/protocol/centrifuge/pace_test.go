@@ -68,6 +68,12 @@ func TestAnswersAreBounded(t *testing.T) {
 	if got := c.take(t); len(got) != 1 || !strings.Contains(got[0], `"recovered":true`) {
 		t.Errorf("%s", got)
 	}
+	// What has left within one message does not count any more.
+	c.say(`{"id":2,"history":{"channel":"a","limit":-1}}` + strings.Repeat("\n"+`{"id":3,"unsubscribe":{"channel":"b"}}`, maxReplies-1) +
+		"\n" + `{"id":4,"history":{"channel":"a","limit":-1}}`)
+	if got := c.take(t); len(got) != maxReplies+1 || strings.Contains(strings.Join(got, ""), `"error"`) {
+		t.Errorf("%s", got)
+	}
 	c.setWaiting(1001)
 	for _, command := range []string{
 		`{"id":5,"history":{"channel":"a","limit":-1}}`, `{"id":6,"presence":{"channel":"a"}}`, `{"id":7,"subscribe":{"channel":"plain:a","recover":true}}`,

@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
@@ -126,6 +127,38 @@ func TestRecovery(t *testing.T) {
 	wrong.params = &Params{Channels: []string{"ss:a"}, Since: []string{"7"}}
 	wrong.OnOpen()
 	check(t, w, []string{`{"type":"error","code":107,"message":"bad request: since: \"7\" is not OFFSET.EPOCH"}`})
+}
+
+// meddling is a broker where something happens before it tells of the past.
+type meddling struct {
+	*memory.Broker
+	before func()
+}
+
+func (m *meddling) History(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error) {
+	if f := m.before; f != nil {
+		m.before = nil
+		f()
+	}
+	return m.Broker.History(ctx, channel, q)
+}
+
+// What is published while a client subscribes is among what it missed or comes after it, not both.
+func TestRecoveryMeetsPublications(t *testing.T) {
+	b := &meddling{Broker: memory.New(memory.Config{})}
+	kept := hub.Options{HistorySize: 3, HistoryTTL: time.Minute, ForceRecovery: true, AllowSubscribeForClient: true}
+	made, err := hub.New(hub.Config{Broker: b, Executor: inline{}, Namespaces: []hub.Namespace{{Name: "ss", Options: kept}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHandler(t, Config{Hub: made, Authenticator: users{}})
+	c := login(t, h, "ann", "1")
+	publishTo(t, h, "ss:a", 1)
+	b.before = func() { publishTo(t, h, "ss:a", 2) }
+	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a","since":{"offset":1}}}`,
+		`{"type":"reply","ok":true,"channel":"ss:a","offset":2,"epoch":"E","recovered":true}`,
+		`{"type":"message","channel":"ss:a","offset":2,"data":2}`)
+	c.OnClose()
 }
 
 // Who is there, who comes and goes, and what was.
