@@ -61,6 +61,11 @@ func (d *deltaSDK) subscribe(request string) *wire.SubscribeResult {
 		d.t.Fatal(d.text(r))
 	}
 	d.text(r) // for the epoch
+	// With the answer to another command the subscription has begun. What comes before that may come whole.
+	d.send(`{"id":6,"unsubscribe":{"channel":"another"}}`)
+	if r := d.mustReply(); r.Unsubscribe == nil {
+		d.t.Fatal(d.text(r))
+	}
 	return r.Subscribe
 }
 
