@@ -310,12 +310,17 @@ func TestCentrifugeTagsFilter(t *testing.T) {
 	}
 }
 
-// Data that is no JSON ends the connections of JSON, live and recovered, and no others.
+// Data that is no JSON throws no client of JSON out: it goes without, and hears of it where it may miss nothing. The others get it.
 func TestCentrifugeBinaryData(t *testing.T) {
 	tokens := map[string]jwt.MapClaims{"ann": {"sub": "ann"}, "bob": {"sub": "bob", "channels": []string{"rec:a"}}}
-	for _, request := range []string{`{"channel":"a"}`, `{"channel":"rec:a"}`, `{"channel":"delta:a","delta":"fossil"}`} {
+	const lost = `{"push":{"channel":"rec:a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}`
+	for _, tt := range []struct{ request, told string }{
+		{`{"channel":"a"}`, `{"push":{"channel":"a","pub":{"data":1,"offset":2}}}`},
+		{`{"channel":"rec:a"}`, lost},
+		{`{"channel":"delta:a","delta":"fossil"}`, strings.ReplaceAll(lost, "rec:a", "delta:a")},
+	} {
 		for _, data := range []string{"\xff\xfe", "{", "{} {}"} {
-			if strings.Contains(request, "fossil") && data != "\xff\xfe" {
+			if strings.Contains(tt.request, "fossil") && data != "\xff\xfe" {
 				continue // any text can be a string
 			}
 			s := newStage(t, quiet(), wire.JSON, tokens)
@@ -324,16 +329,26 @@ func TestCentrifugeBinaryData(t *testing.T) {
 			text := s.client("a")
 			for _, c := range []*sdk{text, binary} {
 				c.connect("<ann>")
-				c.send(`{"id":2,"subscribe":` + request + `}`)
+				c.send(`{"id":2,"subscribe":` + tt.request + `}`)
 				c.mustReply()
 			}
-			channel := strings.SplitN(request, `"`, 5)[3]
-			if _, err := s.server.hub.Publish(t.Context(), channel, []byte(data), hub.PublishOptions{}); err != nil {
-				t.Fatal(err)
+			channel := strings.SplitN(tt.request, `"`, 5)[3]
+			for _, d := range []string{data, "1"} {
+				if _, err := s.server.hub.Publish(t.Context(), channel, []byte(d), hub.PublishOptions{Delta: true}); err != nil {
+					t.Fatal(err)
+				}
 			}
-			text.expectClose("3506 inappropriate protocol")
+			text.expect(tt.told)
 			if p := binary.mustReply().Push.GetPub(); string(p.GetData()) != data {
 				t.Errorf("data %q", p.GetData())
+			}
+			if tt.told == lost { // it subscribes again, and hears that it has missed something
+				text.send(`{"id":3,"subscribe":{"channel":"rec:a","recover":true}}`)
+				text.expect(`{"id":3,"subscribe":{"recoverable":true,"epoch":"<epoch>","offset":2,"positioned":true,"was_recovering":true}}`)
+				text.expectNothing()
+			}
+			if n := s.server.centrifuge.Stats().Untold; n < 1 {
+				t.Error("it was not counted")
 			}
 		}
 	}
@@ -343,14 +358,16 @@ func TestCentrifugeBinaryData(t *testing.T) {
 	}
 	s.play(`
 		> ` + hello + `
-		+ {"id":2,"subscribe":{"channel":"a"}}
-		+ {"id":3,"subscribe":{"channel":"rec:a","recover":true}}
-		+ {"id":4,"rpc":{}}
+		+ {"id":3,"subscribe":{"channel":"rec:a","recover":true,"flag":2}}
+		+ {"id":4,"subscribe":{"channel":"rec:a","recover":true}}
 		< ` + world + `
-		< {"id":2,"subscribe":{}}
-		x 3506 inappropriate protocol
+		< {"id":3,"error":{"code":112,"message":"unrecoverable position"}}
+		< {"id":4,"subscribe":{"recoverable":true,"epoch":"<epoch>","offset":1,"positioned":true,"was_recovering":true}}
 		b:> {"id":1,"connect":{"token":"<bob>","subs":{"rec:a":{"recover":true}}}}
-		b:x 3506 inappropriate protocol`)
+		b:< {"id":1,"connect":{"client":"<client>","subs":{"rec:a":{"recoverable":true,"epoch":"<epoch>","offset":1,"positioned":true,"was_recovering":true}}}}
+		! rec:a 2
+		< {"push":{"channel":"rec:a","pub":{"data":2,"offset":2}}}
+		b:< {"push":{"channel":"rec:a","pub":{"data":2,"offset":2}}}`)
 }
 
 // A publication over several lines comes in one.

@@ -71,6 +71,7 @@ var (
 	descClients       = desc("centrifuge_clients", "Clients of the Centrifuge protocol that are connected.")
 	descUsers         = desc("centrifuge_users", "Different users among them.")
 	descDisconnects   = desc("centrifuge_disconnects_total", "Clients disconnected by the protocol.", "code")
+	descUntold        = desc("centrifuge_untold_total", "Deliveries and recoveries for clients of JSON in which something was not JSON.")
 	descCommands      = desc("commands_total", "Commands of clients.", "protocol")
 	descAPIRequests   = desc("api_requests_total", "Requests to the API.")
 	descAPIRefused    = desc("api_requests_refused_total", "Requests to the API answered with a status of 400 or more.")
@@ -194,6 +195,7 @@ func (c *collector) collectHub(gauge emitInt, counter emitCount) {
 	for code, n := range f.Errors {
 		counter(descErrors, int64(n), "centrifuge", strconv.FormatUint(uint64(code), 10))
 	}
+	counter(descUntold, int64(f.Untold))
 	for code, n := range f.Disconnects {
 		counter(descDisconnects, int64(n), strconv.FormatUint(uint64(code), 10))
 	}

@@ -34,6 +34,7 @@ type channelOptions struct {
 	SlowPolicy          string        `yaml:"slow_policy"`
 	MaxPublicationBytes int           `yaml:"max_publication_bytes"`
 	ChannelRegex        string        `yaml:"channel_regex"`
+	DataFormat          string        `yaml:"publication_data_format"`
 
 	AllowSubscribeForClient    bool `yaml:"allow_subscribe_for_client"`
 	AllowSubscribeForAnonymous bool `yaml:"allow_subscribe_for_anonymous"`
@@ -57,7 +58,7 @@ func (o channelOptions) options() (push.ChannelOptions, error) {
 		ForcePositioning: o.ForcePositioning, AllowPositioning: o.AllowPositioning,
 		Presence: o.Presence, JoinLeave: o.JoinLeave, ForcePushJoinLeave: o.ForcePushJoinLeave,
 		AllowFossilDelta: len(o.AllowedDeltaTypes) > 0, DeltaPublish: o.DeltaPublish, AllowTagsFilter: o.AllowTagsFilter,
-		SlowPolicy: o.SlowPolicy, MaxPublicationBytes: o.MaxPublicationBytes, ChannelRegex: o.ChannelRegex,
+		SlowPolicy: o.SlowPolicy, MaxPublicationBytes: o.MaxPublicationBytes, ChannelRegex: o.ChannelRegex, BinaryData: o.DataFormat == "binary",
 		AllowSubscribeForClient: o.AllowSubscribeForClient, AllowSubscribeForAnonymous: o.AllowSubscribeForAnonymous,
 		AllowPublishForClient: o.AllowPublishForClient, AllowPublishForAnonymous: o.AllowPublishForAnonymous,
 		AllowPublishForSubscriber: o.AllowPublishForSubscriber,
@@ -72,6 +73,11 @@ func (o channelOptions) options() (push.ChannelOptions, error) {
 	case "", "stream", "cache":
 	default:
 		errs = append(errs, fmt.Errorf(`force_recovery_mode: %q is not "stream" or "cache"`, o.ForceRecoveryMode))
+	}
+	switch o.DataFormat {
+	case "", "json", "binary":
+	default:
+		errs = append(errs, fmt.Errorf(`publication_data_format: %q is not "json" or "binary"`, o.DataFormat))
 	}
 	for _, kind := range o.AllowedDeltaTypes {
 		if kind != "fossil" {

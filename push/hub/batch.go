@@ -46,6 +46,12 @@ func (b *Batch) Channel() string { return b.publications[0].Channel }
 // Subscription returns the one that b is delivered to.
 func (b *Batch) Subscription() *Subscription { return b.subscription }
 
+// Positioned reports whether the subscriber has a position in the stream, by StartAfter, so that it may miss nothing without hearing of it.
+func (b *Batch) Positioned() bool { return b.subscription.placed }
+
+// Stop ends the deliveries of the subscription after this one; the subscriber must unsubscribe. Deliver may call it.
+func (b *Batch) Stop() { b.subscription.state = stopped }
+
 // IsReset reports whether b is a KindReset, which comes alone.
 func (b *Batch) IsReset() bool { return b.class == resets }
 

@@ -62,6 +62,9 @@ type Options struct {
 	// MaxPublicationBytes bounds a publication's data. Zero means no bound but that of a message.
 	MaxPublicationBytes int
 
+	// BinaryData lets clients publish data that is not JSON, which only clients of Protobuf can be sent.
+	BinaryData bool
+
 	// ChannelRegex is what a channel's name, behind the namespace, must match. Empty allows all.
 	ChannelRegex string
 

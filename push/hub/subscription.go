@@ -25,11 +25,12 @@ type Subscription struct {
 	shard      *shard
 
 	// Guarded by shard.mu.
-	from  uint64 // number of the first publication in the shard's queue that it may see; when following, the last offset that it may not
-	held  *Batch // what arrived before the start; nil if nothing did
-	index int32  // place in shard.subs
-	state subscriptionState
-	joins bool // join and leave are let through
+	from   uint64 // number of the first publication in the shard's queue that it may see; when following, the last offset that it may not
+	held   *Batch // what arrived before the start; nil if nothing did
+	index  int32  // place in shard.subs
+	state  subscriptionState
+	joins  bool // join and leave are let through
+	placed bool // it has a position in the stream: StartAfter was called
 
 	// Tag is for whoever called Subscribe to note something of its own.
 	Tag uint8
@@ -41,6 +42,7 @@ const (
 	holding   subscriptionState = iota // Subscribe returned, the start did not yet come
 	overrun                            // as holding, but more arrived than may be held: the oldest are lost
 	live                               // started
+	stopped                            // by Batch.Stop
 	following                          // started after an offset that the queue may not have passed yet
 	released                           // unsubscribed
 )
@@ -85,7 +87,8 @@ func (s *Subscription) StartAfter(after uint64) error {
 	if s.state == overrun {
 		return fmt.Errorf("%w: too many publications arrived while subscribing to %q", ErrUnrecoverable, s.Channel())
 	}
-	if s.startLocked(after) && after > 0 {
+	s.placed = true
+	if s.startLocked(after) && after > 0 && s.state == live {
 		// What is up to it was published before, but may not have come to the shard's subscribers yet, or, where a broker's
 		// log is ahead of what it brings, not even to the shard.
 		s.state, s.from = following, after
@@ -108,7 +111,11 @@ func (s *Subscription) startLocked(after uint64) bool {
 	held.publications = slices.DeleteFunc(held.publications, func(p *Publication) bool { return p.Offset != 0 && p.Offset <= after })
 	s.shard.channel.bucket.deliveries.Add(uint64(len(held.publications)))
 	held.subscription = s
-	held.each(func() { s.subscriber.Deliver(held) })
+	held.each(func() {
+		if s.state != stopped {
+			s.subscriber.Deliver(held)
+		}
+	})
 	held.recycle()
 	return true
 }
@@ -123,7 +130,7 @@ func (s *Subscription) Unsubscribe() {
 
 // handLocked gives s what it may see of b. It returns how many were delivered. shard.mu is held.
 func (s *Subscription) handLocked(b *Batch) int {
-	if b.class == comings && !s.joins {
+	if b.class == comings && !s.joins || s.state == stopped {
 		return 0
 	}
 	switch b.skip = 0; {

@@ -106,13 +106,17 @@ func (c *Client[F]) subscribeByBackend(channel string, o SubscribeOptions) error
 		return err
 	}
 	// In one message: it may be long, and is on its way to a client that has not asked for it.
-	b, err := c.codec().AppendReply(nil, &wire.Reply{Push: &wire.Push{Channel: channel, Subscribe: &wire.Subscribe{
-		Recoverable: result.Recoverable, Positioned: result.Positioned, Epoch: result.Epoch, Offset: result.Offset, Data: o.Data,
-	}}})
-	for _, p := range result.Publications {
+	var b []byte
+	add := func(p *wire.Push) {
 		if err == nil {
-			b, err = c.codec().AppendReply(b, &wire.Reply{Push: &wire.Push{Channel: channel, Pub: p}})
+			b, err = c.appendPush(b, p)
 		}
+	}
+	add(&wire.Push{Channel: channel, Subscribe: &wire.Subscribe{
+		Recoverable: result.Recoverable, Positioned: result.Positioned, Epoch: result.Epoch, Offset: result.Offset, Data: o.Data,
+	}})
+	for _, p := range result.Publications {
+		add(&wire.Push{Channel: channel, Pub: p})
 	}
 	if err != nil {
 		c.disconnect(DisconnectInappropriateProtocol)

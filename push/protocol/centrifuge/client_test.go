@@ -151,19 +151,134 @@ func (s *slowHistory) History(ctx context.Context, channel string, q hub.History
 	return s.Broker.History(ctx, channel, q)
 }
 
-// A reply that cannot be written in the client's codec ends the connection, behind the replies before it.
-func TestReplyThatIsNoJSON(t *testing.T) {
-	h := newHandler(t, Config{})
+// What others have brought in and is not JSON is left out of answers in JSON, and of those in Protobuf it is not.
+func TestAnswersWithoutWhatIsNoJSON(t *testing.T) {
+	h := newHandler(t, Config{Authenticator: tokens{identities: map[string]Identity{"bad": {User: "bad", Info: []byte("{")}}}})
+	bad := newPeer(t, h, Params{Protobuf: true}).connect("bad")
+	publish(t, h, "a", "1")
 	publish(t, h, "a", "\xff")
+	bad.say(`{"id":2,"publish":{"channel":"a","data":3}}
+		{"id":3,"subscribe":{"channel":"b"}}`)
+	bad.take(t)
 	p := newPeer(t, h, Params{}).connect("")
-	p.say(`{"id":2,"rpc":{}}
-		{"id":3,"history":{"channel":"a","limit":1}}
-		{"id":4,"rpc":{}}`)
-	p.expect(`{"id":2,"error":{"code":108,"message":"not available"}}`)
-	if got := p.ended(); got != "3506 inappropriate protocol" || p.late != 0 {
-		t.Errorf("%q, and %d frames behind it", got, p.late)
+	p.say(`{"id":2,"history":{"channel":"a","limit":-1}}
+		{"id":3,"presence":{"channel":"b"}}
+		{"id":4,"subscribe":{"channel":"a"}}
+		{"id":5,"subscribe":{"channel":"b","join_leave":true}}`)
+	answers := p.take(t)
+	id := bad.ID()
+	for i, want := range []string{
+		`"publications":[{"data":1,"offset":1},{"data":3,"info":{"user":"bad","client":"` + id + `"},"offset":3}]`,
+		`{"id":3,"presence":{"presence":{"` + id + `":{"user":"bad","client":"` + id + `"}}}}`,
+	} {
+		if !strings.Contains(answers[i], want) {
+			t.Errorf("%s, want %s", answers[i], want)
+		}
+	}
+	bad.say(`{"id":4,"publish":{"channel":"a","data":4}}
+		{"id":5,"unsubscribe":{"channel":"b"}}`)
+	bad.take(t)
+	p.expect(`{"push":{"channel":"a","pub":{"data":4,"info":{"user":"bad","client":"`+id+`"},"offset":4}}}`,
+		`{"push":{"channel":"b","leave":{"info":{"user":"bad","client":"`+id+`"}}}}`)
+	if got := p.ended(); got != "" {
+		t.Error(got)
+	}
+	bad.say(`{"id":6,"history":{"channel":"a","limit":-1}}`)
+	if got := bad.take(t); len(got) != 1 || !strings.Contains(got[0], "not JSON") { // take writes it in JSON
+		t.Errorf("%q", got)
+	}
+	bad.OnClose()
+	p.OnClose()
+	checkEmpty(t, h)
+}
+
+// Clients publish JSON, by whichever codec, unless the namespace says that it may be anything.
+func TestClientsPublishJSON(t *testing.T) {
+	free := open
+	free.BinaryData = true
+	h := newHandler(t, Config{Hub: newHub(t, hub.Config{Channels: open, Namespaces: []hub.Namespace{{Name: "free", Options: free}}})})
+	p := newPeer(t, h, Params{Protobuf: true}).connect("")
+	for _, tt := range []struct {
+		channel, data string
+		done          bool
+	}{
+		{"a", `{"n":1}`, true}, {"a", "{", false}, {"a", "\"\xff\"", false}, {"a", "1 2", false}, {"free:a", "\xff", true}, {"free:a", "1", true},
+	} {
+		b, err := wire.Protobuf.AppendCommand(nil, &wire.Command{Id: 9, Publish: &wire.PublishRequest{Channel: tt.channel, Data: []byte(tt.data)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.OnMessage(false, b)
+		want := `{"id":9,"publish":{}}`
+		if !tt.done {
+			want = `{"id":9,"error":{"code":107,"message":"bad request"}}`
+		}
+		p.expect(want)
 	}
 	p.OnClose()
+	checkEmpty(t, h)
+}
+
+// No delta is made to what a subscriber without a position was not told.
+func TestDeltaBehindWhatCannotBeTold(t *testing.T) {
+	loose := plainChannels
+	loose.Name, loose.AllowFossilDelta = "loose", true
+	h := newHandler(t, Config{Hub: newHub(t, hub.Config{Namespaces: []hub.Namespace{loose}})})
+	p := newPeer(t, h, Params{}).connect("")
+	p.say(`{"id":2,"subscribe":{"channel":"loose:a","delta":"fossil"}}`)
+	p.expect(`{"id":2,"subscribe":{"delta":true}}`)
+	long := strings.Repeat("x", 200)
+	for _, data := range []string{long, long + "\xff", long + "y", long + "z"} {
+		publish(t, h, "loose:a", data)
+	}
+	got := p.take(t)
+	if len(got) != 3 || !strings.Contains(got[1], long+"y") || !strings.Contains(got[2], `"delta":true`) {
+		t.Errorf("%q", got)
+	}
+	p.OnClose()
+	checkEmpty(t, h)
+}
+
+// A subscriber with a position gets what is before that which it cannot be told, and nothing behind it, be there more in the same batch or in the
+// next before its turn comes, or while it subscribes.
+func TestNothingBehindWhatCannotBeTold(t *testing.T) {
+	h := newHandler(t, Config{})
+	lost := `{"push":{"channel":"a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}`
+	for _, request := range []string{
+		`{"id":2,"subscribe":{"channel":"a","join_leave":true}}`, `{"id":2,"subscribe":{"channel":"a","join_leave":true,"delta":"fossil"}}`,
+	} {
+		p := newPeer(t, h, Params{}).connect("")
+		p.say(request)
+		p.take(t)
+		for _, data := range []string{"1", "\xff", "2", "3"} {
+			publish(t, h, "a", data)
+		}
+		if got := p.take(t); len(got) != 1 || !strings.Contains(got[0], `1`) {
+			t.Errorf("%s: %q", request, got)
+		}
+		p.OnWake()
+		p.expect(lost)
+		// What comes while it subscribes is held, and told at the start.
+		p.beforeSend = func(text string) {
+			if strings.Contains(text, `"subscribe"`) {
+				publish(t, h, "a", "4")
+				publish(t, h, "a", "\xff")
+				if err := h.config.Hub.Announce(t.Context(), "a", hub.KindJoin, &hub.ClientInfo{Client: "x"}); err != nil {
+					t.Error(err)
+				}
+				publish(t, h, "a", "5")
+			}
+		}
+		p.say(request)
+		if got := p.take(t); len(got) != 2 || !strings.Contains(got[1], `4`) {
+			t.Errorf("%s: %q", request, got)
+		}
+		p.beforeSend = nil
+		publish(t, h, "a", "6")
+		p.OnWake()
+		p.expect(lost)
+		p.OnClose()
+	}
 	checkEmpty(t, h)
 }
 

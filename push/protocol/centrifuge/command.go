@@ -106,6 +106,8 @@ func (c *Client[F]) publish(m *wire.PublishRequest) (*wire.PublishResult, error)
 		return nil, fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
 	case !o.MayPublish(m.Channel, c.actor(m.Channel)):
 		return nil, hub.ErrPermissionDenied
+	case !o.BinaryData && !isJSON(m.Data):
+		return nil, fmt.Errorf("%w: the data is not JSON", hub.ErrBadRequest)
 	}
 	ctx, cancel := c.handler.context()
 	defer cancel()

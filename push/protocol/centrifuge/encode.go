@@ -62,7 +62,12 @@ func (h *Handler[F]) pushBuilder(e encoding) func(*hub.Publication) F {
 	return func(p *hub.Publication) (f F) {
 		buf := buffers.Get().(*[]byte)
 		defer buffers.Put(buf)
-		b, err := e.codec().AppendReply((*buf)[:0], &wire.Reply{Push: push(p, e)})
+		message := push(p, e)
+		b, err := e.codec().AppendReply((*buf)[:0], &wire.Reply{Push: message})
+		if err != nil && p.Info != nil {
+			stripPush(message)
+			b, err = e.codec().AppendReply((*buf)[:0], &wire.Reply{Push: message})
+		}
 		if err != nil {
 			return f
 		}

@@ -162,6 +162,7 @@ type Handler[F comparable] struct {
 	commands    atomic.Uint64
 	refusals    hub.Refusals
 	disconnects [disconnectCodes]atomic.Uint64
+	untold      atomic.Uint64
 }
 
 // NewHandler returns a handler whose clients send what frame makes of their messages.
@@ -204,12 +205,13 @@ type Stats struct {
 	Commands    uint64            // that came
 	Errors      map[uint32]uint64 // replied, by code; codes that did not occur are absent
 	Disconnects map[uint16]uint64 // by this protocol, by code; codes that did not occur are absent
+	Untold      uint64            // deliveries and recoveries for clients of JSON in which something was not JSON
 }
 
 // Stats returns the present figures.
 func (h *Handler[F]) Stats() Stats {
 	s := Stats{
-		Connected: h.connected.Load(), Users: h.roster.Users(), Commands: h.commands.Load(),
+		Connected: h.connected.Load(), Users: h.roster.Users(), Commands: h.commands.Load(), Untold: h.untold.Load(),
 		Errors: h.refusals.Counts(), Disconnects: map[uint16]uint64{},
 	}
 	for i := range h.disconnects {

@@ -220,6 +220,7 @@ func (c *Client[F]) place(ctx context.Context, j *joining) (*wire.SubscribeResul
 	var err error
 	if result.WasRecovering = result.Recoverable && m.Recover; result.WasRecovering && !j.crowded {
 		recovery, err = c.handler.config.Hub.Recover(ctx, j.channel, hub.Position{Offset: m.Offset, Epoch: m.Epoch})
+		recovery.Recovered = recovery.Recovered && c.canTell(j, recovery.Publications)
 		if err == nil && !recovery.Recovered && m.Flag&flagStrictRecovery != 0 {
 			err = hub.ErrUnrecoverable
 		}

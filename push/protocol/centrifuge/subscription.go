@@ -2,6 +2,7 @@ package centrifuge
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
@@ -46,19 +47,26 @@ func (c *Client[F]) Deliver(b *hub.Batch) {
 		return
 	}
 	e := c.encoding(false)
-	c.sendBatch(b.Channel(), "", hub.Frames(b, e.hub(), c.handler.pushes[e]))
+	c.sendBatch(b, "", hub.Frames(b, e.hub(), c.handler.pushes[e]))
 }
 
-// sendBatch sends frames, unless one could not be made for this codec. It is called under a lock of the hub.
-func (c *Client[F]) sendBatch(channel, policy string, frames []F) {
+// sendBatch sends frames. It is called under a lock of the hub. What cannot be told in JSON has none, and is left out; a subscriber with a position,
+// which may miss nothing without hearing of it, gets what is before, and has to subscribe again. So nobody who publishes can throw others out.
+func (c *Client[F]) sendBatch(b *hub.Batch, policy string, frames []F) {
 	var none F
-	for _, f := range frames {
-		if f == none {
-			c.close(DisconnectInappropriateProtocol)
-			return
+	if i := slices.Index(frames, none); i >= 0 {
+		c.handler.untold.Add(1)
+		if b.Positioned() {
+			frames = frames[:i]
+			b.Stop()
+			c.reset(b.Subscription())
+		} else {
+			frames = slices.DeleteFunc(slices.Clone(frames), func(f F) bool { return f == none })
 		}
 	}
-	_ = c.conn.SendBatch(channel, policy, frames)
+	if len(frames) > 0 {
+		_ = c.conn.SendBatch(b.Channel(), policy, frames)
+	}
 }
 
 // reset has the subscription ended, in the client's turn.
@@ -104,7 +112,7 @@ func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
 		c.reset(b.Subscription())
 	case s.filter == nil && !s.delta:
 		e := c.encoding(false)
-		c.sendBatch(b.Channel(), s.policy, hub.Frames(b, e.hub(), c.handler.pushes[e]))
+		c.sendBatch(b, s.policy, hub.Frames(b, e.hub(), c.handler.pushes[e]))
 	default:
 		frames := make([]F, 0, len(b.Publications()))
 		for _, p := range b.Publications() {
@@ -114,7 +122,7 @@ func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
 			frames = append(frames, s.frame(p))
 		}
 		if len(frames) > 0 {
-			c.sendBatch(b.Channel(), s.policy, frames)
+			c.sendBatch(b, s.policy, frames)
 		}
 	}
 }
@@ -130,7 +138,12 @@ func (s *specialSubscriber[F]) frame(p *hub.Publication) F {
 		}
 		s.last = p.Data
 	}
-	return hub.Encoded(p, e.hub(), h.pushes[e])
+	f := hub.Encoded(p, e.hub(), h.pushes[e])
+	var none F
+	if f == none && p.Kind == hub.KindMessage {
+		s.last = nil // for it has not got it
+	}
+	return f
 }
 
 // sameSlice reports whether a and b are the same memory.

@@ -36,6 +36,10 @@ func (c *Client[F]) newTurn() *turn[F] {
 func (t *turn[F]) reply(r *wire.Reply) {
 	b, err := t.client.codec().AppendReply(t.buf, r)
 	if err != nil { // data of others that is not JSON
+		strip(r)
+		b, err = t.client.codec().AppendReply(t.buf, r)
+	}
+	if err != nil {
 		t.send()
 		t.client.disconnect(DisconnectInappropriateProtocol)
 		return
