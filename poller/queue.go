@@ -33,7 +33,8 @@ type Out struct {
 	// them: either by their number or by a Key, of which only the newest waits.
 	Pinned bool
 	// Apart does not count a pinned buffer's bytes against the bound of the others, so that a long answer on its way to
-	// a slow client does not make it too slow for what comes behind.
+	// a slow client does not make it too slow for what comes behind. As one of Limits.Buffers it counts all the same:
+	// who lets a thousand answers wait, however short they are, is slow.
 	Apart bool
 	// Key names what the buffer is about, for Latest and Pinned. Zero is no key.
 	Key uint64

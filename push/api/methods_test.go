@@ -168,3 +168,20 @@ func TestParallelBatch(t *testing.T) {
 		t.Error(body)
 	}
 }
+
+// A field of a wrong type is named as the request has it.
+func TestWrongTypesAreNamed(t *testing.T) {
+	h := newHandler(t, Config{Hub: new(journal), Insecure: true})
+	for _, c := range []struct{ method, body, field string }{
+		{"publish", `{"channel":"a","data":1,"version":"x"}`, `\"version\"`},
+		{"publish", `{"channel":1}`, `\"channel\"`},
+		{"broadcast", `{"channels":["a"],"data":1,"tags":5}`, `\"tags\"`},
+		{"subscribe", `{"user":5,"channel":"a"}`, `\"user\"`},
+		{"subscribe", `{"user":"u","channel":"a","recover_since":{"offset":"x"}}`, `\"recover_since.offset\"`},
+	} {
+		_, body, _ := do(h, request("POST", prefix+c.method, c.body))
+		if !strings.Contains(body, "bad request: "+c.field+" has the wrong type") {
+			t.Errorf("%s %s: %s", c.method, c.body, body)
+		}
+	}
+}

@@ -162,6 +162,12 @@ func missing(field string) error {
 	return fmt.Errorf("%w: %q is missing or empty", hub.ErrBadRequest, field)
 }
 
+// written returns a field's path as the request has it, without the structs that several requests have in common.
+func written(path string) string {
+	parts := slices.DeleteFunc(strings.Split(path, "."), func(part string) bool { return part == "message" || part == "target" })
+	return strings.Join(parts, ".")
+}
+
 // decodeOptional is decode for requests that may as well say nothing.
 func decodeOptional(body []byte, v any) error {
 	if len(body) == 0 {
@@ -187,7 +193,7 @@ func decode(body []byte, v any) error {
 	case errors.As(err, &syntax):
 		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case errors.As(err, &mismatch) && mismatch.Field != "":
-		return reject(http.StatusBadRequest, hub.ErrBadRequest, "%q has the wrong type: %s", mismatch.Field, mismatch.Value)
+		return reject(http.StatusBadRequest, hub.ErrBadRequest, "%q has the wrong type: %s", written(mismatch.Field), mismatch.Value)
 	case errors.As(err, &mismatch):
 		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body must be a JSON object, not %s", mismatch.Value)
 	}

@@ -26,7 +26,7 @@ type PublishOptions struct {
 	// Kind is that of the publication; an event has no data, and no place in the history.
 	Kind Kind
 
-	// SkipHistory leaves the publication out of the channel's history.
+	// SkipHistory leaves the publication out of the channel's history: it has no offset.
 	SkipHistory bool
 	// Retention is set by the hub: how much of the channel's past is kept. Its zero value keeps nothing; in a channel
 	// of which something is kept such a publication has no offset and no position.

@@ -141,7 +141,7 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 	}
 	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
 	var position hub.Position
-	if options.Retention.Enabled() || !st.kept() {
+	if options.Retention.Enabled() || !st.kept() && !options.SkipHistory {
 		st.offset++
 		p.Offset, position = st.offset, s.position(st)
 	} // else it passes by the history, in which a number that is missing would be a loss
