@@ -14,6 +14,7 @@ func (s *Server) keepHouse(stop <-chan struct{}) {
 		case now := <-ticker.C:
 			s.broker.Expire()
 			s.centrifuge.Tick()
+			s.plain.Tick()
 			t.trim(allocated(), now)
 		}
 	}

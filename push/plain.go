@@ -42,7 +42,7 @@ func (t tokens) Authenticate(_ context.Context, c plain.Credentials) (*plain.Ide
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", hub.ErrUnauthorized, err)
 	}
-	return &plain.Identity{User: id.User, Info: id.Info, Channels: id.Channels}, nil
+	return &plain.Identity{User: id.User, Info: id.Info, Channels: id.Channels, Expires: id.Expires}, nil
 }
 
 func (s *Server) plainEndpoint() session.Endpoint {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/millpond/millpond/push/hub"
 )
@@ -20,6 +21,7 @@ type Identity struct {
 	User     string
 	Info     json.RawMessage // what others may see of it
 	Channels []string        // that it may subscribe to, whatever their options say
+	Expires  time.Time       // when another login is needed; zero is never
 	// Everything lets it do all there is: development.
 	Everything bool
 }

@@ -131,6 +131,7 @@ func (c *Client[F]) OnWake() { c.handler.roster.Run(c) }
 // OnClose gives up the subscriptions. Nothing is sent after it.
 func (c *Client[F]) OnClose() {
 	c.closed = true
+	c.forgetExpiry()
 	for _, s := range c.subs { // all of them before others are told, which may take a while
 		s.Unsubscribe()
 	}

@@ -42,6 +42,9 @@
 //
 // Data that is not JSON (another protocol may publish such) comes as "b64data" in standard base64; tags as "tags".
 //
+// A login may end with its token. The connection is closed with 1008 a little after that, unless another "login" as the same user
+// comes before; its subscriptions stay.
+//
 // A binary message closes the connection with 1003. A command that cannot be
 // understood, or a login that fails, is answered with an error; as many in a row
 // as Config.MaxFaults close with 1008.

@@ -74,6 +74,9 @@ type Config struct {
 	// room in a channel's queue. Zero means 10 s.
 	Timeout time.Duration
 
+	// ExpiredDelay is how long a connection outlives its login, for the client to bring another token. Zero means 25 s.
+	ExpiredDelay time.Duration
+
 	// OnInternalError, if set, gets the errors of which the client is told
 	// only "internal server error".
 	OnInternalError func(err error)
@@ -97,6 +100,9 @@ func (c *Config) Validate() error {
 	if c.MaxFaults < 0 || c.MaxFaults > 255 {
 		problems = append(problems, fmt.Errorf("plain: MaxFaults is %d, want 0 to 255", c.MaxFaults))
 	}
+	if c.ExpiredDelay < 0 {
+		problems = append(problems, fmt.Errorf("plain: ExpiredDelay is %v, want 0 or more", c.ExpiredDelay))
+	}
 	if c.Timeout < 0 {
 		problems = append(problems, fmt.Errorf("plain: Timeout is %v, want 0 or more", c.Timeout))
 	}
@@ -112,6 +118,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
+	}
+	if c.ExpiredDelay == 0 {
+		c.ExpiredDelay = 25 * time.Second
 	}
 	if c.MaxAnswerBytes == 0 {
 		c.MaxAnswerBytes = 1 << 20
@@ -132,6 +141,10 @@ type Handler[F any] struct {
 	frame   func(text []byte) F
 	message func(*hub.Publication) F
 	roster  *roster.Roster[*Client[F]]
+	start   time.Time
+
+	// With a lock of its own.
+	expiries expiries[F]
 
 	// Any goroutine (atomic).
 	commands atomic.Uint64
@@ -149,6 +162,7 @@ func NewHandler[F any](config Config, frame func(text []byte) F) (*Handler[F], e
 		frame:   frame,
 		message: func(p *hub.Publication) F { return frame(appendPublication(nil, p)) },
 		roster:  roster.New[*Client[F]](),
+		start:   time.Now(),
 	}, nil
 }
 

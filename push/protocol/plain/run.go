@@ -62,7 +62,7 @@ func (c *Client[F]) authenticate(credentials Credentials) error {
 	if c.handler.config.Authenticator == nil {
 		return fmt.Errorf("%w: this server has no login", hub.ErrNotAvailable)
 	}
-	if c.loggedIn {
+	if i := c.identity.Load(); c.loggedIn && i.Expires.IsZero() {
 		return fmt.Errorf("%w: already logged in", hub.ErrBadRequest)
 	}
 	ctx, cancel := c.handler.context()
@@ -71,10 +71,7 @@ func (c *Client[F]) authenticate(credentials Credentials) error {
 	if err != nil {
 		return err
 	}
-	c.loggedIn = true
-	c.identity.Store(identity)
-	c.handler.roster.Add(c, identity.User, 0)
-	return nil
+	return c.become(identity)
 }
 
 // who returns the client's identity, or the error for one that has none. what is what it wants to do.
