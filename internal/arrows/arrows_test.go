@@ -87,6 +87,12 @@ var table = []row{
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
 	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
 	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
+	{
+		"push/webhook", "knows HTTP and a backend's shapes, and nothing of connections",
+		[]string{"push/hub", "push/webhook/sign", "github.com/sony/gobreaker/v2"},
+		[]string{"internal/testcert"},
+	},
+	{"push/webhook/sign", "bytes to a header, and back", nil, nil},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{
 		"bench", "a client of the engine's parts, which speaks the protocols as a client and knows nothing else of the product",
