@@ -53,6 +53,22 @@ func (r *Request) Header(name string) string {
 	}
 }
 
+// Headers returns the values of all fields of that name in any case, in their order: a proxy may have added its own behind one that the
+// client made up.
+func (r *Request) Headers(name string) (values []string) {
+	_, rest, _ := cutLine(r.head)
+	for {
+		field, value, after, ok := cutField(rest)
+		if !ok {
+			return values // the blank line
+		}
+		if equalFold(field, name) {
+			values = append(values, string(value))
+		}
+		rest = after
+	}
+}
+
 // offered returns the elements of all Sec-WebSocket-Protocol fields of head, of
 // which there are lines.
 func offered(head []byte, lines int) []string {

@@ -189,6 +189,8 @@ func TestAcceptSeesTheRequest(t *testing.T) {
 				{r.Header("COOKIE"), "a=b"},
 				{r.Header("X-Twice"), "first"},
 				{r.Header("X-None"), ""},
+				{strings.Join(r.Headers("x-twice"), ","), "first,second"},
+				{strings.Join(r.Headers("X-None"), ","), ""},
 				{r.Header(""), ""},
 			} {
 				if c[0] != c[1] {

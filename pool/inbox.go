@@ -9,12 +9,17 @@ import (
 // empty and holds no memory; it costs 24 bytes. Its owner runs at most once at a
 // time: whoever is told so by Push or Done hands the owner to a Pool, and the owner
 // takes the waiting records as one Batch.
+//
+// An owner that waits for something may hold the inbox: then only urgent records reach it until it resumes.
 type Inbox struct {
 	// Guarded by mu.
 	mu        sync.Mutex
-	waiting   *Batch // nil while nothing waits
+	waiting   *Batch // nil while nothing waits and the inbox is not held
 	scheduled bool   // the owner is in a Pool, or running
 }
+
+// Urgent is the bit of the kinds whose records reach the owner of a held inbox. They have no payload.
+const Urgent byte = 0x80
 
 // Push appends a record; payload is copied. schedule tells the caller to hand the
 // owner to a Pool now. bytes is what waits, records' headers included, the batch
@@ -25,20 +30,31 @@ func (in *Inbox) Push(kind byte, payload []byte) (schedule bool, bytes int) {
 	if in.waiting == nil {
 		in.waiting = batches.Get().(*Batch)
 	}
-	in.waiting.add(kind, payload)
-	schedule = !in.scheduled
-	in.scheduled = true
+	in.waiting.push(kind, payload)
+	schedule = !in.scheduled && in.waiting.ready()
+	in.scheduled = in.scheduled || schedule
 	return schedule, len(in.waiting.buf)
 }
 
-// Take takes everything that waits; the owner calls it first of all. It is nil when
+// Take takes everything that waits for the owner, which calls it first of all. It is nil when
 // nothing does.
 func (in *Inbox) Take() *Batch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	b := in.waiting
-	in.waiting = nil
-	return b
+	if b == nil || !b.held {
+		in.waiting = nil
+		return b
+	}
+	if len(b.urgent) == 0 {
+		return nil
+	}
+	out := batches.Get().(*Batch)
+	for _, kind := range b.urgent {
+		out.add(kind, nil)
+	}
+	b.urgent = b.urgent[:0]
+	return out
 }
 
 // Done ends the owner's turn. schedule tells it to hand itself to a Pool again,
@@ -46,8 +62,42 @@ func (in *Inbox) Take() *Batch {
 func (in *Inbox) Done() (schedule bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.scheduled = in.waiting != nil
+	in.scheduled = in.waiting != nil && in.waiting.ready()
 	return in.scheduled
+}
+
+// Hold keeps what waits, and what is left of b, the batch that the owner handles, until Resume. The owner
+// calls it in its turn, goes on with nothing of b, and releases it. It may be called again.
+func (in *Inbox) Hold(b *Batch) {
+	kept := batches.Get().(*Batch)
+	kept.held = true
+	kept.takeOver(b)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if later := in.waiting; later != nil {
+		kept.takeOver(later)
+		later.Release()
+	}
+	in.waiting = kept
+}
+
+// Resume ends a hold; the owner calls it in its turn. What was kept comes after the records that the owner has taken.
+func (in *Inbox) Resume() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	b := in.waiting
+	if b == nil || !b.held {
+		return
+	}
+	b.held = false
+	for _, kind := range b.urgent {
+		b.add(kind, nil)
+	}
+	b.urgent = b.urgent[:0]
+	if len(b.buf) == 0 {
+		b.Release()
+		in.waiting = nil
+	}
 }
 
 // Waiting returns how many bytes wait.
@@ -62,8 +112,10 @@ func (in *Inbox) Waiting() int {
 
 // Batch is a run of records in one buffer, owned by whoever took it.
 type Batch struct {
-	buf  []byte // kind, length (4 bytes), payload; and so on
-	read int
+	buf    []byte // kind, length (4 bytes), payload; and so on
+	read   int
+	held   bool   // by Inbox.Hold
+	urgent []byte // while it is held, the kinds of urgent records, which are not in buf
 }
 
 // recordHeader precedes each record: no more than an empty frame has on the wire, so
@@ -81,6 +133,26 @@ func (b *Batch) add(kind byte, payload []byte) {
 	b.buf = append(b.buf, payload...)
 }
 
+// push is add, unless the record reaches the owner of a held inbox.
+func (b *Batch) push(kind byte, payload []byte) {
+	if b.held && kind&Urgent != 0 {
+		b.urgent = append(b.urgent, kind)
+		return
+	}
+	b.add(kind, payload)
+}
+
+// ready reports whether there is something for the owner.
+func (b *Batch) ready() bool { return !b.held || len(b.urgent) > 0 }
+
+// takeOver pushes what is left of another.
+func (b *Batch) takeOver(other *Batch) {
+	b.urgent = append(b.urgent, other.urgent...)
+	for kind, payload, ok := other.Next(); ok; kind, payload, ok = other.Next() {
+		b.push(kind, payload)
+	}
+}
+
 // Next returns the next record. payload may be changed, and is valid until Release.
 func (b *Batch) Next() (kind byte, payload []byte, ok bool) {
 	if b.read == len(b.buf) {
@@ -95,7 +167,7 @@ func (b *Batch) Next() (kind byte, payload []byte, ok bool) {
 // Release gives the buffer back.
 func (b *Batch) Release() {
 	if cap(b.buf) <= maxPooledBatch {
-		b.buf, b.read = b.buf[:0], 0
+		b.buf, b.read, b.held, b.urgent = b.buf[:0], 0, false, b.urgent[:0]
 		batches.Put(b)
 	}
 }

@@ -345,6 +345,80 @@ func TestInboxRecords(t *testing.T) {
 	}
 }
 
+// A held inbox lets urgent records through at once, and has all others in their order when it is resumed.
+func TestInboxHold(t *testing.T) {
+	const a, b, wake, end = 1, 2, Urgent | 1, Urgent | 2
+	var in Inbox
+	push := func(schedule bool, kinds ...byte) {
+		t.Helper()
+		for _, kind := range kinds {
+			if s, _ := in.Push(kind, nil); s != schedule {
+				t.Errorf("%#x: schedule is %t", kind, s)
+			}
+		}
+	}
+	take := func(hold int, want ...byte) { // hold: after so many records
+		t.Helper()
+		var got []byte
+		batch := in.Take()
+		if batch != nil {
+			for kind, _, ok := batch.Next(); ok; kind, _, ok = batch.Next() {
+				if got = append(got, kind); len(got) == hold {
+					in.Hold(batch)
+					break
+				}
+			}
+			batch.Release()
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("took %x, want %x", got, want)
+		}
+	}
+	done := func(want bool) {
+		t.Helper()
+		if in.Done() != want {
+			t.Errorf("scheduled again: %t", !want)
+		}
+	}
+	push(true, a)
+	push(false, b, wake, a)
+	take(1, a) // and holds: b waits, the wake does not
+	push(false, b)
+	done(true)
+	take(0, wake)
+	done(false)
+	push(false, a, b)
+	push(true, wake)
+	push(false, a, wake)
+	take(1, wake) // holds again
+	done(true)
+	take(0, wake)
+	in.Resume()
+	push(false, wake, a)
+	done(true)
+	take(2, b, a)
+	done(true)
+	push(false, end)
+	take(0, wake, end)
+	done(false)
+	in.Resume()
+	done(true)
+	take(0, b, a, b, a, a)
+	done(false)
+	in.Resume()
+	if in.waiting != nil {
+		t.Error("an empty inbox has a batch")
+	}
+	push(true, a)
+	take(1, a) // holds, with nothing left
+	done(false)
+	in.Resume()
+	done(false)
+	push(true, b)
+	take(0, b)
+	done(false)
+}
+
 func TestSizes(t *testing.T) {
 	if n := unsafe.Sizeof(Inbox{}); n > 24 {
 		t.Errorf("an Inbox has %d bytes", n)

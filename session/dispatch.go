@@ -33,7 +33,10 @@ func (t *turn) Run() {
 	s := (*Session)(t)
 	if batch := s.inbox.Take(); batch != nil {
 		for kind, payload, ok := batch.Next(); ok; kind, payload, ok = batch.Next() {
-			s.guarded(kind, payload)
+			if s.guarded(kind, payload); s.held {
+				s.inbox.Hold(batch)
+				break
+			}
 		}
 		batch.Release()
 	}

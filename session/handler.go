@@ -1,6 +1,9 @@
 package session
 
-import "github.com/millpond/millpond/codec"
+import (
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/pool"
+)
 
 // Handler gets what happens in the sessions of an endpoint. The calls for one
 // session come one after another; see the package's doc for the goroutines. A panic
@@ -85,6 +88,7 @@ const (
 	kindOpen   = 0x10
 	kindFault  = 0x11 // the payload of the close frame that answers a fault
 	kindEOF    = 0x12 // the peer has shut down sending
-	kindClosed = 0x13 // the socket is closed
-	kindWake   = 0x14 // Session.Wake
+
+	kindClosed = pool.Urgent | 0x13 // the socket is closed
+	kindWake   = pool.Urgent | 0x14 // Session.Wake
 )

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -86,6 +87,80 @@ func TestClosesOfAProtocol(t *testing.T) {
 	receive(t, sessions).goAway()
 	if op, payload := last.next(); op != codec.OpClose || payload != "\x0b\xb9shutdown" {
 		t.Errorf("%v %q", op, payload)
+	}
+}
+
+// While a handler holds its session, what the client sends waits, in the inbox and then in the kernel; wakes and the end do not.
+func TestHold(t *testing.T) {
+	type event struct {
+		session *Session
+		text    string
+	}
+	events := make(chan event, 64<<10)
+	held := false // owned by the handler
+	done := make(chan Status, 2)
+	s := chattyServer(t, chatty{
+		Funcs: Funcs{
+			Message: func(s *Session, _ Opcode, payload []byte) {
+				if held {
+					t.Errorf("%q came while the session was held", payload)
+				}
+				if string(payload) == "hold" {
+					held = true
+					s.Hold()
+				}
+				events <- event{s, string(payload)}
+			},
+			Close: func(s *Session, why Status) {
+				s.Resume() // too late
+				done <- why
+			},
+		},
+		wake: func(s *Session) {
+			if held {
+				held = false
+				s.Resume()
+			}
+		},
+	})
+	c := s.open()
+	const messages, size = 4000, 1 << 10 // much more than an inbox has room for
+	payload := strings.Repeat("x", size)
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for i := range messages {
+			out := payload
+			if i%1000 == 0 {
+				out = "hold"
+			}
+			if _, err := c.Write(text(out)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for i := range messages {
+		e := receive(t, events)
+		if (e.text == "hold") != (i%1000 == 0) {
+			t.Fatalf("number %d is %.10q", i, e.text)
+		}
+		if e.text == "hold" {
+			eventually(t, "reading is paused", func() bool { return s.Stats().ReadPauses > int64(i/1000) })
+			if n := e.session.inbox.Waiting(); n > s.config.InboxBytes+(64<<10)+size {
+				t.Errorf("%d bytes wait in the inbox", n)
+			}
+			e.session.Wake()
+		}
+	}
+	sending.Wait()
+	if _, err := c.Write(append(text("hold"), text("never")...)); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, events)
+	_ = tcp(c.Conn).SetLinger(0)
+	_ = c.Close()
+	receive(t, done)
+	if len(events) > 0 {
+		t.Errorf("%q came after the end", receive(t, events).text)
 	}
 }
 

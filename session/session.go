@@ -37,6 +37,7 @@ type Session struct {
 
 	// Owned by dispatch.
 	over bool // OnClose came
+	held bool // Hold was called, and Resume was not
 
 	// Any goroutine (atomic). The first fits beside paused.
 	flags    atomic.Uint32          // see below
@@ -104,6 +105,20 @@ func (s *Session) Wake() bool {
 		s.srv.pool.Go((*turn)(s))
 	}
 	return true
+}
+
+// Hold keeps what the peer sends from the handler, which waits for something, until Resume: it stays in the inbox, and when that is full in the
+// kernel, so that nothing is lost and no worker waits. OnWake and OnClose still come. It may be called by OnOpen, OnMessage and OnWake
+// of a handler that does not run inline.
+func (s *Session) Hold() { s.held = true }
+
+// Resume ends a Hold. It may be called by OnWake; elsewhere, or after the end, it does nothing that could be seen.
+func (s *Session) Resume() {
+	if s.over {
+		return
+	}
+	s.held = false
+	s.inbox.Resume()
 }
 
 // Keys of the control messages of which only the newest may wait.
