@@ -170,6 +170,12 @@ func (c *centrifugeConn) Close(code uint16, reason string) {
 	(*session.Session)(c).Close(session.CloseCode(code), reason)
 }
 
+// Hold implements centrifuge.Conn.
+func (c *centrifugeConn) Hold() { (*session.Session)(c).Hold() }
+
+// Resume implements centrifuge.Conn.
+func (c *centrifugeConn) Resume() { (*session.Session)(c).Resume() }
+
 // BeginHeartbeat implements centrifuge.Conn.
 func (c *centrifugeConn) BeginHeartbeat(h centrifuge.Heartbeat) {
 	(*session.Session)(c).BeginHeartbeat(int(h))

@@ -9,13 +9,15 @@ import (
 type about struct {
 	text string // two values in JSON, either of which may be empty: what others may see, then what only the backend may
 	meta uint32 // where the second begins
+
+	headers *Headers // that the backend may be sent; nil is none
 }
 
-func newAbout(info, meta []byte) *about {
-	if len(info)+len(meta) == 0 {
+func newAbout(info, meta []byte, headers *Headers) *about {
+	if len(info)+len(meta) == 0 && headers == nil {
 		return nil
 	}
-	return &about{text: string(info) + string(meta), meta: uint32(len(info))}
+	return &about{text: string(info) + string(meta), meta: uint32(len(info)), headers: headers}
 }
 
 // setAbout notes what an identity says. Of a refresh that says nothing, what was there stays.
@@ -28,7 +30,7 @@ func (c *Client[F]) setAbout(i *Identity) {
 	if len(meta) == 0 {
 		meta = c.Meta()
 	}
-	c.about.Store(newAbout(info, meta))
+	c.about.Store(newAbout(info, meta, c.headers()))
 }
 
 // info is what others may see of the client; nil is nothing.
@@ -43,6 +45,13 @@ func (c *Client[F]) info() json.RawMessage {
 func (c *Client[F]) Meta() json.RawMessage {
 	if a := c.about.Load(); a != nil && int(a.meta) < len(a.text) {
 		return json.RawMessage(a.text[a.meta:])
+	}
+	return nil
+}
+
+func (c *Client[F]) headers() *Headers {
+	if a := c.about.Load(); a != nil {
+		return a.headers
 	}
 	return nil
 }

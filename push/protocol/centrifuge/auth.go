@@ -15,6 +15,8 @@ type ConnectRequest struct {
 	Data    []byte // JSON, or any bytes in Protobuf
 	Name    string // of the SDK
 	Version string
+
+	Channels []string // of the server's that it comes back to
 }
 
 // Identity is who a client proved to be, and what follows from it.

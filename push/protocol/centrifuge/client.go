@@ -50,6 +50,7 @@ type Client[F comparable] struct {
 	expires    uint32              // when the token does, in the handler's seconds; 0 is never
 	subs       []*hub.Subscription // by channel name
 	counted    bool                // among the connected
+	invited    bool                // the backend has let it in, not a token
 	answers    pace.Answers        // that are on their way
 
 	// Guarded by deadlines.mu.
@@ -62,6 +63,7 @@ type state uint8
 
 const (
 	unconnected state = iota
+	connecting        // the backend is asked
 	connected
 	refused // its connect command was answered with an error: it may only go
 	ended   // disconnected, or gone
@@ -101,18 +103,32 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 	}
 	t := c.newTurn()
 	defer t.release()
-	for command, err := range c.codec().Commands(payload) {
+	c.carryOutAll(t, payload)
+	t.flush()
+	if t.question != nil && c.state != ended {
+		t.question.rest = slices.Clone(t.question.rest)
+		c.conn.Hold()
+	}
+}
+
+// carryOutAll carries out the commands of a frame, until one of them has to wait.
+func (c *Client[F]) carryOutAll(t *turn[F], frame []byte) {
+	t.question = nil
+	for more := true; more; more = len(frame) > 0 && c.state == connected {
+		command, rest, err := c.codec().Command(frame)
 		c.handler.commands.Add(1)
 		if err != nil {
 			t.flush()
 			c.disconnect(DisconnectBadRequest)
 			return
 		}
-		if c.run(t, command); c.state != connected {
-			break
+		frame = rest
+		c.run(t, command)
+		if t.question != nil {
+			t.question.rest = frame
+			return
 		}
 	}
-	t.flush()
 }
 
 // OnWake carries out what others want of the client.
@@ -145,6 +161,7 @@ func (c *Client[F]) disconnect(d *Disconnect) {
 	}
 	c.state = ended
 	c.close(d)
+	c.conn.Resume() // the client's own close frame must not wait for the backend
 }
 
 // close closes the connection; it may be called by any goroutine.

@@ -32,6 +32,15 @@ func (c *Client[F]) run(t *turn[F], m *wire.Command) {
 	}
 	reply := &wire.Reply{Id: m.Id}
 	err := c.carryOut(t, m, reply)
+	if errors.Is(err, errWaiting) {
+		t.question.finish = func(t *turn[F], err error) { c.answer(t, reply, err) }
+		return
+	}
+	c.answer(t, reply, err)
+}
+
+// answer replies to a command that was carried out, or was not because of err.
+func (c *Client[F]) answer(t *turn[F], reply *wire.Reply, err error) {
 	if err == nil {
 		if c.state == connected {
 			t.reply(reply)
@@ -44,7 +53,7 @@ func (c *Client[F]) run(t *turn[F], m *wire.Command) {
 		c.disconnect(disconnect)
 		return
 	}
-	t.reply(&wire.Reply{Id: m.Id, Error: refusal})
+	t.reply(&wire.Reply{Id: reply.Id, Error: refusal})
 }
 
 // carryOut does what the command asks for and fills its reply. Of several requests in one command the first counts, in this order.
@@ -53,11 +62,11 @@ func (c *Client[F]) carryOut(t *turn[F], m *wire.Command, reply *wire.Reply) (er
 	case m.Connect != nil:
 		err = DisconnectBadRequest // for the second time
 	case m.Subscribe != nil:
-		reply.Subscribe, err = c.subscribe(t, m.Subscribe)
+		err = c.subscribe(t, m.Subscribe, reply)
 	case m.Unsubscribe != nil:
 		reply.Unsubscribe, err = c.unsubscribe(m.Unsubscribe)
 	case m.Publish != nil:
-		reply.Publish, err = c.publish(m.Publish)
+		err = c.publish(t, m.Publish, reply)
 	case m.Presence != nil:
 		reply.Presence, err = c.presence(t, m.Presence)
 	case m.PresenceStats != nil:
@@ -65,7 +74,7 @@ func (c *Client[F]) carryOut(t *turn[F], m *wire.Command, reply *wire.Reply) (er
 	case m.History != nil:
 		reply.History, err = c.history(t, m.History)
 	case m.Rpc != nil:
-		err = hub.ErrNotAvailable
+		err = c.rpc(t, m.Rpc, reply)
 	case m.Send != nil:
 		err = DisconnectNotAvailable
 	case m.Refresh != nil:
@@ -95,24 +104,44 @@ func (c *Client[F]) unsubscribe(m *wire.UnsubscribeRequest) (*wire.UnsubscribeRe
 	return &wire.UnsubscribeResult{}, nil
 }
 
-func (c *Client[F]) publish(m *wire.PublishRequest) (*wire.PublishResult, error) {
+func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Reply) error {
 	o, err := c.options(m.Channel)
+	ask := c.handler.config.Backend.Publish
+	asks := err == nil && o.PublishWebhook != "" && ask != nil
 	switch {
 	case err != nil:
-		return nil, err
+		return err
 	case m.Type != 0:
-		return nil, hub.ErrPermissionDenied // channels of keys and values are not here
+		return hub.ErrPermissionDenied // channels of keys and values are not here
 	case len(m.Data) == 0:
-		return nil, fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
-	case !o.MayPublish(m.Channel, c.actor(m.Channel)):
-		return nil, hub.ErrPermissionDenied
+		return fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
+	case !asks && !o.MayPublish(m.Channel, c.actor(m.Channel)):
+		return hub.ErrPermissionDenied
 	case !o.BinaryData && !isJSON(m.Data):
-		return nil, fmt.Errorf("%w: the data is not JSON", hub.ErrBadRequest)
+		return fmt.Errorf("%w: the data is not JSON", hub.ErrBadRequest)
 	}
-	ctx, cancel := c.handler.context()
-	defer cancel()
-	_, err = c.handler.config.Hub.Publish(ctx, m.Channel, m.Data, hub.PublishOptions{Info: c.clientInfo(c.chanInfo(m.Channel))})
-	return &wire.PublishResult{}, err
+	info := c.clientInfo(c.chanInfo(m.Channel)) // as it is now: the client may have gone when the backend has answered
+	publish := func(data []byte, options hub.PublishOptions) error {
+		ctx, cancel := c.handler.context()
+		defer cancel()
+		options.Info = info
+		_, err := c.handler.config.Hub.Publish(ctx, m.Channel, data, options)
+		reply.Publish = &wire.PublishResult{}
+		return err
+	}
+	if !asks {
+		return publish(m.Data, hub.PublishOptions{})
+	}
+	err = wait(t, ask, PublishQuestion{o.PublishWebhook, m.Channel, m.Data}, func(_ *turn[F], p Publishing) error {
+		if p.Data == nil {
+			p.Data = m.Data
+		}
+		return publish(p.Data, p.Options)
+	})
+	if errors.Is(err, errWaiting) {
+		t.question.outlive = true
+	}
+	return err
 }
 
 func (c *Client[F]) presence(t *turn[F], m *wire.PresenceRequest) (*wire.PresenceResult, error) {

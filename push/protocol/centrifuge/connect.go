@@ -1,7 +1,9 @@
 package centrifuge
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +17,29 @@ const refusedDelay = 5
 
 // connect carries out the first command.
 func (c *Client[F]) connect(t *turn[F], id uint32, m *wire.ConnectRequest) {
-	result, err := c.login(t, m)
+	c.emulate(m.Headers)
+	request := ConnectRequest{Client: c.ID(), Token: m.Token, Data: m.Data, Name: m.Name, Version: m.Version, Channels: slices.Sorted(maps.Keys(m.Subs))}
+	var result *wire.ConnectResult
+	var err error
+	if ask := c.handler.config.Backend.Connect; ask != nil && m.Token == "" {
+		err = wait(t, ask, request, func(t *turn[F], identity Identity) (err error) {
+			c.invited = true
+			result, err = c.login(t, m, identity)
+			return err
+		})
+	} else {
+		result, err = c.authenticate(t, m, request)
+	}
+	if errors.Is(err, errWaiting) {
+		c.state = connecting
+		t.question.finish = func(t *turn[F], err error) { c.welcome(t, id, result, err) }
+		return
+	}
+	c.welcome(t, id, result, err)
+}
+
+// welcome replies to the connect command.
+func (c *Client[F]) welcome(t *turn[F], id uint32, result *wire.ConnectResult, err error) {
 	if err == nil {
 		c.handler.connected.Add(1)
 		c.state, c.counted = connected, true
@@ -43,19 +67,23 @@ func (c *Client[F]) abandon() {
 	c.handler.roster.Remove(c) // now that nobody asks for its user any more
 }
 
-// login finds out who the client is, and subscribes it to what the server wants it to be subscribed to.
-func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest) (*wire.ConnectResult, error) {
-	h := c.handler
-	ctx, cancel := h.context()
+// authenticate finds out who the client is.
+func (c *Client[F]) authenticate(t *turn[F], m *wire.ConnectRequest, request ConnectRequest) (*wire.ConnectResult, error) {
+	ctx, cancel := c.handler.context()
 	defer cancel()
-	identity, err := h.config.Authenticator.Connect(ctx, ConnectRequest{
-		Client: c.ID(), Token: m.Token, Data: m.Data, Name: m.Name, Version: m.Version,
-	})
+	identity, err := c.handler.config.Authenticator.Connect(ctx, request)
 	if err != nil {
 		return nil, err
 	}
+	return c.login(t, m, identity)
+}
+
+// login subscribes the client to what the server wants it to be subscribed to.
+func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest, identity Identity) (*wire.ConnectResult, error) {
+	h := c.handler
 	c.setAbout(&identity)
 	c.everything = identity.Everything
+	var err error
 	result := &wire.ConnectResult{Client: c.ID(), Version: h.config.Version, Data: identity.Data}
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
 		return nil, err
@@ -109,7 +137,22 @@ func (c *Client[F]) expire(at time.Time) (expires bool, ttl uint32, err error) {
 	}
 	ttl = seconds(left)
 	c.expires = c.handler.now() + ttl
+	switch {
+	case c.handler.config.Backend.Refresh != nil:
+		c.expires = renewalDue(c.handler.now(), ttl)
+		return false, 0, nil
+	case c.invited:
+		return false, 0, nil // it has nothing to renew it with
+	}
 	return true, ttl, nil
+}
+
+// expiredDelay is for how long the connection outlives its end, in seconds: for the client to bring another token.
+func (c *Client[F]) expiredDelay() uint32 {
+	if c.invited || c.handler.config.Backend.Refresh != nil {
+		return 0
+	}
+	return seconds(c.handler.config.ExpiredDelay)
 }
 
 func (c *Client[F]) heartbeat() Heartbeat {

@@ -32,6 +32,10 @@ type Conn[F comparable] interface {
 	// Close begins the closing handshake with a code of RFC 6455 §7.4.
 	Close(code uint16, reason string)
 
+	// Hold keeps the client's messages from it, until Resume. Both are called in the client's turn.
+	Hold()
+	Resume()
+
 	// BeginHeartbeat lets the pings begin.
 	BeginHeartbeat(h Heartbeat)
 
@@ -97,6 +101,11 @@ type Config struct {
 	// PersonalChannels subscribes each client with a user to the channel that is the user's own, in PersonalNamespace.
 	PersonalChannels  bool
 	PersonalNamespace string
+
+	// Backend is what the application's own program is asked. EmulatedHeaders are the headers of connect commands that it may be sent, by their canonical
+	// names.
+	Backend         Backend
+	EmulatedHeaders []string
 
 	// OnInternalError, if set, gets the errors of which the client is told only "internal server error".
 	OnInternalError func(err error)

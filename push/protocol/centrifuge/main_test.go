@@ -40,7 +40,8 @@ type pipe struct {
 	pinged      bool
 	waiting     int // what Waiting says
 	wakeDrained bool
-	heartbeat   int // plus one
+	heartbeat   int  // plus one
+	held        bool // owned by the client's turn
 	beforeSend  func(text string)
 }
 
@@ -96,6 +97,12 @@ func (p *pipe) Close(code uint16, reason string) {
 		p.closed = fmt.Sprintf("%d %s", code, reason)
 	}
 }
+
+// Hold implements Conn. A test must not have anything received then.
+func (p *pipe) Hold() { p.held = true }
+
+// Resume implements Conn.
+func (p *pipe) Resume() { p.held = false }
 
 // BeginHeartbeat implements Conn.
 func (p *pipe) BeginHeartbeat(h Heartbeat) {

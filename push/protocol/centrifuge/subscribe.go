@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -34,21 +35,47 @@ type joining struct {
 	tag     uint8
 	from    uint64 // the offset after which publications are wanted
 	placed  bool   // from counts
+	asks    bool   // the backend has to allow it
 	crowded bool   // so much waits for the client that nothing is recovered, as it is told
 }
 
 // subscribe carries out a client's command.
-func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest) (*wire.SubscribeResult, error) {
+func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest, reply *wire.Reply) (err error) {
 	j := &joining{channel: m.Channel, request: m}
 	if err := c.checkSubscribe(j); err != nil {
-		return nil, err
+		return err
 	}
 	if m.Recover {
 		if err := t.checkRoom(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return c.join(t, j)
+	if !j.asks {
+		reply.Subscribe, err = c.join(t, j)
+		return err
+	}
+	q := SubscribeQuestion{j.options.SubscribeWebhook, m.Channel, m.Data}
+	return wait(t, c.handler.config.Backend.Subscribe, q, func(t *turn[F], grant Grant) error {
+		if err := c.checkFree(m.Channel); err != nil { // the server may have subscribed it meanwhile
+			return err
+		}
+		if err := c.allow(j, grant); err != nil {
+			return err
+		}
+		reply.Subscribe, err = c.join(t, j)
+		return err
+	})
+}
+
+// checkFree reports that the client is subscribed already, or to too much.
+func (c *Client[F]) checkFree(channel string) error {
+	if _, found := c.find(channel); found {
+		return hub.ErrSubscribed
+	}
+	if len(c.subs) >= c.handler.config.MaxChannels {
+		return hub.ErrLimitExceeded
+	}
+	return nil
 }
 
 // subscribeServerSide does it for a channel that the server has chosen.
@@ -84,11 +111,8 @@ func (c *Client[F]) checkSubscribe(j *joining) (err error) {
 	if err := c.handler.config.Hub.CheckChannel(m.Channel); err != nil {
 		return err
 	}
-	if _, found := c.find(m.Channel); found {
-		return hub.ErrSubscribed
-	}
-	if len(c.subs) >= c.handler.config.MaxChannels {
-		return hub.ErrLimitExceeded
+	if err := c.checkFree(m.Channel); err != nil {
+		return err
 	}
 	if j.options, err = c.options(m.Channel); err != nil {
 		return err
@@ -116,6 +140,9 @@ func (c *Client[F]) checkSubscribe(j *joining) (err error) {
 func (c *Client[F]) authorize(j *joining) error {
 	m := j.request
 	if m.Token == "" {
+		if j.asks = c.asksToSubscribe(j); j.asks {
+			return nil
+		}
 		if !j.options.MaySubscribe(m.Channel, c.actor(m.Channel)) {
 			return hub.ErrPermissionDenied
 		}
@@ -125,6 +152,18 @@ func (c *Client[F]) authorize(j *joining) error {
 	if err != nil {
 		return err
 	}
+	return c.allow(j, grant)
+}
+
+// asksToSubscribe reports whether the backend decides. What the name of a channel says goes before: that it is private, or whose it is.
+func (c *Client[F]) asksToSubscribe(j *joining) bool {
+	name := j.request.Channel
+	return j.options.SubscribeWebhook != "" && c.handler.config.Backend.Subscribe != nil && !strings.HasPrefix(name, hub.PrivatePrefix) &&
+		!(j.options.AllowUserLimitedChannels && strings.Contains(name, hub.UserBoundary))
+}
+
+// allow notes what a token or the backend gives.
+func (c *Client[F]) allow(j *joining, grant Grant) error {
 	j.special.info, j.data, j.options = grant.Info, grant.Data, grant.Override.Apply(j.options)
 	return c.limit(j, grant.Expires)
 }
@@ -139,6 +178,12 @@ func (c *Client[F]) limit(j *joining, at time.Time) error {
 		return fmt.Errorf("%w: the subscription", hub.ErrExpired)
 	}
 	j.special.expires = c.handler.now() + seconds(left)
+	if c.subRefreshWebhook(j.channel) != "" {
+		j.special.expires = renewalDue(c.handler.now(), seconds(left))
+		j.special.invited = true
+	} else if j.asks {
+		j.special.invited = true
+	}
 	return nil
 }
 
@@ -207,7 +252,7 @@ func (c *Client[F]) place(ctx context.Context, j *joining) (*wire.SubscribeResul
 	o, m := j.options, j.request
 	result := &wire.SubscribeResult{Delta: j.special.delta, Data: j.data}
 	// What ends a subscription of the server's is not the client's to renew.
-	if left := int64(j.special.expires) - int64(c.handler.now()); j.special.expires > 0 && j.tag&tagServerSide == 0 {
+	if left := int64(j.special.expires) - int64(c.handler.now()); j.special.expires > 0 && j.tag&tagServerSide == 0 && !j.special.invited {
 		result.Expires, result.Ttl = true, uint32(max(left, 1))
 	}
 	result.Recoverable = o.ForceRecovery || o.AllowRecovery && m.Recoverable
@@ -337,6 +382,8 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		return nil, hub.ErrBadRequest
 	case c.subscription(i).special == nil || c.subscription(i).special.expires == 0:
 		return &wire.SubRefreshResult{}, nil // it does not end
+	case c.subscription(i).special.invited:
+		return nil, DisconnectBadRequest // it is not the client's to renew
 	}
 	grant, err := c.grant(m.Channel, m.Token)
 	switch {

@@ -78,6 +78,7 @@ type special struct {
 	filter  *wire.FilterNode
 	delta   bool
 	hidden  bool // from the presence
+	invited bool // the server or the backend renews it, or nobody does, but not the client
 	policy  string
 	expires uint32 // when the token does, in the handler's seconds; 0 is never
 	last    []byte // the data of the latest publication that it has, from which a delta may be made
@@ -90,7 +91,7 @@ func (s *special) needed() bool {
 // specialSubscriber gets its publications in a way of its own.
 type specialSubscriber[F comparable] struct {
 	client *Client[F]
-	// info, filter, delta, hidden and policy are immutable; expires is owned by the client's turn; last by it until the start, and by Deliver then.
+	// info, filter, delta, hidden, invited and policy are immutable; expires is owned by the client's turn; last by it until the start, and by Deliver then.
 	special
 }
 

@@ -20,6 +20,8 @@ type turn[F comparable] struct {
 	replies int
 	pending int      // bytes of publications in replies that are not sent
 	after   []func() // what is to be done when they are sent
+
+	question *question[F] // that the last command has asked; nil if it is carried out
 }
 
 // newTurn returns an empty one; release gives it back.

@@ -55,6 +55,11 @@ func (c Codec) Commands(frame []byte) iter.Seq2[*Command, error] {
 	return func(yield func(*Command, error) bool) { each(c, frame, emptyCommand, yield) }
 }
 
+// Command reads the first command of a frame, as Commands does, and returns what follows it; nothing if it was the last.
+func (c Codec) Command(frame []byte) (m *Command, rest []byte, err error) {
+	return first(c, frame, emptyCommand)
+}
+
 // Replies is Commands for the frames of a server.
 func (c Codec) Replies(frame []byte) iter.Seq2[*Reply, error] {
 	return func(yield func(*Reply, error) bool) { each(c, frame, emptyReply, yield) }
@@ -93,6 +98,17 @@ type message[M any] interface {
 
 // each yields the messages of the frame. An empty one is yielded as empty.
 func each[M any, P message[M]](c Codec, frame []byte, empty P, yield func(P, error) bool) {
+	for more := true; more; more = len(frame) > 0 {
+		m, rest, err := first(c, frame, empty)
+		if !yield(m, err) || err != nil {
+			return
+		}
+		frame = rest
+	}
+}
+
+// first reads the first message of the frame.
+func first[M any, P message[M]](c Codec, frame []byte, empty P) (m P, rest []byte, err error) {
 	read := readJSON[M, P]
 	if c == Protobuf {
 		read = readDelimited[M, P]
@@ -100,20 +116,13 @@ func each[M any, P message[M]](c Codec, frame []byte, empty P, yield func(P, err
 		frame = trimSpace(frame)
 	}
 	if len(frame) == 0 {
-		yield(nil, malformed(errEmpty))
-		return
+		return nil, nil, malformed(errEmpty)
 	}
-	for len(frame) > 0 {
-		m, n, err := read(frame, empty)
-		if err != nil {
-			yield(nil, malformed(err))
-			return
-		}
-		if !yield(m, nil) {
-			return
-		}
-		frame = frame[n:]
+	m, n, err := read(frame, empty)
+	if err != nil {
+		return nil, nil, malformed(err)
 	}
+	return m, frame[n:], nil
 }
 
 // malformed makes err one of this package's.
