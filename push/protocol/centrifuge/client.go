@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
-
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 	"github.com/millpond/millpond/push/protocol/pace"
@@ -27,7 +25,7 @@ type Params struct {
 // Client is one connection's end of the protocol. The engine calls OnOpen, then OnMessage for each message and
 // OnWake for each Conn.Wake, then OnClose, one at a time.
 //
-// There is one per connection: keep it at 128 bytes.
+// There is one per connection: keep it at 112 bytes.
 type Client[F comparable] struct {
 	// The roster's; it knows the user.
 	roster.Entry[*Client[F]]
@@ -35,7 +33,7 @@ type Client[F comparable] struct {
 	// Immutable after NewClient.
 	handler *Handler[F]
 	conn    Conn[F]
-	id      uuid.UUID
+	number  uint64 // of which the id is made
 
 	// Any goroutine (atomic).
 	about  atomic.Pointer[about] // nil for nearly all
@@ -49,7 +47,6 @@ type Client[F comparable] struct {
 	everything bool
 	expires    uint32              // when the token does, in the handler's seconds; 0 is never
 	subs       []*hub.Subscription // by channel name
-	counted    bool                // among the connected
 	invited    bool                // the backend has let it in, not a token
 	answers    pace.Answers        // that are on their way
 
@@ -71,11 +68,11 @@ const (
 
 // NewClient returns the client of a connection that has just been upgraded.
 func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
-	return &Client[F]{handler: h, conn: conn, id: uuid.New(), params: params}
+	return &Client[F]{handler: h, conn: conn, number: h.number.Add(1), params: params}
 }
 
 // ID returns the connection's id.
-func (c *Client[F]) ID() string { return c.id.String() }
+func (c *Client[F]) ID() string { return c.handler.ids.of(c.number).String() }
 
 func (c *Client[F]) codec() wire.Codec {
 	if c.params.Protobuf {
@@ -139,10 +136,7 @@ func (c *Client[F]) Wake() bool { return c.conn.Wake() }
 
 // OnClose gives up what the connection had. Nothing is sent after it.
 func (c *Client[F]) OnClose() {
-	c.state = ended
-	if c.counted {
-		c.handler.connected.Add(-1)
-	}
+	c.end()
 	c.handler.deadlines.remove(c)
 	for _, s := range c.subs { // all of them before others are told, which may take a while
 		s.Unsubscribe()
@@ -159,9 +153,16 @@ func (c *Client[F]) disconnect(d *Disconnect) {
 	if c.state == ended {
 		return
 	}
-	c.state = ended
+	c.end()
 	c.close(d)
 	c.conn.Resume() // the client's own close frame must not wait for the backend
+}
+
+func (c *Client[F]) end() {
+	if c.state == connected {
+		c.handler.connected.Add(-1)
+	}
+	c.state = ended
 }
 
 // close closes the connection; it may be called by any goroutine.

@@ -17,8 +17,8 @@ import (
 )
 
 func TestClientSize(t *testing.T) {
-	if n := unsafe.Sizeof(Client[*int]{}); n > 128 {
-		t.Errorf("a client takes %d bytes, want at most 128: there is one for each connection", n)
+	if n := unsafe.Sizeof(Client[*int]{}); n > 112 {
+		t.Errorf("a client takes %d bytes, want at most 112: there is one for each connection", n)
 	}
 }
 
@@ -471,7 +471,7 @@ func TestStats(t *testing.T) {
 	one.say(`{"id":2,"rpc":{}}` + "\n" + `{"id":3,"ping":{}}`)
 	waiting.say(`{}`)
 	s := h.Stats()
-	if s.Connected != 4 || s.Users != 2 || s.Commands != 7 || s.Errors[108] != 1 || s.Disconnects[3501] != 2 {
+	if s.Connected != 3 || s.Users != 2 || s.Commands != 7 || s.Errors[108] != 1 || s.Disconnects[3501] != 2 {
 		t.Errorf("%+v", s)
 	}
 	for _, p := range []*peer{one, two, three, nobody, waiting} {

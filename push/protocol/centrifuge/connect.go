@@ -42,9 +42,9 @@ func (c *Client[F]) connect(t *turn[F], id uint32, m *wire.ConnectRequest) {
 func (c *Client[F]) welcome(t *turn[F], id uint32, result *wire.ConnectResult, err error) {
 	if err == nil {
 		c.handler.connected.Add(1)
-		c.state, c.counted = connected, true
+		c.state = connected
 		t.reply(&wire.Reply{Id: id, Connect: result})
-		t.then(func() { c.conn.BeginHeartbeat(c.heartbeat()) })
+		t.then(beginning{})
 		return
 	}
 	c.abandon()

@@ -159,6 +159,7 @@ type Handler[F comparable] struct {
 	frame  Frames[F]
 	pushes [numEncodings]func(*hub.Publication) F
 	start  time.Time
+	ids    ids
 
 	// With locks of their own.
 	roster    *roster.Roster[*Client[F]]
@@ -167,6 +168,7 @@ type Handler[F comparable] struct {
 	turns sync.Pool // of *turn[F]
 
 	// Any goroutine (atomic).
+	number      atomic.Uint64 // that there ever were
 	connected   atomic.Int64
 	commands    atomic.Uint64
 	refusals    hub.Refusals
@@ -179,7 +181,7 @@ func NewHandler[F comparable](config Config, frame Frames[F]) (*Handler[F], erro
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Handler[F]{config: config.withDefaults(), frame: frame, start: time.Now(), roster: roster.New[*Client[F]]()}
+	h := &Handler[F]{config: config.withDefaults(), frame: frame, start: time.Now(), ids: newIDs(), roster: roster.New[*Client[F]]()}
 	for e := range h.pushes {
 		h.pushes[e] = h.pushBuilder(encoding(e))
 	}

@@ -41,8 +41,8 @@ type joining struct {
 
 // subscribe carries out a client's command.
 func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest, reply *wire.Reply) (err error) {
-	j := &joining{channel: m.Channel, request: m}
-	if err := c.checkSubscribe(j); err != nil {
+	j := joining{channel: m.Channel, request: m}
+	if err := c.checkSubscribe(&j); err != nil {
 		return err
 	}
 	if m.Recover {
@@ -50,19 +50,24 @@ func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest, reply *wire.
 			return err
 		}
 	}
-	if !j.asks {
-		reply.Subscribe, err = c.join(t, j)
-		return err
+	if j.asks {
+		return c.askToSubscribe(t, j, reply)
 	}
-	q := SubscribeQuestion{j.options.SubscribeWebhook, m.Channel, m.Data}
-	return wait(t, c.handler.config.Backend.Subscribe, q, func(t *turn[F], grant Grant) error {
-		if err := c.checkFree(m.Channel); err != nil { // the server may have subscribed it meanwhile
+	reply.Subscribe, err = c.join(t, &j)
+	return err
+}
+
+// askToSubscribe does it if the backend allows it.
+func (c *Client[F]) askToSubscribe(t *turn[F], j joining, reply *wire.Reply) error {
+	q := SubscribeQuestion{j.options.SubscribeWebhook, j.channel, j.request.Data}
+	return wait(t, c.handler.config.Backend.Subscribe, q, func(t *turn[F], grant Grant) (err error) {
+		if err := c.checkFree(j.channel); err != nil { // the server may have subscribed it meanwhile
 			return err
 		}
-		if err := c.allow(j, grant); err != nil {
+		if err := c.allow(&j, grant); err != nil {
 			return err
 		}
-		reply.Subscribe, err = c.join(t, j)
+		reply.Subscribe, err = c.join(t, &j)
 		return err
 	})
 }
@@ -228,7 +233,7 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	i, _ := c.find(j.channel)
 	c.subs = slices.Insert(c.subs, i, entry.sub)
 	c.schedule()
-	t.then(func() { c.start(entry, j) })
+	t.then(beginning{sub: entry.sub, from: j.from, placed: j.placed, announced: j.options.JoinLeave})
 	return result, nil
 }
 
@@ -301,20 +306,21 @@ func (c *Client[F]) addRecovered(result *wire.SubscribeResult, j *joining, publi
 }
 
 // start lets publications through once the reply is sent, and tells the others.
-func (c *Client[F]) start(entry subscription[F], j *joining) {
-	i, found := c.find(j.channel)
-	if c.state == ended || !found || c.subs[i] != entry.sub {
+func (c *Client[F]) start(b beginning) {
+	channel := b.sub.Channel()
+	i, found := c.find(channel)
+	if c.state == ended || !found || c.subs[i] != b.sub {
 		return // a later command has ended it
 	}
-	if !j.placed {
-		entry.sub.Start()
-	} else if err := entry.sub.StartAfter(j.from); err != nil {
+	if !b.placed {
+		b.sub.Start()
+	} else if err := b.sub.StartAfter(b.from); err != nil {
 		c.disconnect(DisconnectInsufficientState)
 		return
 	}
-	if j.options.JoinLeave {
-		c.announce(j.channel, hub.KindJoin, entry)
-		entry.sub.Tag |= tagAnnounced
+	if b.announced {
+		c.announce(channel, hub.KindJoin, c.subscription(i))
+		b.sub.Tag |= tagAnnounced
 	}
 }
 

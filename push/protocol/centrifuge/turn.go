@@ -3,6 +3,7 @@ package centrifuge
 import (
 	"slices"
 
+	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 	"github.com/millpond/millpond/push/protocol/pace"
 )
@@ -18,8 +19,8 @@ type turn[F comparable] struct {
 	client  *Client[F]
 	buf     []byte // the replies' frame
 	replies int
-	pending int      // bytes of publications in replies that are not sent
-	after   []func() // what is to be done when they are sent
+	pending int         // bytes of publications in replies that are not sent
+	after   []beginning // what begins when they are sent
 
 	question *question[F] // that the last command has asked; nil if it is carried out
 }
@@ -52,8 +53,16 @@ func (t *turn[F]) reply(r *wire.Reply) {
 	}
 }
 
-// then has f called when the replies so far are sent.
-func (t *turn[F]) then(f func()) { t.after = append(t.after, f) }
+// beginning is what begins when a reply is sent: a subscription, or the heartbeat.
+type beginning struct {
+	sub       *hub.Subscription // nil for the heartbeat
+	from      uint64            // the offset after which publications are wanted
+	placed    bool              // from counts
+	announced bool              // others are told
+}
+
+// then has b begin when the replies so far are sent.
+func (t *turn[F]) then(b beginning) { t.after = append(t.after, b) }
 
 // send sends the replies.
 func (t *turn[F]) send() {
@@ -87,17 +96,21 @@ func (t *turn[F]) flush() {
 	}
 	if c := t.client; c.conn.Waiting() > pace.StartBelow {
 		after := slices.Clone(t.after) // in this branch alone, since it costs an allocation
-		pace.WhenSent(c.handler.roster, c, c.conn, func() { callAll(after) })
+		pace.WhenSent(c.handler.roster, c, c.conn, func() { c.begin(after) })
 	} else {
-		callAll(t.after)
+		c.begin(t.after)
 	}
 	t.after = cleared(t.after)
 }
 
-// callAll calls functions, none of which adds another.
-func callAll(functions []func()) {
-	for _, f := range functions {
-		f()
+// begin lets things begin, none of which adds another.
+func (c *Client[F]) begin(list []beginning) {
+	for _, b := range list {
+		if b.sub == nil {
+			c.conn.BeginHeartbeat(c.heartbeat())
+		} else {
+			c.start(b)
+		}
 	}
 }
 
