@@ -159,7 +159,7 @@ func (c *Client[F]) answered(q *question[F], then func(t *turn[F]) error) {
 	if c.state == ended {
 		if q.outlive {
 			if err := then(nil); err != nil {
-				c.refusal(err) // nobody is there to read it
+				_, _ = c.refusal(err) // nobody is there to read it
 			}
 		}
 		return

@@ -43,12 +43,11 @@ type Client[F comparable] struct {
 	params Params
 
 	// Owned by the On… methods.
-	state      state
-	everything bool
-	expires    uint32              // when the token does, in the handler's seconds; 0 is never
-	subs       []*hub.Subscription // by channel name
-	invited    bool                // the backend has let it in, not a token
-	answers    pace.Answers        // that are on their way
+	state    state
+	standing standing
+	expires  uint32              // when the token does, in the handler's seconds; 0 is never
+	subs     []*hub.Subscription // by channel name
+	answers  pace.Answers        // that are on their way
 
 	// Guarded by deadlines.mu.
 	deadline uint32 // the second at which something is due
@@ -65,6 +64,20 @@ const (
 	refused // its connect command was answered with an error: it may only go
 	ended   // disconnected, or gone
 )
+
+// standing is what a client's identity makes of it.
+type standing uint8
+
+const (
+	everything standing = 1 << iota // it may do all there is
+	invited                         // the backend has let it in, not a token
+)
+
+func (s *standing) set(which standing, on bool) {
+	if *s &^= which; on {
+		*s |= which
+	}
+}
 
 // NewClient returns the client of a connection that has just been upgraded.
 func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
@@ -176,7 +189,7 @@ func (c *Client[F]) close(d *Disconnect) {
 // actor is the client as the permissions of a channel see it.
 func (c *Client[F]) actor(channel string) hub.Actor {
 	_, subscribed := c.find(channel)
-	return hub.Actor{User: c.User(), Subscribed: subscribed, Everything: c.everything}
+	return hub.Actor{User: c.User(), Subscribed: subscribed, Everything: c.standing&everything != 0}
 }
 
 // find returns the place of channel in subs and whether it is there.

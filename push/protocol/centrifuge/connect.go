@@ -23,7 +23,7 @@ func (c *Client[F]) connect(t *turn[F], id uint32, m *wire.ConnectRequest) {
 	var err error
 	if ask := c.handler.config.Backend.Connect; ask != nil && m.Token == "" {
 		err = wait(t, ask, request, func(t *turn[F], identity Identity) (err error) {
-			c.invited = true
+			c.standing.set(invited, true)
 			result, err = c.login(t, m, identity)
 			return err
 		})
@@ -82,7 +82,7 @@ func (c *Client[F]) authenticate(t *turn[F], m *wire.ConnectRequest, request Con
 func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest, identity Identity) (*wire.ConnectResult, error) {
 	h := c.handler
 	c.setAbout(&identity)
-	c.everything = identity.Everything
+	c.standing.set(everything, identity.Everything)
 	var err error
 	result := &wire.ConnectResult{Client: c.ID(), Version: h.config.Version, Data: identity.Data}
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
@@ -141,7 +141,7 @@ func (c *Client[F]) expire(at time.Time) (expires bool, ttl uint32, err error) {
 	case c.handler.config.Backend.Refresh != nil:
 		c.expires = renewalDue(c.handler.now(), ttl)
 		return false, 0, nil
-	case c.invited:
+	case c.standing&invited != 0:
 		return false, 0, nil // it has nothing to renew it with
 	}
 	return true, ttl, nil
@@ -149,7 +149,7 @@ func (c *Client[F]) expire(at time.Time) (expires bool, ttl uint32, err error) {
 
 // expiredDelay is for how long the connection outlives its end, in seconds: for the client to bring another token.
 func (c *Client[F]) expiredDelay() uint32 {
-	if c.invited || c.handler.config.Backend.Refresh != nil {
+	if c.standing&invited != 0 || c.handler.config.Backend.Refresh != nil {
 		return 0
 	}
 	return seconds(c.handler.config.ExpiredDelay)

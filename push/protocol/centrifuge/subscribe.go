@@ -248,7 +248,7 @@ func (c *Client[F]) wantsEvents(j *joining) bool {
 	if !j.options.JoinLeave {
 		return false
 	}
-	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.everything}
+	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.standing&everything != 0}
 	return j.options.ForcePushJoinLeave || j.request.JoinLeave && j.options.MayAskPresence(j.channel, actor)
 }
 
