@@ -45,8 +45,8 @@ type Client[F comparable] struct {
 	// Owned by the On… methods.
 	state    state
 	standing standing
-	expires  uint32              // when the token does, in the handler's seconds; 0 is never
 	subs     []*hub.Subscription // by channel name
+	expires  uint32              // when the token does, in the handler's seconds; 0 is never
 	answers  pace.Answers        // that are on their way
 
 	// Guarded by deadlines.mu.
