@@ -83,9 +83,14 @@ var table = []row{
 		nil,
 	},
 	{"push/protocol/centrifuge/fossil", "bytes to bytes: a format of deltas, which knows nothing of protocols", nil, nil},
-	{"push/certs", "knows files and nothing of connections", []string{"github.com/fsnotify/fsnotify"}, []string{"internal/testcert"}},
+	{"push/certs", "knows files and nothing of connections", []string{"push/watch"}, []string{"internal/testcert"}},
+	{"push/watch", "knows files and nothing of what they say", []string{"github.com/fsnotify/fsnotify"}, nil},
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
-	{"push/auth", "knows tokens and nothing of connections", []string{"github.com/golang-jwt/jwt/v5"}, nil},
+	{
+		"push/auth", "knows tokens and nothing of connections; of the hub it has the words for a channel's options",
+		[]string{"push/hub", "push/watch", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/google/renameio/v2"},
+		nil,
+	},
 	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
 	{
 		"push/webhook", "knows HTTP and a backend's shapes, and nothing of connections",
@@ -101,7 +106,7 @@ var table = []row{
 	},
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "bench", "session", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
+		[]string{"push", "push/auth", "bench", "session", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
 		[]string{"internal/testcert", "github.com/golang-jwt/jwt/v5"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -15,12 +14,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/millpond/millpond/push/watch"
 )
 
 // Config says what files there are. The zero value is no TLS.
@@ -64,7 +62,7 @@ type Store struct {
 	// Immutable after New.
 	config  Config
 	base    *tls.Config
-	watcher *fsnotify.Watcher
+	watcher *watch.Watcher
 	stop    chan struct{}
 	done    chan struct{}
 
@@ -75,8 +73,7 @@ type Store struct {
 
 	// Guarded by mu: one reload or rotation at a time.
 	mu   sync.Mutex
-	keys [][32]byte        // of tickets; the first is for new ones
-	seen [sha256.Size]byte // fingerprint of the files
+	keys [][32]byte // of tickets; the first is for new ones
 }
 
 // New loads the files and watches them until Close. Any fault in them is an error.
@@ -89,19 +86,13 @@ func New(c Config) (*Store, error) {
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current.Load(), nil },
 	}
 	s.keys = [][32]byte{newTicketKey()}
-	s.seen = s.fingerprint()
-	if err := s.load(); err != nil {
+	var err error
+	// Before they are loaded: what changes meanwhile is loaded again.
+	if s.watcher, err = watch.New(watch.Config{Name: "certificates", Files: s.files(), Reload: s.Reload, Logger: c.Logger}); err != nil {
 		return nil, err
 	}
-	var err error
-	if s.watcher, err = fsnotify.NewWatcher(); err != nil {
-		return nil, fmt.Errorf("watch certificates: %w", err)
-	}
-	// Directories, because files are replaced by renaming others to their names, or by turning a link.
-	for dir := range s.directories() {
-		if err := s.watcher.Add(dir); err != nil {
-			return nil, errors.Join(fmt.Errorf("watch %s: %w", dir, err), s.watcher.Close())
-		}
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, s.watcher.Close())
 	}
 	go s.run()
 	return s, nil
@@ -252,27 +243,6 @@ func (s *Store) logChanges(loaded []tls.Certificate) {
 	}
 }
 
-// directories are where the files are, and where links lead from there.
-func (s *Store) directories() map[string]bool {
-	dirs := map[string]bool{}
-	for _, f := range s.files() {
-		dirs[filepath.Dir(f)] = true
-		if target, err := filepath.EvalSymlinks(f); err == nil {
-			dirs[filepath.Dir(target)] = true
-		}
-	}
-	return dirs
-}
-
-// calm is how long the files must have been left alone: certificate and key are replaced one after the other.
-const calm = 300 * time.Millisecond
-
-// The pauses after which files that could not be loaded are tried again.
-const (
-	firstRetry = 5 * time.Second
-	maxRetry   = 5 * time.Minute
-)
-
 // rotation is how long a ticket key is used for new tickets, and maxTicketKeys how many are kept, so that a ticket is good
 // for as long as a client may keep it: seven days (RFC 8446 §4.6.1).
 const (
@@ -280,34 +250,15 @@ const (
 	maxTicketKeys = 8
 )
 
-// run reloads what changes, and rotates the ticket keys, until Close.
+// run rotates the ticket keys until Close.
 func (s *Store) run() {
 	defer close(s.done)
-	settled := time.NewTimer(calm)
-	settled.Stop()
-	retry := firstRetry
 	daily := time.NewTicker(rotation)
 	defer daily.Stop()
 	for {
 		select {
 		case <-s.stop:
-			settled.Stop()
 			return
-		case e := <-s.watcher.Events:
-			if e.Op != fsnotify.Chmod {
-				retry = firstRetry
-				settled.Reset(calm)
-			}
-		case err := <-s.watcher.Errors:
-			s.config.Logger.Warn("watching certificates", "error", err)
-			settled.Reset(calm) // events may have been lost
-		case <-settled.C:
-			if !s.changed() || s.Reload() == nil {
-				break
-			}
-			s.forgetFingerprint()
-			settled.Reset(retry) // it may be a fault that passes
-			retry = min(2*retry, maxRetry)
 		case <-daily.C:
 			s.rotate()
 		}
@@ -328,34 +279,6 @@ func (s *Store) rotate() {
 func newTicketKey() (key [32]byte) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key
-}
-
-// changed reports whether a file says something else than when it was last looked at. Others may share the directories.
-func (s *Store) changed() bool {
-	sum := s.fingerprint()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	changed := sum != s.seen
-	s.seen = sum
-	return changed
-}
-
-// forgetFingerprint makes the files count as changed.
-func (s *Store) forgetFingerprint() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen = [sha256.Size]byte{}
-}
-
-// fingerprint is one of all files. One that cannot be read is as if it were empty.
-func (s *Store) fingerprint() [sha256.Size]byte {
-	h := sha256.New()
-	for _, f := range s.files() {
-		b, _ := os.ReadFile(f) // loading it will tell
-		fmt.Fprintf(h, "%s %d\n", f, len(b))
-		h.Write(b)
-	}
-	return [sha256.Size]byte(h.Sum(nil))
 }
 
 func (s *Store) files() []string {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millpond/millpond/internal/testcert"
+	"github.com/millpond/millpond/push/watch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -153,7 +154,7 @@ func TestWatch(t *testing.T) {
 
 	reloads := s.Stats().Reloads
 	put(t, filepath.Join(dir, "other"), []byte("?"))
-	time.Sleep(2 * calm)
+	time.Sleep(2 * watch.Calm)
 	if n := s.Stats().Reloads; n != reloads {
 		t.Error("a file of others led to a reload")
 	}
