@@ -28,6 +28,7 @@ func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
 		PingInterval: s.pingInterval(), ConnectTimeout: c.ConnectTimeout, MaxChannels: c.MaxChannels,
 		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, MaxAnswerBytes: c.MaxAnswerBytes, SlowPolicy: slowPolicyName(c.SlowPolicy),
 		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, OnInternalError: s.onInternalError,
+		Backend: s.backend.functions(), EmulatedHeaders: s.backend.emulated,
 	}
 	return centrifuge.NewHandler(config, func(isText bool, payload []byte) *session.Frame {
 		if isText {
@@ -103,7 +104,7 @@ func validInfo(info json.RawMessage) bool { return len(info) == 0 || json.Valid(
 
 func (s *Server) centrifugeEndpoint() session.Endpoint {
 	return session.Endpoint{
-		Path: "/connection/websocket", Handler: centrifugeHandler{s.centrifuge}, Accept: acceptCentrifuge,
+		Path: "/connection/websocket", Handler: centrifugeHandler{s.centrifuge}, Accept: s.acceptCentrifuge,
 		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
 		Subprotocols: []string{centrifugeProtobuf, centrifugeJSON},
 		Compression:  s.config.compression(),
@@ -127,13 +128,23 @@ func closeFrame(d *centrifuge.Disconnect) session.CloseFrame {
 }
 
 // acceptCentrifuge reads what the opening request asks for.
-func acceptCentrifuge(r *session.Request) (any, error) {
+func (s *Server) acceptCentrifuge(r *session.Request) (any, error) {
 	query := r.Query()
-	return centrifuge.Params{
+	params := centrifuge.Params{
 		Protobuf: chosenSubprotocol(r) == centrifugeProtobuf ||
 			query.Get("format") == "protobuf" || query.Get("cf_protocol") == "protobuf",
 		FramePing: query.Get("cf_ws_frame_ping_pong") == "true",
-	}, nil
+	}
+	if headers := s.backend.keep(r); len(headers) > 0 {
+		return paramsWithHeaders{params, headers}, nil
+	}
+	return params, nil
+}
+
+// paramsWithHeaders are those of an opening request of which headers are kept.
+type paramsWithHeaders struct {
+	centrifuge.Params
+	headers []centrifuge.Header
 }
 
 // chosenSubprotocol is the one that the handshake agrees on: of those that the client offers the first that is ours.
@@ -204,7 +215,12 @@ func centrifugeClient(s *session.Session) *centrifuge.Client[*session.Frame] {
 // OnOpen implements session.Handler.
 func (h centrifugeHandler) OnOpen(s *session.Session) {
 	params, _ := s.Data().(centrifuge.Params)
+	more, _ := s.Data().(paramsWithHeaders)
+	if more.headers != nil {
+		params = more.Params
+	}
 	client := h.protocol.NewClient((*centrifugeConn)(s), params)
+	client.KeepHeaders(more.headers)
 	s.SetData(client)
 	client.OnOpen()
 }

@@ -78,6 +78,7 @@ type stage struct {
 	tokens  map[string]jwt.MapClaims
 	clients map[string]*sdk
 	query   string
+	header  http.Header // of the opening requests
 }
 
 func newStage(t *testing.T, c Config, codec wire.Codec, tokens map[string]jwt.MapClaims) *stage {
@@ -152,7 +153,7 @@ func (s *stage) client(name string) *sdk {
 	s.t.Helper()
 	c := s.clients[name]
 	if c == nil {
-		c = dialSDK(s.t, s.server, s.codec, s.query)
+		c = dialSDKWith(s.t, s.server, s.codec, s.query, s.header)
 		c.tokens = s.tokens
 		s.clients[name] = c
 	}
@@ -172,7 +173,12 @@ type sdk struct {
 
 func dialSDK(t testing.TB, s *Server, codec wire.Codec, query string) *sdk {
 	t.Helper()
-	o := &websocket.DialOptions{}
+	return dialSDKWith(t, s, codec, query, nil)
+}
+
+func dialSDKWith(t testing.TB, s *Server, codec wire.Codec, query string, header http.Header) *sdk {
+	t.Helper()
+	o := &websocket.DialOptions{HTTPHeader: header}
 	if codec == wire.Protobuf {
 		o.Subprotocols = []string{centrifugeProtobuf}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/webhook"
 	"github.com/millpond/millpond/session"
 )
 
@@ -56,6 +57,8 @@ type Config struct {
 	// namespace is refused. With neither, all names are allowed, and with Dev channels have presence, join and leave, and tags filters.
 	Channels   ChannelOptions
 	Namespaces []Namespace
+	// Webhooks say what the application's backend is asked.
+	Webhooks Webhooks
 	// MaxRecovered bounds the publications that one subscriber recovers. Zero means 300.
 	MaxRecovered int
 	// History bounds what the channels' histories take.
@@ -101,6 +104,16 @@ type TLS = certs.Config
 
 // ChannelOptions is another package's type under the name by which users of the product know it.
 type ChannelOptions = hub.Options
+
+// Webhook is an endpoint of the application's backend.
+type Webhook = webhook.Config
+
+// WebhookTransform says what one HTTP status of an endpoint means: WebhookRefusal is an error for the client, WebhookDisconnect the end of its connection.
+type (
+	WebhookTransform  = webhook.Transform
+	WebhookRefusal    = webhook.Refusal
+	WebhookDisconnect = webhook.Disconnect
+)
 
 // Namespace is the options of channels whose names begin alike.
 type Namespace = hub.Namespace
@@ -149,8 +162,9 @@ func (c Config) Validate() error {
 	var errs []error
 	switch {
 	case d.Dev:
+	case len(d.TokenSecret) == 0 && d.Webhooks.Connect != "": // the backend says who clients are
 	case len(d.TokenSecret) == 0:
-		errs = append(errs, errors.New("token-hmac-secret-file: not given, so nobody could log in; give one, or --dev for a first try on your own machine"))
+		errs = append(errs, errors.New("token-hmac-secret-file: not given, so nobody could log in; give one, or a --connect-webhook, or --dev for a first try on your own machine"))
 	default:
 		if _, err := auth.NewVerifier(d.TokenSecret); err != nil {
 			errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
@@ -178,7 +192,7 @@ func (c Config) Validate() error {
 		}
 	}
 	errs = append(errs, d.TLS.Validate(), d.History.Validate())
-	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces))
+	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes
 	if err := d.Compression.Validate(); err != nil {

@@ -104,6 +104,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		c.collectCerts(out, counter)
 	}
 	c.collectHub(gauge, counter)
+	c.server.backend.collect(out, gauge, counter)
 }
 
 func (c *collector) collectCerts(out chan<- prometheus.Metric, counter emitCount) {

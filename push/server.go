@@ -37,6 +37,7 @@ type Server struct {
 	plain    *plain.Handler[*session.Frame]
 	// centrifuge is the Centrifuge protocol.
 	centrifuge *centrifuge.Handler[*session.Frame]
+	backend    *backend // the application's
 	api        *api.Handler
 	openAPI    *api.Handler // asks for no key; nil without Dev
 	uid        string       // of this process
@@ -104,9 +105,18 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	if c.Dev {
+	switch {
+	case c.Dev:
 		s.verifier = auth.NewDevVerifier(c.TokenSecret)
-	} else if s.verifier, err = auth.NewVerifier(c.TokenSecret); err != nil {
+	case len(c.TokenSecret) == 0: // the backend says who clients are: nobody can sign a token
+		s.verifier, err = auth.NewVerifier([]byte(rand.Text() + rand.Text()))
+	default:
+		s.verifier, err = auth.NewVerifier(c.TokenSecret)
+	}
+	if err != nil {
+		return err
+	}
+	if s.backend, err = newBackend(&c); err != nil {
 		return err
 	}
 	if s.plain, err = s.newPlain(); err != nil {
@@ -195,7 +205,7 @@ func (s *Server) onInternalError(err error) {
 
 // discard undoes New when it fails half-way.
 func (s *Server) discard() error {
-	errs := []error{s.engine.Shutdown(context.Background())}
+	errs := []error{s.engine.Shutdown(context.Background()), s.backend.close(context.Background())}
 	for _, l := range s.public {
 		if s.handover != nil {
 			l.Share() // the process that has it goes on
@@ -298,7 +308,7 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration, rate float64) e
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	err := s.closeOffer()
-	err = errors.Join(err, s.engine.Shutdown(ctx))
+	err = errors.Join(err, s.engine.Shutdown(ctx), s.backend.close(ctx))
 	if s.internal != nil {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}

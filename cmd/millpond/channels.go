@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -13,8 +12,8 @@ import (
 	"github.com/millpond/millpond/push"
 )
 
-// channelKeys are the keys of the file that are no flags: they say what channels can do.
-var channelKeys = []string{"channels", "namespaces"}
+// fileKeys are the keys of the file that are no flags: they say what channels can do, and what the application's backend is asked.
+var fileKeys = []string{"channels", "namespaces", "webhooks", "rpc_namespaces"}
 
 // channelOptions are push.ChannelOptions as the file has them.
 type channelOptions struct {
@@ -35,6 +34,10 @@ type channelOptions struct {
 	MaxPublicationBytes int           `yaml:"max_publication_bytes"`
 	ChannelRegex        string        `yaml:"channel_regex"`
 	DataFormat          string        `yaml:"publication_data_format"`
+
+	SubscribeWebhook  string `yaml:"subscribe_webhook"`
+	PublishWebhook    string `yaml:"publish_webhook"`
+	SubRefreshWebhook string `yaml:"sub_refresh_webhook"`
 
 	AllowSubscribeForClient    bool `yaml:"allow_subscribe_for_client"`
 	AllowSubscribeForAnonymous bool `yaml:"allow_subscribe_for_anonymous"`
@@ -59,6 +62,7 @@ func (o channelOptions) options() (push.ChannelOptions, error) {
 		Presence: o.Presence, JoinLeave: o.JoinLeave, ForcePushJoinLeave: o.ForcePushJoinLeave,
 		AllowFossilDelta: len(o.AllowedDeltaTypes) > 0, DeltaPublish: o.DeltaPublish, AllowTagsFilter: o.AllowTagsFilter,
 		SlowPolicy: o.SlowPolicy, MaxPublicationBytes: o.MaxPublicationBytes, ChannelRegex: o.ChannelRegex, BinaryData: o.DataFormat == "binary",
+		SubscribeWebhook: o.SubscribeWebhook, PublishWebhook: o.PublishWebhook, SubRefreshWebhook: o.SubRefreshWebhook,
 		AllowSubscribeForClient: o.AllowSubscribeForClient, AllowSubscribeForAnonymous: o.AllowSubscribeForAnonymous,
 		AllowPublishForClient: o.AllowPublishForClient, AllowPublishForAnonymous: o.AllowPublishForAnonymous,
 		AllowPublishForSubscriber: o.AllowPublishForSubscriber,
@@ -92,17 +96,25 @@ type namespaceOptions struct {
 	Options channelOptions `yaml:",inline"`
 }
 
-// loadChannels reads those keys from the file at path; no path, no options.
-func loadChannels(path string) (base push.ChannelOptions, list []push.Namespace, err error) {
+// readFile reads the file at path; no path, nothing in it.
+func readFile(path string) (f file, err error) {
 	if path == "" {
-		return base, nil, nil
+		return nil, nil
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return base, nil, err
+		return nil, err
 	}
-	var f file
 	if err := yaml.Unmarshal(b, &f); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return f, nil
+}
+
+// loadChannels reads those keys from the file at path; no path, no options.
+func loadChannels(path string) (base push.ChannelOptions, list []push.Namespace, err error) {
+	f, err := readFile(path)
+	if err != nil {
 		return base, nil, err
 	}
 	var options channelOptions
@@ -137,5 +149,3 @@ func strictly(f file, key string, v any) error {
 	}
 	return nil
 }
-
-func isChannelKey(name string) bool { return slices.Contains(channelKeys, name) }

@@ -10,9 +10,11 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
+
+	"github.com/millpond/millpond/internal/nearest"
 )
 
-// file is a configuration file: each key is a flag of serve, with _ for -, or one of channelKeys. Flags and
+// file is a configuration file: each key is a flag of serve, with _ for -, or one of fileKeys. Flags and
 // environment win over it.
 type file map[string]any
 
@@ -39,9 +41,9 @@ func (f file) Validate(app *kong.Application) error {
 	}
 	var errs []error
 	for name := range f {
-		if !isChannelKey(name) && (!slices.Contains(names, name) || name == "config") {
-			known := slices.Concat(names, channelKeys)
-			errs = append(errs, fmt.Errorf("config: unknown key %s, did you mean %s?", name, nearest(name, known)))
+		if !slices.Contains(fileKeys, name) && (!slices.Contains(names, name) || name == "config") {
+			known := slices.Concat(names, fileKeys)
+			errs = append(errs, fmt.Errorf("config: unknown key %s, did you mean %s?", name, nearest.Name(name, known)))
 		}
 	}
 	return errors.Join(errs...)
@@ -58,28 +60,3 @@ func (f file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, erro
 }
 
 func key(flag *kong.Flag) string { return strings.ReplaceAll(flag.Name, "-", "_") }
-
-// nearest returns the name with the least edit distance to s.
-func nearest(s string, names []string) string {
-	return slices.MinFunc(names, func(a, b string) int { return distance(s, a) - distance(s, b) })
-}
-
-// distance is Levenshtein's, on bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
-}

@@ -50,6 +50,10 @@ type serveCommand struct {
 	TrustedProxies      []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
 	ProxyProtocolFrom   []string `help:"Networks, or unix for unix sockets, whose connections must begin with a PROXY protocol header, version 1 or 2." placeholder:"CIDR"`
 
+	ConnectWebhook string `help:"Webhook of the --config file that says who a client without a token is." placeholder:"NAME"`
+	RefreshWebhook string `help:"Webhook that says whether a connection that expires may stay." placeholder:"NAME"`
+	RPCWebhook     string `name:"rpc-webhook" help:"Webhook that answers the clients' calls." placeholder:"NAME"`
+
 	Loops                    int           `help:"Event loops; 0: one per core."`
 	Workers                  int           `help:"Handlers that may run at the same time; 0: 512."`
 	MaxConnections           int           `help:"Connections at most; 0: no bound but the file descriptors."`
@@ -253,6 +257,10 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	}
 	var err error
 	if out.Channels, out.Namespaces, err = loadChannels(string(c.Config)); err != nil {
+		errs = append(errs, err)
+	}
+	out.Webhooks = push.Webhooks{Connect: c.ConnectWebhook, Refresh: c.RefreshWebhook, RPC: c.RPCWebhook}
+	if out.Webhooks.Endpoints, out.Webhooks.RPCNamespaces, err = loadWebhooks(string(c.Config)); err != nil {
 		errs = append(errs, err)
 	}
 	if out.Engine.TrustedProxies, err = parseNetworks(c.TrustedProxies); err != nil {

@@ -54,7 +54,7 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/auth", "push/certs", "push/takeover", "push/api", "push/web",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
@@ -106,7 +106,7 @@ var table = []row{
 	},
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "push/auth", "bench", "session", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
+		[]string{"push", "push/auth", "bench", "session", "internal/nearest", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
 		[]string{"internal/testcert", "github.com/golang-jwt/jwt/v5"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
@@ -115,6 +115,7 @@ var table = []row{
 		[]string{"push", "session", "internal/browser", "github.com/chromedp/chromedp"},
 	},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
+	{"internal/nearest", "strings to a string", nil, nil},
 	{"internal/arrows", "this test", nil, nil},
 }
 

@@ -45,6 +45,8 @@ type ServerSubscription struct {
 	Data     []byte          // for the client
 	Expires  time.Time       // when the client is disconnected, to connect again; zero is never
 	Override *hub.Override   // what is different for it in the channel's options; nil is nothing
+	// RecoverLatest recovers for a client that does not ask for it, where that means the latest publication alone.
+	RecoverLatest bool
 }
 
 // SubscribeRequest is a subscription for which a client shows a token.

@@ -99,6 +99,7 @@ func (c *Client[F]) subscribeServerSide(t *turn[F], s *ServerSubscription, since
 		channel: s.Channel, options: s.Override.Apply(o), data: s.Data, tag: tagServerSide, crowded: t.checkRoom() != nil,
 		request: &wire.SubscribeRequest{Channel: s.Channel, Recover: since.Recover, Epoch: since.Epoch, Offset: since.Offset},
 	}
+	j.request.Recover = j.request.Recover || s.RecoverLatest && j.options.RecoverLatest
 	j.special.info = s.Info
 	if err := c.limit(j, s.Expires); err != nil {
 		return nil, err
