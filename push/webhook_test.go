@@ -384,7 +384,7 @@ func TestWebhookDead(t *testing.T) {
 		c.Webhooks.Endpoints[i].Timeout = 5 * time.Minute
 		c.Webhooks.Endpoints[i].MaxConcurrency, c.Webhooks.Endpoints[i].MaxWaiting = 64, waiting-64
 	}
-	c.Engine.Workers = 4
+	c.Engine.Workers, c.Engine.PingInterval = 4, -1
 	c.Namespaces = append(c.Namespaces, Namespace{Name: "free", Options: hub.Options{AllowSubscribeForClient: true, AllowPublishForSubscriber: true}})
 	s := startServer(t, c)
 	clients := make([]*sdk, waiting)

@@ -107,7 +107,7 @@ var table = []row{
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
 		[]string{"push", "push/auth", "bench", "session", "internal/nearest", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
-		[]string{"internal/testcert", "github.com/golang-jwt/jwt/v5"},
+		[]string{"internal/testcert", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
 	{
