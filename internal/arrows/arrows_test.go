@@ -115,6 +115,11 @@ var table = []row{
 		[]string{"push", "session", "internal/browser", "github.com/chromedp/chromedp"},
 	},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
+	{
+		"docs/examples/webhooks", "a backend, which checks signatures",
+		[]string{"push/webhook/sign"},
+		[]string{"push", "push/hub", "github.com/goccy/go-yaml"},
+	},
 	{"internal/nearest", "strings to a string", nil, nil},
 	{"internal/arrows", "this test", nil, nil},
 }
