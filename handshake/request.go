@@ -53,8 +53,8 @@ func (r *Request) Header(name string) string {
 	}
 }
 
-// Headers returns the values of all fields of that name in any case, in their order: a proxy may have added its own behind one that the
-// client made up.
+// Headers returns the values of all fields of that name in any case, in their order: a proxy may have added its own
+// behind one that the client made up.
 func (r *Request) Headers(name string) (values []string) {
 	_, rest, _ := cutLine(r.head)
 	for {

@@ -16,7 +16,9 @@ func TestGiveAway(t *testing.T) {
 			p := newPoller(t, Config{Loops: 1})
 			e := &tape{}
 			taken := make(chan int, 1)
+			asked := make(chan struct{}) // until then the peer reads nothing, or nothing might wait
 			e.onData = func([]byte) {
+				defer close(asked)
 				if corked {
 					e.Cork()
 				}
@@ -76,7 +78,9 @@ func TestGiveAwayQueued(t *testing.T) {
 			if !corked {
 				want += want
 			}
+			asked := make(chan struct{}) // until then the peer reads nothing, or nothing might wait
 			e.onData = func([]byte) {
+				defer close(asked)
 				if corked {
 					e.Cork()
 				} else {
@@ -89,6 +93,7 @@ func TestGiveAwayQueued(t *testing.T) {
 			}
 			peer := stalled(t, p, e)
 			poke(t, peer)
+			<-asked
 			readFull(t, peer, want)
 		})
 	}

@@ -108,12 +108,14 @@ type ChannelOptions = hub.Options
 // Webhook is an endpoint of the application's backend.
 type Webhook = webhook.Config
 
-// WebhookTransform says what one HTTP status of an endpoint means: WebhookRefusal is an error for the client, WebhookDisconnect the end of its connection.
-type (
-	WebhookTransform  = webhook.Transform
-	WebhookRefusal    = webhook.Refusal
-	WebhookDisconnect = webhook.Disconnect
-)
+// WebhookTransform says what one HTTP status of an endpoint means.
+type WebhookTransform = webhook.Transform
+
+// WebhookRefusal is an error for the client.
+type WebhookRefusal = webhook.Refusal
+
+// WebhookDisconnect is the end of the client's connection.
+type WebhookDisconnect = webhook.Disconnect
 
 // Namespace is the options of channels whose names begin alike.
 type Namespace = hub.Namespace

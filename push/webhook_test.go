@@ -20,7 +20,8 @@ import (
 	"github.com/millpond/millpond/push/webhook"
 )
 
-// application is a backend that says to each event what its table has: a body, or a status and a body. SOON is a time that comes soon.
+// application is a backend that says to each event what its table has: a body, or a status and a body. SOON is a time
+// that comes soon.
 type application struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -110,7 +111,8 @@ const (
 	internal    = `"error":{"code":100,"message":"internal server error","temporary":true}}`
 )
 
-// What a backend says is what the client gets, and what it says wrong, or does not say, is an error that the client comes back from.
+// What a backend says is what the client gets, and what it says wrong, or does not say, is an error that the client
+// comes back from.
 func TestWebhookOutcomes(t *testing.T) {
 	enter := func(lines string) string { return "> " + connectNone + "\n< " + connected + "\n" + lines }
 	short := func(c *Config) {
@@ -326,7 +328,8 @@ func TestWebhookQuestions(t *testing.T) {
 	}
 }
 
-// A connection and a subscription that expire stay while the backend says so, and the client is not bothered, whether a token has let it in or the backend.
+// A connection and a subscription that expire stay while the backend says so, and the client is not bothered, whether a
+// token has let it in or the backend.
 func TestWebhookRefresh(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -375,7 +378,8 @@ func TestWebhookRefresh(t *testing.T) {
 	})
 }
 
-// A thousand clients wait for a backend that does not answer: nobody else does, no worker either, and who comes over the bound is told so at once.
+// A thousand clients wait for a backend that does not answer: nobody else does, no worker either, and who comes over
+// the bound is told so at once.
 func TestWebhookDead(t *testing.T) {
 	a := newApplication(t, map[string]string{"connect": enterAnn})
 	c := asksAll(a.URL)
@@ -425,7 +429,8 @@ func TestWebhookDead(t *testing.T) {
 	eventually(t, "nothing waits", func() bool { st := endpoint.Stats(); return st.Running == 0 && st.Waiting == 0 })
 }
 
-// What the backend has let pass is published even if the client has gone meanwhile; a subscription of one that has gone is none.
+// What the backend has let pass is published even if the client has gone meanwhile; a subscription of one that has gone
+// is none.
 func TestWebhookAfterTheClient(t *testing.T) {
 	a := newApplication(t, map[string]string{"connect": enterAnn})
 	c := asksAll(a.URL)

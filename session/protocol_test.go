@@ -90,7 +90,8 @@ func TestClosesOfAProtocol(t *testing.T) {
 	}
 }
 
-// While a handler holds its session, what the client sends waits, in the inbox and then in the kernel; wakes and the end do not.
+// While a handler holds its session, what the client sends waits, in the inbox and then in the kernel; wakes and the
+// end do not.
 func TestHold(t *testing.T) {
 	type event struct {
 		session *Session

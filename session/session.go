@@ -107,9 +107,9 @@ func (s *Session) Wake() bool {
 	return true
 }
 
-// Hold keeps what the peer sends from the handler, which waits for something, until Resume: it stays in the inbox, and when that is full in the
-// kernel, so that nothing is lost and no worker waits. OnWake and OnClose still come. It may be called by OnOpen, OnMessage and OnWake
-// of a handler that does not run inline.
+// Hold keeps what the peer sends from the handler, which waits for something, until Resume: it stays in the inbox, and
+// when that is full in the kernel, so that nothing is lost and no worker waits. OnWake and OnClose still come. It may
+// be called by OnOpen, OnMessage and OnWake of a handler that does not run inline.
 func (s *Session) Hold() { s.held = true }
 
 // Resume ends a Hold. It may be called by OnWake; elsewhere, or after the end, it does nothing that could be seen.

@@ -12,7 +12,8 @@ import (
 	"github.com/millpond/millpond/push"
 )
 
-// fileKeys are the keys of the file that are no flags: they say what channels can do, and what the application's backend is asked.
+// fileKeys are the keys of the file that are no flags: they say what channels can do, and what the application's
+// backend is asked.
 var fileKeys = []string{"channels", "namespaces", "webhooks", "rpc_namespaces"}
 
 // channelOptions are push.ChannelOptions as the file has them.

@@ -44,8 +44,8 @@ type Options struct {
 	AllowHistoryForAnonymous   bool
 	AllowHistoryForSubscriber  bool
 
-	// SubscribeWebhook, PublishWebhook and SubRefreshWebhook name who is asked instead: whether a client may subscribe that shows no token, may
-	// publish, and may stay subscribed where that has an end. Empty is nobody.
+	// SubscribeWebhook, PublishWebhook and SubRefreshWebhook name who is asked instead: whether a client may subscribe
+	// that shows no token, may publish, and may stay subscribed where that has an end. Empty is nobody.
 	SubscribeWebhook  string
 	PublishWebhook    string
 	SubRefreshWebhook string

@@ -91,11 +91,13 @@ func New(config Config) (*Client, error) {
 	return c, nil
 }
 
-// Headers returns the names, in canonical form, of the headers that are to be kept of opening requests, and whether the connect command's may be needed.
+// Headers returns the names, in canonical form, of the headers that are to be kept of opening requests, and whether the
+// connect command's may be needed.
 func (c *Client) Headers() (connection, emulated []string) { return c.forwarded, c.emulated }
 
-// Go runs a task, which asks, on a goroutine of its own, at once or when it is its turn; never on the caller's. Its err is nil, or why it must not ask: it waited too
-// long, or the server shuts down. Go reports false at once if too many wait.
+// Go runs a task, which asks, on a goroutine of its own, at once or when it is its turn; never on the caller's. Its err
+// is nil, or why it must not ask: it waited too long, or the server shuts down. Go reports false at once if too many
+// wait.
 func (c *Client) Go(task func(ctx context.Context, err error)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,8 +168,9 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 }
 
-// Ask asks, and waits for the answer as long as Config.Timeout. The error is a *Refusal or *Disconnect if the backend wants that, else it wraps one of this package's, or
-// another that the client has nothing to learn from. connection and emulated are all of the client's headers that may be needed.
+// Ask asks, and waits for the answer as long as Config.Timeout. The error is a *Refusal or *Disconnect if the backend
+// wants that, else it wraps one of this package's, or another that the client has nothing to learn from. connection and
+// emulated are all of the client's headers that may be needed.
 func (c *Client) Ask(ctx context.Context, event Event, q Question, connection, emulated []Header) (*Answer, error) {
 	begin := time.Now()
 	c.figures.running.Add(1)
@@ -235,7 +238,8 @@ type response struct {
 	body   []byte
 }
 
-// failure returns what the breaker is to know: the error of a backend that is not there. One that answers, whatever it says, is.
+// failure returns what the breaker is to know: the error of a backend that is not there. One that answers, whatever it
+// says, is.
 func failure(r *response, err error) error {
 	switch {
 	case errors.Is(err, errUnreadable):

@@ -146,7 +146,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Every way in which a backend can behave has an outcome, and none of them shows the client's data, or what a URL has, in the log.
+// Every way in which a backend can behave has an outcome, and none of them shows the client's data, or what a URL has,
+// in the log.
 func TestOutcomes(t *testing.T) {
 	short := 100 * time.Millisecond
 	hang := func(_ http.ResponseWriter, r *http.Request) {

@@ -22,14 +22,15 @@ type Config struct {
 	Name string
 	// Endpoint is an http or https URL.
 	Endpoint string
-	// Timeout bounds a question, from the connection to the answer's last byte, and also how long it waits for its turn. Zero means 1 s.
+	// Timeout bounds a question, from the connection to the answer's last byte, and also how long it waits for its
+	// turn. Zero means 1 s.
 	Timeout time.Duration
 
-	// HTTPHeaders are the names of headers of the client's opening request that go along. A program can send any; only what a proxy before the server
-	// sets itself can be believed.
+	// HTTPHeaders are the names of headers of the client's opening request that go along. A program can send any; only
+	// what a proxy before the server sets itself can be believed.
 	HTTPHeaders []string
-	// EmulatedHeaders are the names of headers in a client's connect command that go along: browsers cannot send others. A client can put
-	// anything there.
+	// EmulatedHeaders are the names of headers in a client's connect command that go along: browsers cannot send
+	// others. A client can put anything there.
 	EmulatedHeaders []string
 	// StaticHeaders go along with every question. None of them may also come from the client.
 	StaticHeaders map[string]string
@@ -47,19 +48,21 @@ type Config struct {
 	MaxWaiting int
 	// MaxResponseBytes bounds an answer. Zero means 1 MiB.
 	MaxResponseBytes int
-	// Retries is how often a question is repeated of which nothing was sent, because no connection could be made. Publish and rpc never are.
-	// Zero means 1, negative never.
+	// Retries is how often a question is repeated of which nothing was sent, because no connection could be made.
+	// Publish and rpc never are. Zero means 1, negative never.
 	Retries int
-	// BreakerFailures is after how many failures in a row (no connection, no answer in time, status 502, 503 or 504) nothing is asked for
-	// BreakerTimeout; then one question tries again. Zero means 10 and 2 s, negative failures no breaker.
+	// BreakerFailures is after how many failures in a row (no connection, no answer in time, status 502, 503 or 504)
+	// nothing is asked for BreakerTimeout; then one question tries again. Zero means 10 and 2 s, negative failures no
+	// breaker.
 	BreakerFailures int
 	BreakerTimeout  time.Duration
 
 	// Transforms say what a status other than 200 means to the client; without one it is an internal error.
 	Transforms []Transform
 
-	// CAFile has authorities in PEM, one of which must have signed the endpoint's certificate; empty means the system's. CertFile and KeyFile are the
-	// certificate that is shown to it. They are read by New, and CertFile and KeyFile again by each handshake.
+	// CAFile has authorities in PEM, one of which must have signed the endpoint's certificate; empty means the
+	// system's. CertFile and KeyFile are the certificate that is shown to it. They are read by New, and CertFile and
+	// KeyFile again by each handshake.
 	CAFile, CertFile, KeyFile string
 
 	// Logger gets questions that were not answered, one in ten seconds for each cause. Nil means slog.Default().

@@ -15,8 +15,8 @@ const (
 	maxMessageBytes = 1024
 )
 
-// decode reads the body of an answer. The error is a *Refusal or *Disconnect that the backend wants, or wraps errUnreadable; then it
-// says what is wrong, in the names of fields and not in their values.
+// decode reads the body of an answer. The error is a *Refusal or *Disconnect that the backend wants, or wraps
+// errUnreadable; then it says what is wrong, in the names of fields and not in their values.
 func decode(event Event, body []byte) (*Answer, error) {
 	if !utf8.Valid(body) {
 		return nil, unreadable("it is not UTF-8")
@@ -43,7 +43,8 @@ func decode(event Event, body []byte) (*Answer, error) {
 	return e.Result, nil
 }
 
-// check reports an answer that is not one of three, or has codes that are not a backend's to choose. Without any it has an empty result.
+// check reports an answer that is not one of three, or has codes that are not a backend's to choose. Without any it has
+// an empty result.
 func (e *envelope) check(event Event) error {
 	n := 0
 	for _, there := range []bool{e.Result != nil, e.Error != nil, e.Disconnect != nil} {
@@ -92,8 +93,8 @@ func (d *Disconnect) check() error {
 	return nil
 }
 
-// finish checks a result and puts what came in base64 in its place. Other clients are shown infos, some of which speak JSON: these must be
-// JSON, whatever way they come.
+// finish checks a result and puts what came in base64 in its place. Other clients are shown infos, some of which speak
+// JSON: these must be JSON, whatever way they come.
 func (a *Answer) finish(event Event) error {
 	if event == EventConnect && a.User == nil {
 		return unreadable("result.user is missing; an anonymous client has an empty one")

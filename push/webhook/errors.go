@@ -35,7 +35,8 @@ var (
 	errConnection = errors.New("the connection failed")
 	errStatus     = errors.New("the status is not 200")
 	errUnreadable = errors.New("the answer is not what it should be")
-	// ErrPayload is the error of a client's data that is no JSON, which an endpoint without Config.BinaryEncoding cannot be sent.
+	// ErrPayload is the error of a client's data that is no JSON, which an endpoint without Config.BinaryEncoding
+	// cannot be sent.
 	ErrPayload = errors.New("the client's data is not JSON")
 )
 

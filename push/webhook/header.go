@@ -17,8 +17,8 @@ type Header struct {
 	Value string
 }
 
-// notForwarded are headers of a connection, not of what is asked over it (RFC 9110 §7.6.1), those that this package sets itself, and names that would
-// let a client say what is not its to say.
+// notForwarded are headers of a connection, not of what is asked over it (RFC 9110 §7.6.1), those that this package
+// sets itself, and names that would let a client say what is not its to say.
 var notForwarded = []string{
 	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	"Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", sign.Header,
@@ -59,8 +59,8 @@ func isValue(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
 }
 
-// setHeaders gives a request its headers: the endpoint's own, over them those that the client's connection has and the endpoint wants, and where it has none those
-// that its connect command has.
+// setHeaders gives a request its headers: the endpoint's own, over them those that the client's connection has and the
+// endpoint wants, and where it has none those that its connect command has.
 func (c *Client) setHeaders(h http.Header, connection, emulated []Header) {
 	for name, value := range c.static {
 		h.Set(name, value)

@@ -56,7 +56,8 @@ type Subscription struct {
 	Override     *hub.Override   `json:"override"`
 }
 
-// Answer is the result of a question, of all events. The payloads in base64 are decoded into their fields without B64 by Ask.
+// Answer is the result of a question, of all events. The payloads in base64 are decoded into their fields without B64
+// by Ask.
 type Answer struct {
 	User     *string                  `json:"user"`      // connect, which must say it
 	ExpireAt int64                    `json:"expire_at"` // seconds since 1970; 0 is never

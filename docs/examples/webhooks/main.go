@@ -1,4 +1,5 @@
-// Command webhooks is a backend that millpond asks: who its clients are, what they may subscribe to and publish, and what the answer to a call is.
+// Command webhooks is a backend that millpond asks: who its clients are, what they may subscribe to and publish, and
+// what the answer to a call is.
 //
 //	export WEBHOOK_SECRET=$(openssl rand -hex 32)
 //	go run ./docs/examples/webhooks

@@ -11,19 +11,21 @@ import (
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
-// This file has what the application's backend is asked. No goroutine waits for the answers: the client's further messages do, and the answer is
-// a task in its turn.
+// This file has what the application's backend is asked. No goroutine waits for the answers: the client's further
+// messages do, and the answer is a task in its turn.
 
-// Ask asks the backend something on behalf of a client, and returns at once. done is called once with the answer, later and by another goroutine; its
-// error is as those of Authenticator. An error of Ask says that the question was not asked, and done is not called.
+// Ask asks the backend something on behalf of a client, and returns at once. done is called once with the answer, later
+// and by another goroutine; its error is as those of Authenticator. An error of Ask says that the question was not
+// asked, and done is not called.
 type Ask[Q, A any] func(who Caller, question Q, done func(A, error)) error
 
-// Backend is what the application's own program is asked; nil is never. The functions may be called by many goroutines and must not block.
+// Backend is what the application's own program is asked; nil is never. The functions may be called by many goroutines
+// and must not block.
 type Backend struct {
 	// Connect says who a client without a token is.
 	Connect Ask[ConnectRequest, Identity]
-	// Refresh says whether a connection that expires may stay, whatever let it in. Without it a client with a token brings another one, and one that
-	// Connect let in has to connect again.
+	// Refresh says whether a connection that expires may stay, whatever let it in. Without it a client with a token
+	// brings another one, and one that Connect let in has to connect again.
 	Refresh Ask[struct{}, Renewal]
 	// Subscribe decides in namespaces with a SubscribeWebhook, where a client shows no token.
 	Subscribe Ask[SubscribeQuestion, Grant]
@@ -159,7 +161,7 @@ func (c *Client[F]) answered(q *question[F], then func(t *turn[F]) error) {
 	if c.state == ended {
 		if q.outlive {
 			if err := then(nil); err != nil {
-				_, _ = c.refusal(err) // nobody is there to read it
+				_, _ = c.refusal(err) // it is counted, and nobody is there to read it
 			}
 		}
 		return
@@ -176,8 +178,8 @@ func (c *Client[F]) answered(q *question[F], then func(t *turn[F]) error) {
 	}
 }
 
-// The backend is asked before a connection or a subscription expires, and asked again a while after it gave no answer: that it is gone for some time is no reason
-// to lose the clients, and when it comes back not all of them ask at once.
+// The backend is asked before a connection or a subscription expires, and asked again a while after it gave no answer:
+// that it is gone for some time is no reason to lose the clients, and when it comes back not all of them ask at once.
 const (
 	renewBefore     = 5 // seconds, of longer times
 	renewAgainAfter = 5 // seconds, and as many again by chance

@@ -102,8 +102,8 @@ type Config struct {
 	PersonalChannels  bool
 	PersonalNamespace string
 
-	// Backend is what the application's own program is asked. EmulatedHeaders are the headers of connect commands that it may be sent, by their canonical
-	// names.
+	// Backend is what the application's own program is asked. EmulatedHeaders are the headers of connect commands that
+	// it may be sent, by their canonical names.
 	Backend         Backend
 	EmulatedHeaders []string
 

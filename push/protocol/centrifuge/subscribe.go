@@ -161,7 +161,8 @@ func (c *Client[F]) authorize(j *joining) error {
 	return c.allow(j, grant)
 }
 
-// asksToSubscribe reports whether the backend decides. What the name of a channel says goes before: that it is private, or whose it is.
+// asksToSubscribe reports whether the backend decides. What the name of a channel says goes before: that it is private,
+// or whose it is.
 func (c *Client[F]) asksToSubscribe(j *joining) bool {
 	name := j.request.Channel
 	return j.options.SubscribeWebhook != "" && c.handler.config.Backend.Subscribe != nil && !strings.HasPrefix(name, hub.PrivatePrefix) &&

@@ -91,7 +91,8 @@ func (s *special) needed() bool {
 // specialSubscriber gets its publications in a way of its own.
 type specialSubscriber[F comparable] struct {
 	client *Client[F]
-	// info, filter, delta, hidden, invited and policy are immutable; expires is owned by the client's turn; last by it until the start, and by Deliver then.
+	// info, filter, delta, hidden, invited and policy are immutable; expires is owned by the client's turn; last by it
+	// until the start, and by Deliver then.
 	special
 }
 

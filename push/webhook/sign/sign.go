@@ -2,8 +2,9 @@
 //
 //	X-Millpond-Signature: t=1767225600,v1=5257a869…
 //
-// has the time of signing in seconds since 1970 and the HMAC-SHA256, in hexadecimal, of "t.body" with a secret that both
-// sides know. Who has no secret cannot make one, and who has seen one cannot use it for another body, or much later.
+// has the time of signing in seconds since 1970 and the HMAC-SHA256, in hexadecimal, of "t.body" with a secret that
+// both sides know. Who has no secret cannot make one, and who has seen one cannot use it for another body, or much
+// later.
 package sign
 
 import (
@@ -44,8 +45,9 @@ func Sign(secret, body []byte, at time.Time) string {
 	return "t=" + t + ",v1=" + hex.EncodeToString(sum(secret, t, body))
 }
 
-// Verify checks the header's value of a body that came at a time. The time of signing may differ from it by tolerance; zero or less is
-// any. The value may have several v1, of which one must be right: so a secret can be changed without a gap.
+// Verify checks the header's value of a body that came at a time. The time of signing may differ from it by tolerance;
+// zero or less is any. The value may have several v1, of which one must be right: so a secret can be changed without a
+// gap.
 func Verify(secret []byte, value string, body []byte, now time.Time, tolerance time.Duration) error {
 	var t string
 	var signatures [][]byte

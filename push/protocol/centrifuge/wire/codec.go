@@ -55,7 +55,8 @@ func (c Codec) Commands(frame []byte) iter.Seq2[*Command, error] {
 	return func(yield func(*Command, error) bool) { each(c, frame, emptyCommand, yield) }
 }
 
-// Command reads the first command of a frame, as Commands does, and returns what follows it; nothing if it was the last.
+// Command reads the first command of a frame, as Commands does, and returns what follows it; nothing if it was the
+// last.
 func (c Codec) Command(frame []byte) (m *Command, rest []byte, err error) {
 	return first(c, frame, emptyCommand)
 }
