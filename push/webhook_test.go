@@ -211,6 +211,13 @@ func TestWebhookOutcomes(t *testing.T) {
 			> {"id":3,"publish":{"channel":"ask:a","data":{"a":1}}}
 			~ {"push":{"channel":"ask:a","pub":{"data":{"a":1},"info":{"user":"ann","client":"<client>","conn_info":{"name":"Ann"}},"offset":1}}}
 			~ {"id":3,"publish":{}}`)},
+		{name: "publish: not from outside, and no data that some could not read", says: map[string]string{"subscribe": `{}`, "publish": `{"result":{"b64data":"/wA="}}`}, lines: enter(`
+			> {"id":2,"publish":{"channel":"ask:a#bob","data":1}}
+			< {"id":2,"error":{"code":103,"message":"permission denied"}}
+			> {"id":3,"publish":{"channel":"$ask:a","data":1}}
+			< {"id":3,"error":{"code":103,"message":"permission denied"}}
+			> {"id":4,"publish":{"channel":"ask:a","data":1}}
+			< {"id":4,` + internal)},
 		{name: "publish: no", says: map[string]string{"subscribe": `{}`, "publish": `{"error":{"code":1000,"message":"no"}}`}, lines: enter(`
 			> {"id":2,"subscribe":{"channel":"ask:a"}}
 			< {"id":2,"subscribe":{}}

@@ -71,6 +71,9 @@ func (o *Options) MayPublish(channel string, a Actor) bool {
 	return o.inside(channel, a) && a.allowed(o.AllowPublishForClient, o.AllowPublishForAnonymous, o.AllowPublishForSubscriber)
 }
 
+// MayAskToPublish reports whether PublishWebhook is to be asked whether a may publish: what the channel's name says goes before.
+func (o *Options) MayAskToPublish(channel string, a Actor) bool { return o.inside(channel, a) }
+
 // MayAskPresence reports whether a may know who is subscribed to the channel.
 func (o *Options) MayAskPresence(channel string, a Actor) bool {
 	return o.inside(channel, a) && a.allowed(o.AllowPresenceForClient, o.AllowPresenceForAnonymous, o.AllowPresenceForSubscriber)

@@ -115,7 +115,7 @@ func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Repl
 		return hub.ErrPermissionDenied // channels of keys and values are not here
 	case len(m.Data) == 0:
 		return fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
-	case !asks && !o.MayPublish(m.Channel, c.actor(m.Channel)):
+	case asks && !o.MayAskToPublish(m.Channel, c.actor(m.Channel)), !asks && !o.MayPublish(m.Channel, c.actor(m.Channel)):
 		return hub.ErrPermissionDenied
 	case !o.BinaryData && !isJSON(m.Data):
 		return fmt.Errorf("%w: the data is not JSON", hub.ErrBadRequest)
@@ -135,6 +135,9 @@ func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Repl
 	err = wait(t, ask, PublishQuestion{o.PublishWebhook, m.Channel, m.Data}, func(_ *turn[F], p Publishing) error {
 		if p.Data == nil {
 			p.Data = m.Data
+		}
+		if !o.BinaryData && !isJSON(p.Data) {
+			return hub.ErrInternal
 		}
 		return publish(p.Data, p.Options)
 	})
