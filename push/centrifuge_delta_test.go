@@ -310,12 +310,13 @@ func TestCentrifugeTagsFilter(t *testing.T) {
 	}
 }
 
-// Data that is no JSON throws no client of JSON out: it goes without, and hears of it where it may miss nothing. The others get it.
+// Data of other clients that is no JSON throws no client of JSON out: it goes without, and hears of it where it may miss nothing. The others get
+// it. That of a backend does.
 func TestCentrifugeBinaryData(t *testing.T) {
 	tokens := map[string]jwt.MapClaims{"ann": {"sub": "ann"}, "bob": {"sub": "bob", "channels": []string{"rec:a"}}}
 	const lost = `{"push":{"channel":"rec:a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}`
 	for _, tt := range []struct{ request, told string }{
-		{`{"channel":"a"}`, `{"push":{"channel":"a","pub":{"data":1,"offset":2}}}`},
+		{`{"channel":"a"}`, `{"push":{"channel":"a","pub":{"data":1,"info":{"user":"","client":""},"offset":2}}}`},
 		{`{"channel":"rec:a"}`, lost},
 		{`{"channel":"delta:a","delta":"fossil"}`, strings.ReplaceAll(lost, "rec:a", "delta:a")},
 	} {
@@ -334,7 +335,7 @@ func TestCentrifugeBinaryData(t *testing.T) {
 			}
 			channel := strings.SplitN(tt.request, `"`, 5)[3]
 			for _, d := range []string{data, "1"} {
-				if _, err := s.server.hub.Publish(t.Context(), channel, []byte(d), hub.PublishOptions{Delta: true}); err != nil {
+				if _, err := s.server.hub.Publish(t.Context(), channel, []byte(d), hub.PublishOptions{Delta: true, Info: &hub.ClientInfo{}}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -350,6 +351,14 @@ func TestCentrifugeBinaryData(t *testing.T) {
 			if n := s.server.centrifuge.Stats().Untold; n < 1 {
 				t.Error("it was not counted")
 			}
+			text = s.client("b")
+			text.connect("<ann>")
+			text.send(`{"id":2,"subscribe":` + tt.request + `}`)
+			text.mustReply()
+			if _, err := s.server.hub.Publish(t.Context(), channel, []byte(data), hub.PublishOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			text.expectClose("3506 inappropriate protocol")
 		}
 	}
 	s := newStage(t, quiet(), wire.JSON, tokens)

@@ -91,7 +91,7 @@ func asksAll(url string) Config {
 	c := Config{
 		Version: "v1",
 		Namespaces: []Namespace{
-			{Name: "ask", Options: hub.Options{SubscribeWebhook: "subscribe", PublishWebhook: "publish", Presence: true, AllowPresenceForSubscriber: true, AllowUserLimitedChannels: true}},
+			{Name: "ask", Options: hub.Options{JSONData: true, SubscribeWebhook: "subscribe", PublishWebhook: "publish", Presence: true, AllowPresenceForSubscriber: true, AllowUserLimitedChannels: true}},
 			{Name: "renew", Options: hub.Options{SubscribeWebhook: "subscribe", SubRefreshWebhook: "sub_refresh"}},
 			{Name: "ends", Options: hub.Options{SubscribeWebhook: "subscribe"}},
 		},

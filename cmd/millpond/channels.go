@@ -62,7 +62,7 @@ func (o channelOptions) options() (push.ChannelOptions, error) {
 		ForcePositioning: o.ForcePositioning, AllowPositioning: o.AllowPositioning,
 		Presence: o.Presence, JoinLeave: o.JoinLeave, ForcePushJoinLeave: o.ForcePushJoinLeave,
 		AllowFossilDelta: len(o.AllowedDeltaTypes) > 0, DeltaPublish: o.DeltaPublish, AllowTagsFilter: o.AllowTagsFilter,
-		SlowPolicy: o.SlowPolicy, MaxPublicationBytes: o.MaxPublicationBytes, ChannelRegex: o.ChannelRegex, BinaryData: o.DataFormat == "binary",
+		SlowPolicy: o.SlowPolicy, MaxPublicationBytes: o.MaxPublicationBytes, ChannelRegex: o.ChannelRegex, JSONData: o.DataFormat == "json",
 		SubscribeWebhook: o.SubscribeWebhook, PublishWebhook: o.PublishWebhook, SubRefreshWebhook: o.SubRefreshWebhook,
 		AllowSubscribeForClient: o.AllowSubscribeForClient, AllowSubscribeForAnonymous: o.AllowSubscribeForAnonymous,
 		AllowPublishForClient: o.AllowPublishForClient, AllowPublishForAnonymous: o.AllowPublishForAnonymous,

@@ -68,8 +68,8 @@ type Options struct {
 	// MaxPublicationBytes bounds a publication's data. Zero means no bound but that of a message.
 	MaxPublicationBytes int
 
-	// BinaryData lets clients publish data that is not JSON, which only clients of Protobuf can be sent.
-	BinaryData bool
+	// JSONData refuses what clients publish that is not JSON, and so could be sent to clients of Protobuf only.
+	JSONData bool
 
 	// ChannelRegex is what a channel's name, behind the namespace, must match. Empty allows all.
 	ChannelRegex string

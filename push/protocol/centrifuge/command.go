@@ -117,7 +117,7 @@ func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Repl
 		return fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
 	case asks && !o.MayAskToPublish(m.Channel, c.actor(m.Channel)), !asks && !o.MayPublish(m.Channel, c.actor(m.Channel)):
 		return hub.ErrPermissionDenied
-	case !o.BinaryData && !isJSON(m.Data):
+	case o.JSONData && !isJSON(m.Data):
 		return fmt.Errorf("%w: the data is not JSON", hub.ErrBadRequest)
 	}
 	info := c.clientInfo(c.chanInfo(m.Channel)) // as it is now: the client may have gone when the backend has answered
@@ -136,7 +136,7 @@ func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Repl
 		if p.Data == nil {
 			p.Data = m.Data
 		}
-		if !o.BinaryData && !isJSON(p.Data) {
+		if o.JSONData && !isJSON(p.Data) {
 			return hub.ErrInternal
 		}
 		return publish(p.Data, p.Options)

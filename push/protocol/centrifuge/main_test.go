@@ -311,6 +311,14 @@ func publish(t testing.TB, h *Handler[frame], channel, data string) {
 	}
 }
 
+// publishAsClient is publish by a client.
+func publishAsClient(t testing.TB, h *Handler[frame], channel, data string) {
+	t.Helper()
+	if _, err := h.config.Hub.Publish(context.Background(), channel, []byte(data), hub.PublishOptions{Delta: true, Info: &hub.ClientInfo{}}); err != nil {
+		t.Error(err)
+	}
+}
+
 // checkEmpty reports what a handler without clients still has.
 func checkEmpty(t testing.TB, h *Handler[frame]) {
 	t.Helper()

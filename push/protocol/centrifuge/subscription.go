@@ -50,12 +50,17 @@ func (c *Client[F]) Deliver(b *hub.Batch) {
 	c.sendBatch(b, "", hub.Frames(b, e.hub(), c.handler.pushes[e]))
 }
 
-// sendBatch sends frames. It is called under a lock of the hub. What cannot be told in JSON has none, and is left out; a subscriber with a position,
-// which may miss nothing without hearing of it, gets what is before, and has to subscribe again. So nobody who publishes can throw others out.
+// sendBatch sends frames. It is called under a lock of the hub. What cannot be told in JSON has none. From a backend, that ends the connection. From a
+// client, who must not be able to throw others out, it is left out; a subscriber with a position, which may miss nothing without hearing of it, gets
+// what is before, and has to subscribe again.
 func (c *Client[F]) sendBatch(b *hub.Batch, policy string, frames []F) {
 	var none F
 	if i := slices.Index(frames, none); i >= 0 {
 		c.handler.untold.Add(1)
+		if slices.ContainsFunc(b.Publications(), untoldByBackend) {
+			c.close(DisconnectInappropriateProtocol)
+			return
+		}
 		if b.Positioned() {
 			frames = frames[:i]
 			b.Stop()

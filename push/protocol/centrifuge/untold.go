@@ -9,11 +9,17 @@ import (
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
-// This file has what becomes of bytes that are not JSON and are for a client of that: a backend, or where the namespace says so a client of
-// Protobuf, may publish any. The client goes on without them, and hears of it where it may rely on missing nothing.
+// This file has what becomes of bytes that are not JSON and are for a client of that: a backend, or a client of Protobuf, may publish any. Live ones of
+// a backend end the connection, as the protocol says. What others have published or left behind does not: the client goes on without it,
+// and hears of it where it may rely on missing nothing.
 
 // isJSON reports whether data can be put into a JSON message.
 func isJSON(data []byte) bool { return utf8.Valid(data) && json.Valid(data) }
+
+// untoldByBackend reports whether p is a message of a backend's that cannot be told.
+func untoldByBackend(p *hub.Publication) bool {
+	return p.Kind == hub.KindMessage && p.Info == nil && !isJSON(p.Data)
+}
 
 // canTell reports whether the client can be sent all that it wants of publications.
 func (c *Client[F]) canTell(j *joining, publications []*hub.Publication) bool {
