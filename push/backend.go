@@ -3,12 +3,14 @@ package push
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
 	"github.com/prometheus/procfs"
 
 	"github.com/millpond/millpond/push/api"
+	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 )
 
@@ -44,6 +46,36 @@ func (c clients) Disconnect(ctx context.Context, t api.Target, d api.Disconnect)
 	return errors.Join(
 		c.server.centrifuge.Disconnect(ctx, centrifuge.Target(t), d.Keep, why),
 		c.server.plain.Disconnect(ctx, t.User, t.Client, d.Keep, why.Code, why.Reason))
+}
+
+// Refresh implements api.Clients.
+func (c clients) Refresh(ctx context.Context, t api.Target, r api.Refresh) error {
+	err := c.server.centrifuge.Refresh(ctx, centrifuge.Target(t), r.Expired, r.Expires, r.Info)
+	if r.Expired {
+		why := centrifuge.DisconnectExpired
+		return errors.Join(err, c.server.plain.Disconnect(ctx, t.User, t.Client, nil, why.Code, why.Reason))
+	}
+	return errors.Join(err, c.server.plain.Refresh(ctx, t.User, t.Client, r.Expires, r.Info))
+}
+
+// personalChannel returns the channel that is a user's own.
+func (s *Server) personalChannel(user string) (string, error) {
+	if !hub.MayHavePersonalChannel(user) {
+		return "", fmt.Errorf("is %.40q, and such a user has no personal channel", user)
+	}
+	return hub.PersonalChannel(s.config.PersonalNamespace, user), nil
+}
+
+// apiConfig is that of both handlers of the API.
+func (s *Server) apiConfig() api.Config {
+	c := api.Config{
+		Hub: s.hub, Clients: clients{s}, Info: s.node, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
+		Logger: s.config.Logger, OnInternalError: s.onInternalError,
+	}
+	if s.config.PersonalChannels {
+		c.PersonalChannel = s.personalChannel
+	}
+	return c
 }
 
 // node is what the server tells of itself.

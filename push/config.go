@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millpond/millpond/push/api"
 	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
@@ -48,8 +49,15 @@ type Config struct {
 
 	// TokenSecret signs the clients' tokens: at least 32 bytes.
 	TokenSecret []byte
-	// APIKeys open the API, and on an address that is not loopback also metrics and pprof.
-	APIKeys []string
+	// APIKeys open the API, and on an address that is not loopback also metrics and pprof. So do those in APIKeyFile, one a line, and what
+	// NamedAPIKeys say of each. Files that change are read again.
+	APIKeys      []string
+	APIKeyFile   string
+	NamedAPIKeys []APIKey
+	// API bounds what requests to it may cost.
+	API APILimits
+	// APIErrorMode "transport" tells errors of the API by the HTTP status, too; empty leaves that to the caller.
+	APIErrorMode string
 	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
 	AllowedOrigins []string
 
@@ -123,6 +131,12 @@ type Namespace = hub.Namespace
 // History bounds what the channels' histories take.
 type History = memory.Config
 
+// APILimits is another package's type under the name by which users of the product know it.
+type APILimits = api.Limits
+
+// APIKey is another package's type under the name by which users of the product know it.
+type APIKey = api.NamedKey
+
 // TLSPair is one certificate of TLS.
 type TLSPair = certs.Pair
 
@@ -172,7 +186,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
 		}
 	}
-	if !d.Dev && len(d.APIKeys) == 0 && !isLoopback(d.InternalListen) {
+	if !d.Dev && !d.hasAPIKeys() && !isLoopback(d.InternalListen) {
 		errs = append(errs, fmt.Errorf("internal-listen: %s is not loopback; give an --api-key-file", d.InternalListen))
 	}
 	for name, value := range map[string]int{
@@ -193,7 +207,10 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("listen: %s: all ports are plain without a tls-cert", address))
 		}
 	}
-	errs = append(errs, d.TLS.Validate(), d.History.Validate())
+	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
+		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
+	}
+	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate())
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes
@@ -243,6 +260,11 @@ func (c *Config) namespaces() []Namespace {
 
 // devChannels are for a first try: what costs nothing is on.
 var devChannels = ChannelOptions{Presence: true, JoinLeave: true, AllowTagsFilter: true}
+
+// hasAPIKeys reports whether there is any.
+func (c Config) hasAPIKeys() bool {
+	return len(c.APIKeys) > 0 || c.APIKeyFile != "" || len(c.NamedAPIKeys) > 0
+}
 
 // compression is that of the endpoints.
 func (c *Config) compression() *session.Compression {

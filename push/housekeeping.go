@@ -15,6 +15,7 @@ func (s *Server) keepHouse(stop <-chan struct{}) {
 			s.broker.Expire()
 			s.centrifuge.Tick()
 			s.plain.Tick()
+			s.watchAPIKeys()
 			t.trim(allocated(), now)
 		}
 	}

@@ -77,6 +77,12 @@ var (
 	descAPIRefused    = desc("api_requests_refused_total", "Requests to the API answered with a status of 400 or more.")
 	descAPIPublished  = desc("api_publications_total", "Publications that the API accepted.")
 	descAPIFailed     = desc("api_publications_failed_total", "Publications that the API could not accept.")
+	descAPIRunning    = desc("api_requests_running", "Requests to the API under way.")
+	descAPIStreams    = desc("api_streams", "Bulks under way.")
+	descAPILines      = desc("api_bulk_lines_total", "Lines of bulks.")
+	descAPICommands   = desc("api_commands_total", "Commands of the API, those of batches and bulks one by one, by the name of the key and the code of the error, 0 for none.", "key", "method", "code")
+	descAPIKeys       = desc("api_key_reloads_total", "Times that the files of the API's keys were read again.", "outcome")
+	descKeys          = desc("idempotency_keys", "Keys of publications that are known, so that none is made twice.")
 	descErrors        = desc("command_errors_total", "Errors sent to clients.", "protocol", "code")
 )
 
@@ -179,11 +185,20 @@ func (c *collector) collectHub(gauge emitInt, counter emitCount) {
 	gauge(descHubWaiting, h.Waiting)
 	counter(descPublications, int64(h.Publications))
 	counter(descDeliveries, int64(h.Deliveries))
+	gauge(descKeys, c.server.broker.Stats().Keys)
 	a := c.server.apiStats()
 	counter(descAPIRequests, int64(a.Requests))
 	counter(descAPIRefused, int64(a.Refused))
 	counter(descAPIPublished, int64(a.Published))
 	counter(descAPIFailed, int64(a.Failed))
+	counter(descAPILines, int64(a.BulkLines))
+	gauge(descAPIRunning, a.Running)
+	gauge(descAPIStreams, a.Streams)
+	for o, n := range a.Outcomes {
+		counter(descAPICommands, int64(n), o.Key, o.Method, strconv.FormatUint(uint64(o.Code), 10))
+	}
+	counter(descAPIKeys, c.server.apiKeys.reloads.Load(), "done")
+	counter(descAPIKeys, c.server.apiKeys.failed.Load(), "failed")
 	p := c.server.plain.Stats()
 	counter(descCommands, int64(p.Commands), "plain")
 	for code, n := range p.Errors {
@@ -211,6 +226,12 @@ func (s *Server) apiStats() api.Stats {
 		sum.Refused += st.Refused
 		sum.Published += st.Published
 		sum.Failed += st.Failed
+		sum.BulkLines += st.BulkLines
+		sum.Running += st.Running
+		sum.Streams += st.Streams
+		for o, n := range st.Outcomes {
+			sum.Outcomes[o] += n
+		}
 	}
 	return sum
 }

@@ -32,6 +32,7 @@ func (s *Server) publicRoutes() http.Handler {
 // addInternal adds the routes of the internal listener.
 func (s *Server) addInternal(mux *http.ServeMux) {
 	mux.Handle("/api/", s.guardAPI(s.api))
+	mux.Handle("/api", s.guardAPI(s.api)) // older libraries
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("/readyz", s.readyz)
 	mux.Handle("/metrics", s.guard(promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{})))

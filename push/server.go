@@ -40,6 +40,7 @@ type Server struct {
 	backend    *backend // the application's
 	api        *api.Handler
 	openAPI    *api.Handler // asks for no key; nil without Dev
+	apiKeys    apiKeys      // where the API's keys come from
 	uid        string       // of this process
 	started    time.Time
 	certs      *certs.Store // nil without TLS
@@ -125,7 +126,10 @@ func (s *Server) build() error {
 	if s.centrifuge, err = s.newCentrifuge(); err != nil {
 		return err
 	}
-	apiConfig := api.Config{Hub: s.hub, Clients: clients{s}, Info: s.node, Keys: c.APIKeys, OnInternalError: s.onInternalError}
+	apiConfig := s.apiConfig()
+	if apiConfig.Keys, err = s.apiKeys.load(c); err != nil {
+		return err
+	}
 	if s.api, err = api.New(apiConfig); err != nil {
 		return err
 	}
@@ -225,12 +229,13 @@ func (s *Server) closeCerts() error {
 	return s.certs.Close()
 }
 
-// Reload reads the files of certificates again. What is wrong with them leaves everything as it was, and is an error.
+// Reload reads the files of certificates and of the API's keys again. What is wrong with them leaves those as they were, and is an error.
 func (s *Server) Reload() error {
-	if s.certs == nil {
-		return nil
+	err := s.reloadAPIKeys()
+	if s.certs != nil {
+		err = errors.Join(err, s.certs.Reload())
 	}
-	return s.certs.Reload()
+	return err
 }
 
 // Addrs returns the public addresses, with the ports that the kernel chose.
@@ -308,6 +313,7 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration, rate float64) e
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	err := s.closeOffer()
+	s.stopStreams()
 	err = errors.Join(err, s.engine.Shutdown(ctx), s.backend.close(ctx))
 	if s.internal != nil {
 		err = errors.Join(err, s.internal.shutdown(ctx))

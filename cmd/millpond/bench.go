@@ -35,6 +35,8 @@ type benchCommand struct {
 
 	Broadcast broadcastCommand `cmd:"" help:"What does a delivery to one of many subscribers cost, beside plain sends?"`
 
+	APIBench apiBenchCommand `cmd:"" name:"api" help:"What does a publication over the API cost, by itself and with others?"`
+
 	Loss lossCommand `cmd:"" help:"Is anything lost, doubled or out of order when clients come and go?"`
 
 	StormClients stormClientsCommand `cmd:"" hidden:"" help:"The storm itself."`

@@ -92,3 +92,18 @@ func (c *lossCommand) Run(ctx context.Context, s *streams, b *cli) error {
 	}
 	return b.Bench.print(s, report, errors.Join(err, report.Err()))
 }
+
+type apiBenchCommand struct {
+	Connections  int           `help:"Connections that publish." default:"8"`
+	Together     int           `help:"Publications of one batch or broadcast." default:"100"`
+	MessageBytes int           `help:"Bytes of a publication's data." default:"64"`
+	Duration     time.Duration `help:"Time to measure each way." default:"5s"`
+}
+
+// Run measures publications over the API.
+func (c *apiBenchCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	report, err := bench.Publishing(ctx, bench.PublishingConfig{
+		Target: b.Bench.target(), Connections: c.Connections, Together: c.Together, MessageBytes: c.MessageBytes, Duration: c.Duration,
+	})
+	return b.Bench.print(s, report, err)
+}

@@ -105,3 +105,14 @@ func TestBenchLoss(t *testing.T) {
 		}
 	}
 }
+
+// Each way of publishing gets its publications accepted.
+func TestBenchAPI(t *testing.T) {
+	var r bench.PublishingReport
+	runBench(t, &r, "api", "--connections=2", "--together=10", "--duration=200ms")
+	for _, way := range []string{bench.PublishSingle, bench.PublishBatch, bench.PublishBroadcast, bench.PublishBulk} {
+		if run := r.Runs[way]; run.Publications == 0 || run.ServerCPU <= 0 {
+			t.Errorf("%s: %+v", way, r)
+		}
+	}
+}

@@ -12,9 +12,9 @@ import (
 	"github.com/millpond/millpond/push"
 )
 
-// fileKeys are the keys of the file that are no flags: they say what channels can do, and what the application's
+// fileKeys are the keys of the file that are no flags: they say what channels and keys of the API can do, and what the application's
 // backend is asked.
-var fileKeys = []string{"channels", "namespaces", "webhooks", "rpc_namespaces"}
+var fileKeys = []string{"channels", "namespaces", "webhooks", "rpc_namespaces", "api_keys"}
 
 // channelOptions are push.ChannelOptions as the file has them.
 type channelOptions struct {
@@ -134,6 +134,7 @@ func loadChannels(path string) (base push.ChannelOptions, list []push.Namespace,
 	}
 	return base, list, err
 }
+
 
 // strictly decodes one key of the file into v, which must have a field for everything.
 func strictly(f file, key string, v any) error {

@@ -45,7 +45,7 @@ type serveCommand struct {
 	TLSHandshakes     int      `name:"tls-handshakes" help:"TLS handshakes that compute at the same time; 0: half as many as cores."`
 
 	TokenHmacSecretFile string   `help:"File with the secret that signs the clients' tokens (HS256, HS384, HS512)." type:"existingfile" placeholder:"FILE"`
-	APIKeyFile          string   `name:"api-key-file" help:"File with the keys for the API, one a line." type:"existingfile" placeholder:"FILE"`
+	APIKeyFile          string   `name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
 	AllowedOrigins      []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
 	TrustedProxies      []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
 	ProxyProtocolFrom   []string `help:"Networks, or unix for unix sockets, whose connections must begin with a PROXY protocol header, version 1 or 2." placeholder:"CIDR"`
@@ -87,6 +87,18 @@ type serveCommand struct {
 	CompressionLevel         int           `help:"From 1, the fastest, to 6." default:"1"`
 	CompressionMinBytes      int           `help:"Bytes below which a message is not compressed." default:"256"`
 	CompressionWindowBits    int           `help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
+
+	APIErrorMode         string        `name:"api-error-mode" help:"How the API tells errors of methods: ${enum}, which is by the HTTP status, too." enum:"body,transport" default:"body"`
+	APIRequestsPerSecond float64       `name:"api-requests-per-second" help:"Requests with each key of the API in a second, commands of a batch and lines of a bulk among them; 0: no bound."`
+	APIBytesPerSecond    float64       `name:"api-bytes-per-second" help:"Bytes of requests with each key of the API in a second; 0: no bound."`
+	APIMaxRequests       int           `name:"api-max-requests" help:"Requests to the API under way at most." default:"256"`
+	APIMaxStreams        int           `name:"api-max-streams" help:"Bulks of the API under way at most." default:"32"`
+	APIMaxBodyBytes      int64         `name:"api-max-body-bytes" help:"Bytes of a request to the API, or of a line of a bulk." default:"1048576"`
+	APIMaxBatchBytes     int64         `name:"api-max-batch-bytes" help:"Bytes of a batch or broadcast." default:"8388608"`
+	APIMaxChannels       int           `name:"api-max-channels" help:"Channels and users of a broadcast, and channels of a list." default:"10000"`
+	APIMaxCommands       int           `name:"api-max-commands" help:"Commands of a batch." default:"1000"`
+	APITimeout           time.Duration `name:"api-timeout" help:"Time that a request to the API has to come, to be carried out, and that its answer has to leave." default:"10s"`
+	APIStreamTimeout     time.Duration `name:"api-stream-timeout" help:"Time that a bulk may be silent." default:"60s"`
 
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
 	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
@@ -236,6 +248,12 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		History: push.History{
 			MaxHistoryBytes: c.HistoryBytes, MaxStreams: c.HistoryChannels, PositionTTL: c.HistoryPositionTTL,
 		},
+		APIKeyFile: c.APIKeyFile,
+		API: push.APILimits{
+			MaxBodyBytes: c.APIMaxBodyBytes, MaxBatchBytes: c.APIMaxBatchBytes, MaxChannels: c.APIMaxChannels, MaxCommands: c.APIMaxCommands,
+			MaxRequests: c.APIMaxRequests, MaxStreams: c.APIMaxStreams, Timeout: c.APITimeout, StreamTimeout: c.APIStreamTimeout,
+			RequestsPerSecond: c.APIRequestsPerSecond, BytesPerSecond: c.APIBytesPerSecond,
+		},
 		MaxRecovered: c.MaxRecovered,
 		Inherited:    activation.Files(true), Takeover: c.Takeover,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
@@ -246,6 +264,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			OutboxBytes: c.OutboxBytes, OutboxMessages: c.OutboxMessages, OutboxAge: c.OutboxAge, PingInterval: c.PingInterval,
 			PongTimeout: c.PongTimeout, CloseTimeout: c.CloseTimeout,
 		},
+	}
+	if c.APIErrorMode != "body" {
+		out.APIErrorMode = c.APIErrorMode
 	}
 	var errs []error
 	if len(c.TLSCert) != len(c.TLSKey) {
@@ -274,14 +295,8 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	if out.TokenSecret, err = readSecret(c.TokenHmacSecretFile); err != nil {
 		errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
 	}
-	keys, err := readSecret(c.APIKeyFile)
-	if err != nil {
-		errs = append(errs, fmt.Errorf("api-key-file: %w", err))
-	}
-	for line := range bytes.Lines(keys) {
-		if key := bytes.TrimSpace(line); len(key) > 0 {
-			out.APIKeys = append(out.APIKeys, string(key))
-		}
+	if out.NamedAPIKeys, err = loadAPIKeys(string(c.Config)); err != nil {
+		errs = append(errs, err)
 	}
 	return out, errors.Join(errs...)
 }

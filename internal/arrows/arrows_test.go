@@ -91,7 +91,11 @@ var table = []row{
 		[]string{"push/hub", "push/watch", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/google/renameio/v2"},
 		nil,
 	},
-	{"push/api", "sees the hub, and nothing of connections", []string{"push/hub"}, []string{"push/broker/memory"}},
+	{
+		"push/api", "sees the hub, and nothing of connections",
+		[]string{"push/hub", "golang.org/x/time"},
+		[]string{"push/broker/memory", "github.com/getkin/kin-openapi"},
+	},
 	{
 		"push/webhook", "knows HTTP and a backend's shapes, and nothing of connections",
 		[]string{"push/hub", "push/webhook/sign", "github.com/sony/gobreaker/v2"},

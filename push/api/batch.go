@@ -1,12 +1,11 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
-
-	"github.com/millpond/millpond/push/hub"
 )
 
 // maxParallel bounds the commands of one batch that are carried out at the same time.
@@ -27,14 +26,15 @@ func (h *Handler) batch(ctx context.Context, body []byte) (any, error) {
 		return nil, missing("commands")
 	}
 	if n := len(request.Commands); n > h.config.MaxCommands {
-		return nil, fmt.Errorf("%w: %d commands, at most %d are allowed", hub.ErrLimitExceeded, n, h.config.MaxCommands)
+		return nil, tooMany("commands", n, h.config.MaxCommands)
 	}
-	replies := make([]map[string]any, len(request.Commands))
+	charge(callOf(ctx).key.requests, len(request.Commands)-1)
+	replies := make([][]byte, len(request.Commands))
 	if !request.Parallel {
 		for i, command := range request.Commands {
-			replies[i] = h.command(ctx, command)
+			replies[i] = h.command(ctx, i, command)
 		}
-		return map[string]any{"replies": replies}, nil
+		return joinReplies(replies), nil
 	}
 	var group sync.WaitGroup
 	free := make(chan struct{}, maxParallel)
@@ -42,28 +42,41 @@ func (h *Handler) batch(ctx context.Context, body []byte) (any, error) {
 		free <- struct{}{}
 		group.Go(func() {
 			defer func() { <-free }()
-			replies[i] = h.command(ctx, command)
+			replies[i] = h.command(ctx, i, command)
 		})
 	}
 	group.Wait()
-	return map[string]any{"replies": replies}, nil
+	return joinReplies(replies), nil
 }
 
-// command carries out one command of a batch.
-func (h *Handler) command(ctx context.Context, command map[string]json.RawMessage) map[string]any {
-	if len(command) != 1 {
-		return map[string]any{"error": h.describe(fmt.Errorf(`%w: a command is {"METHOD":{…}}`, hub.ErrBadRequest))}
-	}
+// joinReplies makes the whole answer to a batch, as Centrifugo's libraries want it: without a result around it.
+func joinReplies(replies [][]byte) encoded {
+	out := append([]byte(`{"replies":[`), bytes.Join(replies, []byte{','})...)
+	return append(out, "]}\n"...)
+}
+
+// command carries out one command of a batch, and returns the reply.
+func (h *Handler) command(ctx context.Context, place int, command map[string]json.RawMessage) []byte {
 	for name, body := range command {
-		method, found := methods[name]
-		if !found || name == "batch" {
-			return map[string]any{"error": h.describe(fmt.Errorf("%w: %.40q in a batch", hub.ErrMethodNotFound, name))}
+		if len(command) > 1 {
+			break
 		}
-		result, err := method(h, ctx, body)
+		result, err := h.invoke(ctx, name, body)
 		if err != nil {
-			return map[string]any{"error": h.describe(err)}
+			return appendReply(nil, "error", h.describe(callOf(ctx), within(fmt.Sprintf("commands[%d].%s", place, name), err)))
 		}
-		return map[string]any{name: result}
+		return appendReply(nil, name, result)
 	}
-	panic("unreachable: it has one")
+	err := wrong(fmt.Sprintf("commands[%d]", place), `is not {"METHOD":{…}}`)
+	return appendReply(nil, "error", h.describe(callOf(ctx), err))
+}
+
+// appendReply adds an object with one field, of which the name needs no escapes.
+func appendReply(b []byte, name string, v any) []byte {
+	value, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("api: %s %+v: %v", name, v, err)) // all its types can be marshalled
+	}
+	b = append(append(append(b, '{', '"'), name...), '"', ':')
+	return append(append(b, value...), '}')
 }

@@ -13,19 +13,16 @@ type channelRequest struct {
 }
 
 // decodeChannel reads a request that names a channel and nothing else.
-func decodeChannel(body []byte) (string, error) {
+func decodeChannel(ctx context.Context, body []byte) (string, error) {
 	var request channelRequest
 	if err := decode(body, &request); err != nil {
 		return "", err
 	}
-	if request.Channel == "" {
-		return "", missing("channel")
-	}
-	return request.Channel, nil
+	return request.Channel, permitChannel(ctx, "channel", request.Channel)
 }
 
-func (h *Handler) presence(_ context.Context, body []byte) (any, error) {
-	channel, err := decodeChannel(body)
+func (h *Handler) presence(ctx context.Context, body []byte) (any, error) {
+	channel, err := decodeChannel(ctx, body)
 	if err != nil {
 		return nil, err
 	}
@@ -40,8 +37,8 @@ func (h *Handler) presence(_ context.Context, body []byte) (any, error) {
 	return map[string]any{"presence": presence}, nil
 }
 
-func (h *Handler) presenceStats(_ context.Context, body []byte) (any, error) {
-	channel, err := decodeChannel(body)
+func (h *Handler) presenceStats(ctx context.Context, body []byte) (any, error) {
+	channel, err := decodeChannel(ctx, body)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +47,7 @@ func (h *Handler) presenceStats(_ context.Context, body []byte) (any, error) {
 }
 
 func (h *Handler) historyRemove(ctx context.Context, body []byte) (any, error) {
-	channel, err := decodeChannel(body)
+	channel, err := decodeChannel(ctx, body)
 	if err != nil {
 		return nil, err
 	}
@@ -61,20 +58,22 @@ type channelInfo struct {
 	NumClients int `json:"num_clients"`
 }
 
+type channelsRequest struct {
+	Pattern string `json:"pattern"`
+}
+
 // channels lists the channels that have subscribers, of which the names match a pattern: "*" stands for any characters but a slash.
-func (h *Handler) channels(_ context.Context, body []byte) (any, error) {
-	var request struct {
-		Pattern string `json:"pattern"`
-	}
+func (h *Handler) channels(ctx context.Context, body []byte) (any, error) {
+	var request channelsRequest
 	if err := decodeOptional(body, &request); err != nil {
 		return nil, err
 	}
 	if _, err := path.Match(request.Pattern, ""); err != nil {
-		return nil, fmt.Errorf("%w: %q is no pattern", hub.ErrBadRequest, request.Pattern)
+		return nil, wrong("pattern", "is %.80q, which is no pattern", request.Pattern)
 	}
-	channels := map[string]channelInfo{}
+	channels, key := map[string]channelInfo{}, callOf(ctx).key
 	h.config.Hub.Channels(func(name string, subscribers int) bool {
-		if match, _ := path.Match(request.Pattern, name); match || request.Pattern == "" {
+		if match, _ := path.Match(request.Pattern, name); (match || request.Pattern == "") && key.permits(name) {
 			channels[name] = channelInfo{subscribers}
 		}
 		return len(channels) <= h.config.MaxChannels

@@ -16,6 +16,7 @@ type Clients interface {
 	// Unsubscribe ends the subscriptions to a channel, or to all if it is empty.
 	Unsubscribe(ctx context.Context, t Target, channel string) error
 	Disconnect(ctx context.Context, t Target, d Disconnect) error
+	Refresh(ctx context.Context, t Target, r Refresh) error
 }
 
 // Target says which connections are meant: those of a user, or one of them.
@@ -53,7 +54,7 @@ func (t target) target() (Target, error) {
 		return Target{}, missing("user")
 	}
 	if t.Session != "" {
-		return Target{}, fmt.Errorf(`%w: there are no sessions here, name the "client"`, hub.ErrBadRequest)
+		return Target{}, wrong("session", `is set, but there are no sessions here: name the "client"`)
 	}
 	return Target{t.User, t.Client}, nil
 }
@@ -79,15 +80,15 @@ func (h *Handler) subscribe(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if request.Channel == "" {
-		return nil, missing("channel")
+	if err := permitChannel(ctx, "channel", request.Channel); err != nil {
+		return nil, err
 	}
 	s := Subscription{Channel: request.Channel, Override: request.Override}
 	if s.Info, err = either("info", request.Info, request.B64Info); err != nil {
 		return nil, err
 	}
 	if len(s.Info) > 0 && !json.Valid(s.Info) {
-		return nil, fmt.Errorf(`%w: "b64info" is not JSON, which clients are shown`, hub.ErrBadRequest)
+		return nil, wrong("b64info", "is not JSON, which clients are shown")
 	}
 	if s.Data, err = either("data", request.Data, request.B64Data); err != nil {
 		return nil, err
@@ -114,11 +115,13 @@ func either(name string, plain json.RawMessage, b64 []byte) ([]byte, error) {
 	return plain, nil
 }
 
+type unsubscribeRequest struct {
+	target
+	Channel string `json:"channel"`
+}
+
 func (h *Handler) unsubscribe(ctx context.Context, body []byte) (any, error) {
-	var request struct {
-		target
-		Channel string `json:"channel"`
-	}
+	var request unsubscribeRequest
 	if err := decode(body, &request); err != nil {
 		return nil, err
 	}
@@ -126,18 +129,25 @@ func (h *Handler) unsubscribe(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if request.Channel != "" || callOf(ctx).key.limited() {
+		if err := permitChannel(ctx, "channel", request.Channel); err != nil {
+			return nil, err
+		}
+	}
 	return struct{}{}, h.config.Clients.Unsubscribe(ctx, t, request.Channel)
 }
 
+type disconnectRequest struct {
+	target
+	Whitelist  []string `json:"whitelist"`
+	Disconnect *struct {
+		Code   uint16 `json:"code"`
+		Reason string `json:"reason"`
+	} `json:"disconnect"`
+}
+
 func (h *Handler) disconnect(ctx context.Context, body []byte) (any, error) {
-	var request struct {
-		target
-		Whitelist  []string `json:"whitelist"`
-		Disconnect *struct {
-			Code   uint16 `json:"code"`
-			Reason string `json:"reason"`
-		} `json:"disconnect"`
-	}
+	var request disconnectRequest
 	if err := decode(body, &request); err != nil {
 		return nil, err
 	}
@@ -149,7 +159,7 @@ func (h *Handler) disconnect(ctx context.Context, body []byte) (any, error) {
 	if request.Disconnect != nil {
 		d.Code, d.Reason = request.Disconnect.Code, request.Disconnect.Reason
 		if d.Code < 3000 || d.Code > 4999 || len(d.Reason) > maxReasonBytes {
-			return nil, fmt.Errorf(`%w: "disconnect" needs a code of 3000 to 4999, and a reason of at most %d bytes`, hub.ErrBadRequest, maxReasonBytes)
+			return nil, wrong("disconnect", "needs a code of 3000 to 4999, and a reason of at most %d bytes", maxReasonBytes)
 		}
 	}
 	return struct{}{}, h.config.Clients.Disconnect(ctx, t, d)

@@ -13,24 +13,24 @@
 //	unsubscribe     {"user":"42","channel":"news"}                      → {}
 //	disconnect      {"user":"42"}                                       → {}
 //	info            {}                                                  → {"nodes":[{"version":"…","num_clients":2,…}]}
-//	batch           {"commands":[{"publish":{…}},{"history":{…}}]}      → {"replies":[{"publish":{…}},{"error":{…}}]}
+//	refresh         {"user":"42","expire_at":1900000000}                → {}
+//	batch           {"commands":[{"publish":{…}},{"history":{…}}]}      → {"replies":[{"publish":{…}},{"error":{…}}]}, as a whole
+//	bulk            a line for each publish or broadcast                → {"line":1,"result":{…}}, a line for each
 //
-// publish and broadcast also take skip_history, idempotency_key, version, version_epoch and delta; history since and
-// reverse; subscribe client, expire_at, info, data, recover_since and override; unsubscribe and disconnect client, and the
-// latter whitelist and disconnect; batch parallel.
+// openapi.json has all their fields, and docs/api.md says what they mean. POST /api takes lines of {"method":…,"params":{…}}, as older libraries send them.
 //
 // Data is any JSON value, or bytes in base64 as "b64data". Unknown fields are
 // ignored, and so is the Content-Type: curl -d sends that of a form.
 //
 // A request that was understood is answered with status 200, even if it is
-// refused; the refusal is in the body, with a code of hub.Error. The status
+// refused, unless the caller wants it otherwise; the refusal is in the body, with a code of hub.Error. The status
 // tells what went wrong before that: 400 for a body that is not what the method
-// takes, 401 without a valid key, 403 for a browser's request from a foreign
-// page, 404 for an unknown method, 405 for another HTTP method than POST, 413
-// for a body that is too large. Those have an error in the body too.
+// takes, 401 without a valid key, 403 with one that is not good for this, or for a browser's request from a foreign
+// page, 404 for an unknown method, 405 for another HTTP method than POST, 408 for a body that does not come, 413
+// for one that is too large, 429 and 503 for too many. Those have an error in the body too.
 //
-// The key comes as "X-API-Key: KEY" or "Authorization: apikey KEY". It is not
-// taken from the query, because URLs end up in logs.
+// The key comes as "X-API-Key: KEY", "Authorization: apikey KEY" or "?api_key=KEY". Neither it nor a query is ever logged.
 //
-// The package has no goroutine and no lock.
+// The package has no goroutine but those of parallel batches. Handler.accountsMu guards the accounts of keys while they change, logLines.mu what was logged; neither is held
+// while anything else is called.
 package api

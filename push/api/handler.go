@@ -2,13 +2,18 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/millpond/millpond/push/hub"
 )
@@ -34,67 +39,48 @@ type Config struct {
 	Clients Clients
 	Info    func() Node
 
-	// Keys are the valid keys; any one will do. With none, and without
-	// Insecure, every request is refused.
-	Keys []string
+	// PersonalChannel returns the channel that is a user's own. Nil if there are none, and so no publishing to users.
+	PersonalChannel func(user string) (string, error)
+
+	// Keys are the valid keys; SetKeys replaces them. With none, and without Insecure, every request is refused.
+	Keys []Key
 
 	// Insecure asks for no key. It is for development on loopback. Requests
 	// that a browser sends for a page of another origin are refused then,
 	// since otherwise every page the developer visits could publish.
 	Insecure bool
 
-	// MaxBodyBytes bounds a request's body. Zero means 1 MiB.
-	MaxBodyBytes int64
+	Limits
 
-	// MaxChannels bounds the channels of one broadcast, and of one list. Zero means 10,000.
-	MaxChannels int
+	// TransportErrors tells all errors by the HTTP status too, not to those callers alone that ask for it.
+	TransportErrors bool
 
-	// MaxCommands bounds the commands of one batch. Zero means 1,000.
-	MaxCommands int
+	// Logger gets a line for each request that failed, and at the level debug for all. Nil means none.
+	Logger *slog.Logger
 
 	// OnInternalError, if set, gets the errors of which the caller is told
-	// only "internal server error".
+	// only "internal server error", with the id of the request.
 	OnInternalError func(err error)
 }
 
 // Validate reports all that is wrong with c, or nil.
 func (c *Config) Validate() error {
 	var problems []error
-	if c.Hub == nil {
-		problems = append(problems, errors.New("api: Hub is missing"))
-	}
-	if c.Clients == nil {
-		problems = append(problems, errors.New("api: Clients is missing"))
-	}
-	if c.Info == nil {
-		problems = append(problems, errors.New("api: Info is missing"))
-	}
-	if c.MaxCommands < 0 {
-		problems = append(problems, fmt.Errorf("api: MaxCommands is %d, want 0 or more", c.MaxCommands))
-	}
-	for i, key := range c.Keys {
-		if key == "" {
-			problems = append(problems, fmt.Errorf("api: key %d is empty", i+1))
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf("api: "+format, args...))
 		}
 	}
-	if c.MaxBodyBytes < 0 {
-		problems = append(problems, fmt.Errorf("api: MaxBodyBytes is %d, want 0 or more", c.MaxBodyBytes))
-	}
-	if c.MaxChannels < 0 {
-		problems = append(problems, fmt.Errorf("api: MaxChannels is %d, want 0 or more", c.MaxChannels))
-	}
-	return errors.Join(problems...)
+	check(c.Hub != nil, "Hub is missing")
+	check(c.Clients != nil, "Clients is missing")
+	check(c.Info != nil, "Info is missing")
+	return errors.Join(append(problems, c.Limits.Validate(), ValidateKeys(c.Keys))...)
 }
 
 func (c Config) withDefaults() Config {
-	if c.MaxBodyBytes == 0 {
-		c.MaxBodyBytes = 1 << 20
-	}
-	if c.MaxChannels == 0 {
-		c.MaxChannels = 10_000
-	}
-	if c.MaxCommands == 0 {
-		c.MaxCommands = 1_000
+	c.Limits = c.Limits.withDefaults()
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
 }
@@ -102,15 +88,32 @@ func (c Config) withDefaults() Config {
 // Handler answers requests below /api/. It may be used by many goroutines.
 type Handler struct {
 	// Immutable after New.
-	config  Config
-	keys    keys
-	origins *http.CrossOriginProtection
+	config   Config
+	origins  *http.CrossOriginProtection
+	open     *heldKey       // for callers without a key; nil unless Insecure
+	unknown  *account       // of those that are refused for having none
+	numbers  map[string]int // of the methods, in accounts
+	idPrefix string
+	places   chan struct{} // one for each request under way
+	streams  chan struct{} // one for each bulk
+	stopped  context.Context
+	stop     context.CancelFunc
+
+	// With locks of their own.
+	lines logLines
 
 	// Any goroutine (atomic).
+	keys      atomic.Pointer[[]heldKey]
+	ids       atomic.Uint64
 	requests  atomic.Uint64
 	refused   atomic.Uint64
 	published atomic.Uint64
 	failed    atomic.Uint64
+	bulkLines atomic.Uint64
+
+	// Guarded by accountsMu.
+	accountsMu sync.Mutex
+	accounts   map[string]*account // by the key's name
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -120,12 +123,25 @@ func New(config Config) (*Handler, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	return &Handler{
-		config:  config.withDefaults(),
-		keys:    newKeys(config.Keys),
-		origins: http.NewCrossOriginProtection(),
-	}, nil
+	h := &Handler{
+		config: config.withDefaults(), origins: http.NewCrossOriginProtection(),
+		numbers: map[string]int{"": 0, "bulk": 1}, accounts: map[string]*account{}, idPrefix: rand.Text()[:8] + "-",
+	}
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		h.numbers[name] = len(h.numbers)
+	}
+	h.places, h.streams = make(chan struct{}, h.config.MaxRequests), make(chan struct{}, h.config.MaxStreams)
+	h.stopped, h.stop = context.WithCancel(context.Background())
+	h.unknown = h.accountLocked(Key{}) // nobody else has h
+	if config.Insecure {
+		open := Key{Name: "dev", Scopes: ScopeAll}
+		h.open = &heldKey{open, h.accountLocked(open)}
+	}
+	return h, h.SetKeys(config.Keys)
 }
+
+// Stop ends the streams: a server that shuts down would wait for them. Other requests are carried out as before.
+func (h *Handler) Stop() { h.stop() }
 
 // Stats are a handler's figures since New.
 type Stats struct {
@@ -133,6 +149,10 @@ type Stats struct {
 	Refused   uint64 // answered with a status of 400 or more
 	Published uint64 // publications accepted, one for each channel
 	Failed    uint64 // publications not accepted
+	BulkLines uint64 // of bulks
+	Running   int    // requests under way, at present
+	Streams   int    // bulks, at present
+	Outcomes  map[Outcome]uint64
 }
 
 // Stats returns the present figures.
@@ -142,23 +162,46 @@ func (h *Handler) Stats() Stats {
 		Refused:   h.refused.Load(),
 		Published: h.published.Load(),
 		Failed:    h.failed.Load(),
+		BulkLines: h.bulkLines.Load(),
+		Running:   len(h.places),
+		Streams:   len(h.streams),
+		Outcomes:  h.collect(),
 	}
 }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.requests.Add(1)
-	result, err := h.serve(w, r)
+	c := &call{id: h.requestID(r), begun: time.Now()}
+	w.Header().Set("X-Request-Id", c.id)
+	// Also for bodies that are not wanted: net/http reads them before the next request.
+	_ = http.NewResponseController(w).SetReadDeadline(c.begun.Add(h.config.Timeout))
+	if r.URL.Path == prefix+"openapi.json" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		describeAPI(w)
+		return
+	}
+	result, err := h.serve(w, r, c)
+	if c.status != 0 { // a stream, which has its answer
+		h.log(r, c, c.status, err)
+		return
+	}
 	status, answer := http.StatusOK, response{Result: result}
 	if err != nil {
+		answer = response{Error: h.describe(c, err)}
 		var rejection *rejection
-		if errors.As(err, &rejection) {
-			h.refused.Add(1)
+		switch {
+		case errors.As(err, &rejection):
 			status = rejection.status
+		case h.wantsStatuses(r):
+			status = orDefault(statuses[answer.Error.Code], http.StatusInternalServerError)
 		}
-		answer = response{Error: h.describe(err)}
+		if status >= http.StatusBadRequest {
+			h.refused.Add(1)
+		}
+		c.setRetryAfter(w.Header())
 	}
 	h.write(w, status, answer)
+	h.log(r, c, status, err)
 }
 
 // rejection is a request that did not get as far as its method.
@@ -173,27 +216,91 @@ func reject(status int, refusal *hub.Error, format string, args ...any) error {
 	return &rejection{status, fmt.Errorf("%w: %s", refusal, fmt.Sprintf(format, args...))}
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (any, error) {
-	if err := h.authorize(r); err != nil {
+// serve carries out a request, and counts what became of it.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *call) (result any, err error) {
+	account := h.unknown
+	defer func() { account.count(h.numbers[c.method], codeOf(err)) }()
+	if c.key, err = h.authenticate(r); err != nil {
 		return nil, err
 	}
-	method, found := methods[strings.TrimPrefix(r.URL.Path, prefix)]
-	if !found || !strings.HasPrefix(r.URL.Path, prefix) {
+	account = c.key.account
+	name, inside := strings.CutPrefix(r.URL.Path, prefix)
+	if r.URL.Path+"/" == prefix { // as older libraries have it
+		name, inside = "", true
+	}
+	run, found := h.find(name)
+	if !found || !inside {
 		return nil, reject(http.StatusNotFound, hub.ErrMethodNotFound, "no such path; behind %s there are %s", prefix, methodNames())
 	}
-	if r.Method != http.MethodPost {
+	c.method = name
+	if r.Method != http.MethodPost && (r.Method != http.MethodPut || c.method != "bulk") {
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, reject(http.StatusMethodNotAllowed, hub.ErrBadRequest, "HTTP method %.20q, want POST", r.Method)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.config.MaxBodyBytes))
-	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, reject(http.StatusRequestEntityTooLarge, hub.ErrLimitExceeded, "the body has more than %d bytes", tooLarge.Limit)
-		}
-		return nil, reject(http.StatusBadRequest, hub.ErrBadRequest, "the body ends too early")
+	if err := c.permit(c.method); err != nil {
+		return nil, err
 	}
-	return method(h, r.Context(), body)
+	if err := c.admit(); err != nil {
+		return nil, err
+	}
+	return run(w, r, c)
+}
+
+// find returns what answers behind prefix: a method, bulk, or with an empty name a pipe.
+func (h *Handler) find(name string) (func(w http.ResponseWriter, r *http.Request, c *call) (any, error), bool) {
+	switch name {
+	case "":
+		return h.pipe, true
+	case "bulk":
+		return h.bulk, true
+	}
+	method, found := methods[name]
+	return func(w http.ResponseWriter, r *http.Request, c *call) (any, error) {
+		return h.whole(w, r, c, func(ctx context.Context, body []byte) (any, error) { return method(h, ctx, body) })
+	}, found
+}
+
+// whole carries out a request of which the body is needed as a whole.
+func (h *Handler) whole(w http.ResponseWriter, r *http.Request, c *call, run func(ctx context.Context, body []byte) (any, error)) (any, error) {
+	if err := enter(h.places, c, "requests under way"); err != nil {
+		return nil, err
+	}
+	defer func() { <-h.places }()
+	limit := h.config.MaxBodyBytes
+	if traitOf(c.method).large {
+		limit = h.config.MaxBatchBytes
+	}
+	body, err := h.readBody(w, r, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer bodies.Put(body)
+	charge(c.key.bytes, len(*body))
+	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), callKey{}, c), h.config.Timeout)
+	defer cancel()
+	return run(ctx, *body)
+}
+
+// invoke carries out one of several commands of a request.
+func (h *Handler) invoke(ctx context.Context, name string, body []byte) (result any, err error) {
+	c := callOf(ctx)
+	method, found := methods[name]
+	if !found || name == "batch" {
+		return nil, fmt.Errorf("%w: %.40q in a batch", hub.ErrMethodNotFound, name)
+	}
+	if err = c.permit(name); err == nil {
+		result, err = method(h, ctx, body)
+	}
+	c.key.count(h.numbers[name], codeOf(err))
+	return result, err
+}
+
+func codeOf(err error) uint32 {
+	if err == nil {
+		return 0
+	}
+	code, _ := hub.Describe(err)
+	return code
 }
 
 // response is the body of every answer.
@@ -207,16 +314,19 @@ type responseError struct {
 	Message string `json:"message"`
 }
 
-func (h *Handler) describe(err error) *responseError {
+func (h *Handler) describe(c *call, err error) *responseError {
 	code, message := hub.Describe(err)
 	if code == hub.ErrInternal.Code && h.config.OnInternalError != nil {
-		h.config.OnInternalError(err)
+		h.config.OnInternalError(fmt.Errorf("api request %s: %w", c.id, err))
 	}
 	return &responseError{code, message}
 }
 
+// smallAnswer is what leaves without anybody waiting for the caller.
+const smallAnswer = 32 << 10
+
 func (h *Handler) write(w http.ResponseWriter, status int, answer response) {
-	body, err := json.Marshal(answer)
+	body, err := answer.encode()
 	if err != nil {
 		panic(fmt.Sprintf("api: response %+v: %v", answer, err)) // all its types can be marshalled
 	}
@@ -225,5 +335,24 @@ func (h *Handler) write(w http.ResponseWriter, status int, answer response) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	// The caller may be gone. There is nobody to tell.
-	_, _ = w.Write(append(body, '\n'))
+	if len(body) < smallAnswer {
+		_, _ = w.Write(body)
+		return
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(h.config.Timeout))
+	_, _ = w.Write(body)
+	_ = control.Flush()
+	_ = control.SetWriteDeadline(time.Time{})
 }
+
+func (r response) encode() ([]byte, error) {
+	if whole, ok := r.Result.(encoded); ok {
+		return whole, nil
+	}
+	b, err := json.Marshal(r)
+	return append(b, '\n'), err
+}
+
+// encoded is a whole answer that is JSON already.
+type encoded []byte

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -19,7 +20,15 @@ import (
 	"github.com/millpond/millpond/push/hub"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		for _, fault := range nonconforming.faults {
+			fmt.Println("not as described:", fault)
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
 
 // journal accepts publications except to channels named "broken" and "bad".
 type journal struct {
@@ -50,6 +59,11 @@ func (d *deeds) Unsubscribe(_ context.Context, t Target, channel string) error {
 
 func (d *deeds) Disconnect(_ context.Context, t Target, why Disconnect) error {
 	d.lines = append(d.lines, fmt.Sprintf("disconnect %+v %+v", t, why))
+	return nil
+}
+
+func (d *deeds) Refresh(_ context.Context, t Target, r Refresh) error {
+	d.lines = append(d.lines, fmt.Sprintf("refresh %+v expired=%v until=%d info=%s", t, r.Expired, max(r.Expires.Unix(), 0), r.Info))
 	return nil
 }
 
@@ -91,9 +105,14 @@ func request(method, path, body string) *http.Request {
 	return r
 }
 
+// do has a request answered. What is said there is held against the description of the API.
 func do(h http.Handler, r *http.Request) (status int, body string, header http.Header) {
 	w := httptest.NewRecorder()
+	sent, _ := io.ReadAll(r.Body) // one that breaks off breaks off again
+	whole := r.Body
+	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(sent), whole))
 	h.ServeHTTP(w, r)
+	conforms(r, sent, w)
 	return w.Code, strings.TrimSuffix(w.Body.String(), "\n"), w.Header()
 }
 
@@ -163,7 +182,7 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"broadcast to too many", "broadcast", `{"channels":["a","b","c","d"],"data":1}`, 200,
-			`{"error":{"code":106,"message":"limit exceeded: broadcast to 4 channels, at most 3 are allowed"}}`, nil,
+			`{"error":{"code":106,"message":"limit exceeded: \"channels\" has 4, at most 3 are allowed"}}`, nil,
 		},
 		{
 			"empty body", "publish", ``, 400,
@@ -195,7 +214,7 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"no base64", "publish", `{"channel":"a","b64data":"*"}`, 400,
-			`{"error":{"code":107,"message":"bad request: \"b64data\" is not base64: illegal base64 data at input byte 0"}}`, nil,
+			`{"error":{"code":107,"message":"bad request: a field in base64 is not: illegal base64 data at input byte 0"}}`, nil,
 		},
 		{
 			"no UTF-8", "publish", "{\"channel\":\"a\",\"data\":\"\xff\"}", 400,
@@ -212,16 +231,16 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"unknown method", "publihs", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, subscribe, unsubscribe"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, rpc, subscribe, unsubscribe; and bulk"}}`, nil,
 		},
 		{
 			"path below a method", "publish/x", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, subscribe, unsubscribe"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, rpc, subscribe, unsubscribe; and bulk"}}`, nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := new(journal)
-			h := newHandler(t, Config{Hub: j, Insecure: true, MaxBodyBytes: 100, MaxChannels: 3})
+			h := newHandler(t, Config{Hub: j, Insecure: true, Limits: Limits{MaxBodyBytes: 100, MaxBatchBytes: 100, MaxChannels: 3}})
 			status, body, header := do(h, request("POST", prefix+test.path, test.body))
 			if status != test.status || body != test.want {
 				t.Errorf("got  %d %s\nwant %d %s", status, body, test.status, test.want)
@@ -252,6 +271,8 @@ func TestKeys(t *testing.T) {
 		{"second key", []string{"one", "two"}, "X-Api-Key", "two", 200},
 		{"authorization", []string{"one"}, "Authorization", "apikey one", 200},
 		{"authorization, other case", []string{"one"}, "Authorization", "ApiKey  one", 200},
+		{"query", []string{"one"}, "query", "a=b&api_key=one", 200},
+		{"query, wrong key", []string{"one"}, "query", "api_key=two", 401},
 		{"no key", []string{"one"}, "X-Other", "one", 401},
 		{"wrong key", []string{"one"}, "X-API-Key", "onE", 401},
 		{"beginning of a key", []string{"one"}, "X-API-Key", "on", 401},
@@ -263,9 +284,13 @@ func TestKeys(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := new(journal)
-			h := newHandler(t, Config{Hub: j, Keys: test.keys})
-			r := request("POST", "/api/publish?api_key=one", `{"channel":"a","data":1}`)
-			r.Header.Set(test.header, test.value)
+			h := newHandler(t, Config{Hub: j, Keys: PlainKeys(test.keys...)})
+			r := request("POST", "/api/publish", `{"channel":"a","data":1}`)
+			if test.header == "query" {
+				r.URL.RawQuery = test.value
+			} else {
+				r.Header.Set(test.header, test.value)
+			}
 			status, body, _ := do(h, r)
 			if status != test.status {
 				t.Errorf("got %d %s, want %d", status, body, test.status)
@@ -338,11 +363,11 @@ func TestInternalErrorsAreReported(t *testing.T) {
 }
 
 func TestConfigReportsEveryProblem(t *testing.T) {
-	_, err := New(Config{Keys: []string{"a", ""}, MaxBodyBytes: -1, MaxChannels: -1})
+	_, err := New(Config{Keys: PlainKeys("a", ""), Limits: Limits{MaxBodyBytes: -1, MaxChannels: -1}})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"Hub", "key 2", "MaxBodyBytes", "MaxChannels"} {
+	for _, want := range []string{"Hub", `key "key2": it is empty`, "api-max-body-bytes", "api-max-channels"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not name %s", err, want)
 		}
@@ -409,7 +434,7 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		h := newHandler(t, Config{Hub: new(journal), Insecure: true, MaxChannels: 5})
+		h := newHandler(t, Config{Hub: new(journal), Insecure: true, Limits: Limits{MaxChannels: 5}})
 		for _, path := range []string{"publish", "broadcast"} {
 			status, answer, _ := do(h, httptest.NewRequest("POST", prefix+path, bytes.NewReader(body)))
 			var either struct{ Result, Error *json.RawMessage }

@@ -46,8 +46,8 @@ func (h *Handler) history(ctx context.Context, body []byte) (any, error) {
 	if err := decode(body, &request); err != nil {
 		return nil, err
 	}
-	if request.Channel == "" {
-		return nil, missing("channel")
+	if err := permitChannel(ctx, "channel", request.Channel); err != nil {
+		return nil, err
 	}
 	q := hub.HistoryQuery{Limit: request.Limit, Reverse: request.Reverse}
 	if request.Since != nil {

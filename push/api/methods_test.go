@@ -53,6 +53,12 @@ func TestClients(t *testing.T) {
 		{"disconnect", `{"user":"u","disconnect":{"code":5000}}`, `3000 to 4999`},
 		{"disconnect", `{"user":"u","disconnect":{"code":3000,"reason":"` + strings.Repeat("x", 124) + `"}}`, `123 bytes`},
 		{"disconnect", `{}`, `user`},
+		{"refresh", `{"user":"u","client":"c"}`, `refresh {User:u Client:c} expired=false until=0 info=`},
+		{"refresh", `{"user":"u","expire_at":99999999999}`, `refresh {User:u Client:} expired=false until=99999999999 info=`},
+		{"refresh", `{"user":"u","expired":true,"info":{"n":1}}`, `refresh {User:u Client:} expired=true until=0 info={"n":1}`},
+		{"refresh", `{"user":"u","expire_at":5}`, `"code":110`},
+		{"refresh", `{"expired":true}`, `user`},
+		{"rpc", `{"method":"x","params":{}}`, `{"error":{"code":108,"message":"not available: the server has no extensions that could be called"}}`},
 	} {
 		before := len(d.lines)
 		_, body, _ := do(h, request("POST", prefix+c.method, c.body))
@@ -80,7 +86,7 @@ func TestChannelsAndInfo(t *testing.T) {
 		defer sub.Unsubscribe()
 		sub.Start()
 	}
-	h := newHandler(t, Config{Hub: b, Insecure: true, MaxChannels: 2})
+	h := newHandler(t, Config{Hub: b, Insecure: true, Limits: Limits{MaxChannels: 2}})
 	for _, c := range []struct{ method, body, want string }{
 		{
 			"presence", `{"channel":"room:1"}`,
@@ -94,7 +100,7 @@ func TestChannelsAndInfo(t *testing.T) {
 		{"channels", `{"pattern":"room:*"}`, `{"result":{"channels":{"room:1":{"num_clients":3},"room:2":{"num_clients":1}}}}`},
 		{"channels", `{"pattern":"n?ws"}`, `{"result":{"channels":{"news":{"num_clients":1}}}}`},
 		{"channels", ``, `{"error":{"code":106,"message":"limit exceeded: there are more than 2; ask with a \"pattern\""}}`},
-		{"channels", `{"pattern":"["}`, `{"error":{"code":107,"message":"bad request: \"[\" is no pattern"}}`},
+		{"channels", `{"pattern":"["}`, `{"error":{"code":107,"message":"bad request: \"pattern\" is \"[\", which is no pattern"}}`},
 		{
 			"info", ``,
 			`{"result":{"nodes":[{"uid":"","name":"host-7","version":"","num_clients":0,"num_users":0,"num_subs":0,"num_channels":0,"uptime":0,"process":{"cpu":0,"rss":0}}]}}`,
@@ -110,14 +116,14 @@ func TestChannelsAndInfo(t *testing.T) {
 func TestBatch(t *testing.T) {
 	for _, parallel := range []string{"false", "true"} {
 		j := new(journal)
-		h := newHandler(t, Config{Hub: j, Insecure: true, MaxCommands: 7})
+		h := newHandler(t, Config{Hub: j, Insecure: true, Limits: Limits{MaxCommands: 7}})
 		commands := `[{"publish":{"channel":"a","data":1}},{"publish":{"channel":"broken","data":1}},{"publish":{"data":1}},{"history":{"channel":"a"}},` +
 			`{"none":{}},{"batch":{"commands":[]}},{"publish":{"channel":"a","data":1},"history":{}}]`
 		_, body, _ := do(h, request("POST", prefix+"batch", `{"parallel":`+parallel+`,"commands":`+commands+`}`))
-		want := `{"result":{"replies":[{"publish":{"offset":1,"epoch":"abcd"}},{"error":{"code":100,"message":"internal server error"}},` +
-			`{"error":{"code":107,"message":"bad request: \"channel\" is missing or empty"}},{"error":{"code":108,"message":"not available"}},` +
+		want := `{"replies":[{"publish":{"offset":1,"epoch":"abcd"}},{"error":{"code":100,"message":"internal server error"}},` +
+			`{"error":{"code":107,"message":"bad request: \"commands[2].publish.channel\" is missing or empty"}},{"error":{"code":108,"message":"not available"}},` +
 			`{"error":{"code":104,"message":"method not found: \"none\" in a batch"}},{"error":{"code":104,"message":"method not found: \"batch\" in a batch"}},` +
-			`{"error":{"code":107,"message":"bad request: a command is {\"METHOD\":{…}}"}}]}}`
+			`{"error":{"code":107,"message":"bad request: \"commands[6]\" is not {\"METHOD\":{…}}"}}]}`
 		if body != want {
 			t.Errorf("parallel %s: %s", parallel, body)
 		}
@@ -182,6 +188,36 @@ func TestWrongTypesAreNamed(t *testing.T) {
 		_, body, _ := do(h, request("POST", prefix+c.method, c.body))
 		if !strings.Contains(body, "bad request: "+c.field+" has the wrong type") {
 			t.Errorf("%s %s: %s", c.method, c.body, body)
+		}
+	}
+}
+
+// Older libraries send commands to /api itself, several in a body, and split the answer at line ends.
+func TestPipe(t *testing.T) {
+	for _, path := range []string{"/api", "/api/"} {
+		h := newHandler(t, Config{Hub: new(journal), Insecure: true, Limits: Limits{MaxCommands: 4}})
+		for _, c := range []struct {
+			body   string
+			status int
+			want   string
+		}{
+			{`{"id":1,"method":"publish","params":{"channel":"a","data":1}}`, 200, `{"id":1,"result":{"offset":1,"epoch":"abcd"}}`},
+			{
+				`{"method":"publish","params":{"channel":"bad","data":1}}` + "\n" + `{"method":"none"} {"method":"publish","params":{}}` + "\n", 200,
+				`{"error":{"code":102,"message":"unknown channel: no namespace of that name"}}` + "\n" +
+					`{"error":{"code":104,"message":"method not found: \"none\" in a batch"}}` + "\n" +
+					`{"error":{"code":107,"message":"bad request: \"[2].params.channel\" is missing or empty"}}`,
+			},
+			{``, 400, `{"error":{"code":107,"message":"bad request: there is no {\"method\":…,\"params\":{…}}"}}`},
+			{`{"method":"publish","params":{"channel":"a","data":1}} x`, 400, `{"error":{"code":107,"message":"bad request: the body is not JSON: invalid character 'x' looking for beginning of value at byte 56"}}`},
+			{`{"method":"publish"`, 400, `{"error":{"code":107,"message":"bad request: the body ends in the middle of a value"}}`},
+			{`{"method":5}`, 400, `{"error":{"code":107,"message":"bad request: \"[0].method\" has the wrong type: number"}}`},
+			{strings.Repeat(`{"method":"info"}`, 5), 200, `{"error":{"code":106,"message":"limit exceeded: \"commands\" has 5, at most 4 are allowed"}}`},
+		} {
+			status, body, _ := do(h, request("POST", path, c.body))
+			if status != c.status && c.status == 200 || body != c.want {
+				t.Errorf("%s %s: %d %s, want %d %s", path, c.body, status, body, c.status, c.want)
+			}
 		}
 	}
 }

@@ -3,13 +3,11 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
+	"time"
 
 	"github.com/millpond/millpond/push/hub"
 )
@@ -25,6 +23,8 @@ func init() { // batch is among them and looks others up
 		"subscribe":      (*Handler).subscribe,
 		"unsubscribe":    (*Handler).unsubscribe,
 		"disconnect":     (*Handler).disconnect,
+		"refresh":        (*Handler).refresh,
+		"rpc":            (*Handler).rpc,
 		"presence":       (*Handler).presence,
 		"presence_stats": (*Handler).presenceStats,
 		"history":        (*Handler).history,
@@ -35,8 +35,10 @@ func init() { // batch is among them and looks others up
 	}
 }
 
-// methodNames lists them for people.
-func methodNames() string { return strings.Join(slices.Sorted(maps.Keys(methods)), ", ") }
+// methodNames lists them for people, and what else there is.
+func methodNames() string {
+	return strings.Join(slices.Sorted(maps.Keys(methods)), ", ") + "; and bulk"
+}
 
 // message is what publish and broadcast have in common.
 type message struct {
@@ -49,21 +51,40 @@ type message struct {
 	IdempotencyKey string `json:"idempotency_key"`
 	Version        uint64 `json:"version"`
 	VersionEpoch   string `json:"version_epoch"`
+	ExcludeClient  string `json:"exclude_client"`
+	TTL            int64  `json:"ttl"` // seconds
 }
 
-// maxKeyBytes bounds an idempotency key and a version's epoch.
+// maxKeyBytes bounds an idempotency key, a version's epoch and a client's id.
 const maxKeyBytes = 255
 
+// maxTTL is as good as for ever.
+const maxTTL = 10 * 365 * 24 * 3600
+
 // options are what a publication is made with.
-func (m *message) options() (hub.PublishOptions, error) {
-	for name, value := range map[string]string{"idempotency_key": m.IdempotencyKey, "version_epoch": m.VersionEpoch} {
-		if len(value) > maxKeyBytes {
-			return hub.PublishOptions{}, fmt.Errorf("%w: %q has %d bytes, at most %d are allowed", hub.ErrBadRequest, name, len(value), maxKeyBytes)
-		}
+func (m *message) options() (o hub.PublishOptions, err error) {
+	switch {
+	case len(m.IdempotencyKey) > maxKeyBytes:
+		return o, tooLong("idempotency_key", len(m.IdempotencyKey))
+	case len(m.VersionEpoch) > maxKeyBytes:
+		return o, tooLong("version_epoch", len(m.VersionEpoch))
+	case len(m.ExcludeClient) > maxKeyBytes:
+		return o, tooLong("exclude_client", len(m.ExcludeClient))
+	case m.TTL < 0 || m.TTL > maxTTL:
+		return o, wrong("ttl", "is %d, want seconds from 0, which is no bound, to %d", m.TTL, maxTTL)
 	}
 	return hub.PublishOptions{
 		Tags: m.Tags, SkipHistory: m.SkipHistory, Delta: m.Delta, IdempotencyKey: m.IdempotencyKey, Version: m.Version, VersionEpoch: m.VersionEpoch,
+		ExcludeClient: m.ExcludeClient, TTL: time.Duration(m.TTL) * time.Second,
 	}, nil
+}
+
+func tooLong(field string, n int) error {
+	return wrong(field, "has %d bytes, at most %d are allowed", n, maxKeyBytes)
+}
+
+func tooMany(field string, n, most int) error {
+	return &fieldError{hub.ErrLimitExceeded, field, fmt.Sprintf("has %d, at most %d are allowed", n, most)}
 }
 
 type publishRequest struct {
@@ -73,6 +94,7 @@ type publishRequest struct {
 
 type broadcastRequest struct {
 	Channels []string `json:"channels"`
+	Users    []string `json:"users"` // those whose personal channels are meant
 	message
 }
 
@@ -90,8 +112,12 @@ func (h *Handler) publish(ctx context.Context, body []byte) (any, error) {
 	if err := decode(body, &request); err != nil {
 		return nil, err
 	}
-	if request.Channel == "" {
-		return nil, missing("channel")
+	return h.doPublish(ctx, &request)
+}
+
+func (h *Handler) doPublish(ctx context.Context, request *publishRequest) (any, error) {
+	if err := permitChannel(ctx, "channel", request.Channel); err != nil {
+		return nil, err
 	}
 	data, err := request.payload()
 	if err != nil {
@@ -109,11 +135,17 @@ func (h *Handler) broadcast(ctx context.Context, body []byte) (any, error) {
 	if err := decode(body, &request); err != nil {
 		return nil, err
 	}
-	if len(request.Channels) == 0 {
+	return h.doBroadcast(ctx, &request)
+}
+
+func (h *Handler) doBroadcast(ctx context.Context, request *broadcastRequest) (any, error) {
+	switch n := len(request.Channels) + len(request.Users); {
+	case n == 0:
 		return nil, missing("channels")
-	}
-	if n := len(request.Channels); n > h.config.MaxChannels {
-		return nil, fmt.Errorf("%w: broadcast to %d channels, at most %d are allowed", hub.ErrLimitExceeded, n, h.config.MaxChannels)
+	case n > h.config.MaxChannels:
+		return nil, tooMany("channels", n, h.config.MaxChannels)
+	case len(request.Users) > 0 && h.config.PersonalChannel == nil:
+		return nil, &fieldError{hub.ErrNotAvailable, "users", "needs personal channels: serve --personal-channels"}
 	}
 	data, err := request.payload()
 	if err != nil {
@@ -123,16 +155,35 @@ func (h *Handler) broadcast(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	responses := make([]response, 0, len(request.Channels))
-	for _, channel := range request.Channels {
-		result, err := h.send(ctx, channel, data, options)
+	responses := make([]response, 0, len(request.Channels)+len(request.Users))
+	answer := func(result any, err error) {
 		if err != nil {
-			responses = append(responses, response{Error: h.describe(err)})
-			continue
+			responses = append(responses, response{Error: h.describe(callOf(ctx), err)})
+			return
 		}
 		responses = append(responses, response{Result: result})
 	}
+	for i, channel := range request.Channels {
+		answer(h.sendPermitted(ctx, "channels", i, channel, data, options))
+	}
+	for i, user := range request.Users {
+		channel, err := h.config.PersonalChannel(user)
+		if err != nil {
+			answer(nil, &fieldError{hub.ErrBadRequest, fmt.Sprintf("users[%d]", i), err.Error()})
+			continue
+		}
+		answer(h.sendPermitted(ctx, "users", i, channel, data, options))
+	}
 	return broadcastResult{responses}, nil
+}
+
+// sendPermitted publishes to a channel at a place of a list, if the key is good for it.
+func (h *Handler) sendPermitted(ctx context.Context, list string, place int, channel string, data []byte, options hub.PublishOptions) (any, error) {
+	if !callOf(ctx).key.permits(channel) {
+		h.failed.Add(1)
+		return nil, permitChannel(ctx, fmt.Sprintf("%s[%d]", list, place), channel)
+	}
+	return h.send(ctx, channel, data, options)
 }
 
 func (h *Handler) send(ctx context.Context, channel string, data []byte, options hub.PublishOptions) (any, error) {
@@ -156,47 +207,4 @@ func (m *message) payload() ([]byte, error) {
 		return m.B64Data, nil
 	}
 	return nil, missing("data")
-}
-
-func missing(field string) error {
-	return fmt.Errorf("%w: %q is missing or empty", hub.ErrBadRequest, field)
-}
-
-// written returns a field's path as the request has it, without the structs that several requests have in common.
-func written(path string) string {
-	parts := slices.DeleteFunc(strings.Split(path, "."), func(part string) bool { return part == "message" || part == "target" })
-	return strings.Join(parts, ".")
-}
-
-// decodeOptional is decode for requests that may as well say nothing.
-func decodeOptional(body []byte, v any) error {
-	if len(body) == 0 {
-		return nil
-	}
-	return decode(body, v)
-}
-
-// decode reads a request's body, one JSON object, into v.
-func decode(body []byte, v any) error {
-	if !utf8.Valid(body) {
-		// RFC 8259 §8.1: JSON text MUST be encoded using UTF-8. And a text
-		// frame that is not would cost every subscriber its connection.
-		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body is not valid UTF-8")
-	}
-	err := json.Unmarshal(body, v)
-	if err == nil {
-		return nil
-	}
-	var syntax *json.SyntaxError
-	var mismatch *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
-	case errors.As(err, &mismatch) && mismatch.Field != "":
-		return reject(http.StatusBadRequest, hub.ErrBadRequest, "%q has the wrong type: %s", written(mismatch.Field), mismatch.Value)
-	case errors.As(err, &mismatch):
-		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body must be a JSON object, not %s", mismatch.Value)
-	}
-	// What remains is base64, and of that there is one field.
-	return reject(http.StatusBadRequest, hub.ErrBadRequest, `"b64data" is not base64: %v`, err)
 }

@@ -95,11 +95,11 @@ func (b *Batch) place(number uint64) int {
 	return i
 }
 
-// narrow makes b the longest run of one class at the beginning of all.
+// narrow makes b the longest run of one class at the beginning of all. What is bounded comes alone, for it has bounds of its own.
 func (b *Batch) narrow(all []*Publication) {
 	n := 1
-	b.class = all[0].Kind.class()
-	for n < len(all) && all[n].Kind.class() == b.class {
+	b.class = all[0].class()
+	for b.class != boundeds && n < len(all) && all[n].class() == b.class {
 		n++
 	}
 	b.forgetFrames()
@@ -121,7 +121,15 @@ const (
 	messages class = iota
 	comings        // KindJoin and KindLeave: not for all subscribers
 	resets
+	boundeds // messages that are not for everybody, or not for ever
 )
+
+func (p *Publication) class() class {
+	if p.bounded {
+		return boundeds
+	}
+	return p.Kind.class()
+}
 
 func (k Kind) class() class {
 	switch k {

@@ -38,6 +38,12 @@ type PublishOptions struct {
 	// had one, with the same VersionEpoch. The position is then that of the channel's latest.
 	Version      uint64
 	VersionEpoch string
+	// ExcludeClient, if not empty, is the id of a connection that is not sent the publication as it comes. Its history has it, and whoever
+	// recovers gets it from there: one that has come back is another connection.
+	ExcludeClient string
+	// TTL, if not zero, is how long the publication is worth something: after that it is in no answer of the history, no recovery, and is
+	// not handed to a subscriber any more. Its offset stays taken.
+	TTL time.Duration
 }
 
 // ClientInfo is a client as others may see it.
@@ -65,12 +71,14 @@ type HistoryQuery struct {
 	Limit int
 	// Reverse wants the newest first.
 	Reverse bool
+	// Over wants those among them too of which the time is over, see [Publication.Over], so that offsets have no gaps.
+	Over bool
 }
 
 // History is a part of a channel's past.
 type History struct {
-	Publications []*Publication
-	Top          Position // of the latest publication, in what is returned or not
+	Publications []*Publication // the slice is the caller's
+	Top          Position       // of the latest publication, in what is returned or not
 }
 
 // Broker orders the publications of each channel and brings them to the hubs

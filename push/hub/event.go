@@ -27,7 +27,7 @@ func (b *bucket) noteBaseLocked(p *Publication) {
 	if err != nil || !o.AllowFossilDelta || p.Kind != KindMessage {
 		return
 	}
-	if p.Delta { // a delta takes longer to make than a frame
+	if p.Delta && !p.bounded { // a delta takes longer to make than a frame
 		p.derived.Store(&derived{base: b.bases[p.Channel]})
 	}
 	if b.bases == nil {

@@ -217,7 +217,7 @@ func (h *Hub) Deliver(p *Publication) (subscribed bool) {
 		b.noteBaseLocked(p)
 	}
 	b.mu.Unlock()
-	if d := p.derived.Load(); d != nil || len(more) > 0 {
+	if d := p.derived.Load(); !p.bounded && (d != nil || len(more) > 0) {
 		if d == nil {
 			d = new(derived)
 			p.derived.Store(d)

@@ -1,6 +1,9 @@
 package hub
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Publication is one message of a channel, shared by all its receivers, or an event of the channel.
 // A broker fills it and hands it to the hub; from then on it is immutable and
@@ -14,6 +17,7 @@ type Publication struct {
 	Offset  uint64      // rises strictly within the channel's epoch; 0 for one that passes by the channel's history
 	Kind    Kind
 	Delta   bool   // subscribers may have the difference to the message before
+	bounded bool   // it is not for everybody, or not for ever: derived says so, and stays
 	Expires uint32 // for a broker to note when it forgets it
 
 	// Any goroutine (atomic).
@@ -25,12 +29,14 @@ type Publication struct {
 type derived struct {
 	base    []byte       // the data of the message before, for a delta; nil if there is none. Immutable
 	pending atomic.Int32 // shards that are still to deliver it
+	exclude string       // the id of a connection that is not sent it; empty for none. Immutable
+	ends    time.Time    // when it is worth nothing any more; zero for never. Immutable
 	encoded [encodings]atomic.Value
 }
 
 // delivered notes that one more shard is done with p.
 func (p *Publication) delivered() {
-	if d := p.derived.Load(); d != nil && d.pending.Add(-1) == 0 {
+	if d := p.derived.Load(); d != nil && !p.bounded && d.pending.Add(-1) == 0 {
 		p.derived.Store(nil)
 	}
 }
@@ -47,6 +53,28 @@ const (
 	// relies on them must subscribe again.
 	KindReset
 )
+
+// Bound says that the publication is not sent to the connection exclude, and to nobody after ends; the zero values are no bounds. A broker calls
+// it before it hands the publication over.
+func (p *Publication) Bound(exclude string, ends time.Time) {
+	if exclude == "" && ends.IsZero() {
+		return
+	}
+	p.bounded = true
+	p.derived.Store(&derived{exclude: exclude, ends: ends})
+}
+
+// Bounded reports whether Bound said something.
+func (p *Publication) Bounded() bool { return p.bounded }
+
+// Over reports whether the publication is worth nothing any more, at a time.
+func (p *Publication) Over(now time.Time) bool {
+	if !p.bounded {
+		return false
+	}
+	ends := p.derived.Load().ends
+	return !ends.IsZero() && !now.Before(ends)
+}
 
 // Base returns the data that a delta to this message is to be made from: that of the channel's message before, which every
 // subscriber had. It is false for a message that was not published for deltas, is the first, or has been delivered.
@@ -79,7 +107,7 @@ const (
 // the same time may build twice; all of them get the same one. An encoding must always be asked for with the same T.
 func Encoded[T any](p *Publication, e Encoding, build func(*Publication) T) T {
 	d := p.derived.Load()
-	if d == nil {
+	if d == nil || p.bounded { // which is kept, and so would be its encodings
 		return build(p)
 	}
 	if v := d.encoded[e].Load(); v != nil {

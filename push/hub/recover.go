@@ -3,6 +3,8 @@ package hub
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // History returns what is kept of the channel's past, as far as q wants it. The error wraps ErrNotAvailable if nothing is
@@ -60,7 +62,7 @@ func (h *Hub) Recover(ctx context.Context, channel string, since Position) (Reco
 	if o, err := h.Options(channel); err == nil && o.RecoverLatest {
 		return h.recoverLatest(ctx, channel, since)
 	}
-	q := HistoryQuery{Since: &since, Limit: h.config.MaxRecovered + 1}
+	q := HistoryQuery{Since: &since, Limit: h.config.MaxRecovered + 1, Over: true}
 	past, err := h.position(ctx, channel, q)
 	if err != nil || past.Top.Epoch == "" {
 		return Recovery{}, err
@@ -68,9 +70,15 @@ func (h *Hub) Recover(ctx context.Context, channel string, since Position) (Reco
 	r := Recovery{From: past.Top}
 	same := since.Epoch == "" || since.Epoch == past.Top.Epoch
 	if same && len(past.Publications) <= h.config.MaxRecovered && continues(past.Publications, since.Offset, past.Top.Offset) {
-		r.Recovered, r.Publications = true, past.Publications
+		r.Recovered, r.Publications = true, withoutOver(past.Publications)
 	}
 	return r, nil
+}
+
+// withoutOver leaves out the publications that are worth nothing any more: nobody misses them.
+func withoutOver(list []*Publication) []*Publication {
+	now := time.Now()
+	return slices.DeleteFunc(list, func(p *Publication) bool { return p.Over(now) })
 }
 
 // recoverLatest finds the channel's latest publication, unless that is known.

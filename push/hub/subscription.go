@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Subscriber receives the publications of channels: a protocol's client.
@@ -112,7 +113,7 @@ func (s *Subscription) startLocked(after uint64) bool {
 	s.shard.channel.bucket.deliveries.Add(uint64(len(held.publications)))
 	held.subscription = s
 	held.each(func() {
-		if s.state != stopped {
+		if s.state != stopped && (held.class != boundeds || s.mayHave(held.publications[0])) {
 			s.subscriber.Deliver(held)
 		}
 	})
@@ -144,12 +145,34 @@ func (s *Subscription) handLocked(b *Batch) int {
 		return 0
 	}
 	if s.state == live || s.state == following {
+		if b.class == boundeds && !s.mayHave(b.publications[0]) {
+			return 0
+		}
 		b.subscription = s
 		s.subscriber.Deliver(b)
 		return n
 	}
 	s.holdLocked(b.Publications())
 	return 0
+}
+
+// Identified is a Subscriber that knows its connection, so that publications can leave it out.
+type Identified interface {
+	// Is reports whether the connection has this id. It is called like Deliver.
+	Is(id string) bool
+}
+
+// mayHave reports whether a publication that is bounded is for s, now.
+func (s *Subscription) mayHave(p *Publication) bool {
+	if p.Over(time.Now()) {
+		return false
+	}
+	exclude := p.derived.Load().exclude
+	if exclude == "" {
+		return true
+	}
+	who, ok := s.subscriber.(Identified)
+	return !ok || !who.Is(exclude)
 }
 
 // followLocked leaves out what is not beyond the offset at which the subscription started, and what passes by the

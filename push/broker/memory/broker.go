@@ -88,6 +88,7 @@ type stripe struct {
 	bytes    int                // of their publications
 	epoch    string             // of the stream with this number
 	epochOf  uint32
+	timed    bool // some publication of the stripe has, or had, bounds of its own
 	keys     idempotency
 
 	_ [16]byte // neighbours are busy on other cores
@@ -140,6 +141,7 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 		return s.position(st)
 	}
 	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
+	p.Bound(options.ExcludeClient, ends(options.TTL))
 	var position hub.Position
 	if options.Retention.Enabled() || !st.kept() && !options.SkipHistory {
 		st.offset++
@@ -207,7 +209,7 @@ func (b *Broker) History(ctx context.Context, channel string, q hub.HistoryQuery
 	st := b.stream(s, hash, channel)
 	st.life |= 1
 	st.expire(s, now)
-	h := hub.History{Publications: st.query(q), Top: s.position(st)}
+	h := hub.History{Publications: st.query(q, s.timed), Top: s.position(st)}
 	b.settle(s, st, now, false)
 	return h, nil
 }
@@ -276,6 +278,14 @@ func (b *Broker) stream(s *stripe, hash uint64, channel string) *stream {
 		s.streams.Add(hash, st)
 	}
 	return st
+}
+
+// ends is when a time to live is over, the zero time for none.
+func ends(ttl time.Duration) time.Time {
+	if ttl == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(ttl)
 }
 
 // seconds converts d, rounded up.

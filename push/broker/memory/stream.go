@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/hub/names"
@@ -71,14 +72,18 @@ func (st *stream) keep(s *stripe, p *hub.Publication, r hub.Retention, now uint3
 		st.drop(s, len(st.log)-r.Size+1)
 	}
 	p.Expires = now + seconds(r.TTL)
+	s.timed = s.timed || p.Bounded()
 	st.log = append(st.log, p)
 	s.account(1, size(p))
 }
 
 // size is about what a publication takes.
 func size(p *hub.Publication) int {
-	const fixed = 152 // the Publication, its entry, and what the allocator adds
+	const fixed, bounds = 152, 176 // the Publication, its entry, and what the allocator adds; what Publication.Bound adds
 	n := fixed + len(p.Data)
+	if p.Bounded() {
+		n += bounds
+	}
 	if i := p.Info; i != nil {
 		n += 96 + len(i.User) + len(i.Client) + len(i.ConnInfo) + len(i.ChanInfo)
 	}
@@ -119,8 +124,9 @@ func (st *stream) expire(s *stripe, now uint32) {
 // clear lets all publications go.
 func (st *stream) clear(s *stripe) { st.drop(s, len(st.log)) }
 
-// query returns what q wants. Offsets in log rise by 1.
-func (st *stream) query(q hub.HistoryQuery) []*hub.Publication {
+// query returns what q wants. Offsets in log rise by 1. What is over by a TTL of its own stays in the log until it would go anyway, and is not
+// shown; timed says that there may be such.
+func (st *stream) query(q hub.HistoryQuery, timed bool) []*hub.Publication {
 	if q.Limit == 0 || len(st.log) == 0 {
 		return nil
 	}
@@ -130,6 +136,9 @@ func (st *stream) query(q hub.HistoryQuery) []*hub.Publication {
 		to = place(q.Since.Offset, first, len(st.log))
 	} else if q.Since != nil {
 		from = place(q.Since.Offset, first-1, len(st.log)) // not offset+1, for that may be 0
+	}
+	if timed && !q.Over {
+		return living(st.log[from:to], q)
 	}
 	if q.Limit > 0 && to-from > q.Limit {
 		if q.Reverse {
@@ -142,6 +151,24 @@ func (st *stream) query(q hub.HistoryQuery) []*hub.Publication {
 	out = append(out, st.log[from:to]...)
 	if q.Reverse {
 		slices.Reverse(out)
+	}
+	return out
+}
+
+// living returns those of a part of the log that are not over, as many as q wants and in its order.
+func living(log []*hub.Publication, q hub.HistoryQuery) (out []*hub.Publication) {
+	now := time.Now()
+	for i := range log {
+		p := log[i]
+		if q.Reverse {
+			p = log[len(log)-1-i]
+		}
+		if p.Over(now) {
+			continue
+		}
+		if out = append(out, p); len(out) == q.Limit {
+			break
+		}
 	}
 	return out
 }

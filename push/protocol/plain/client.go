@@ -163,6 +163,9 @@ type withPolicy[F any] struct {
 // Deliver sends publications by that policy.
 func (w withPolicy[F]) Deliver(b *hub.Batch) { w.deliver(b, w.policy) }
 
+// Is implements hub.Identified.
+func (c *Client[F]) Is(id string) bool { return c.conn.ID() == id }
+
 // Presence implements hub.Presenter.
 func (c *Client[F]) Presence() *hub.ClientInfo {
 	info := &hub.ClientInfo{Client: c.conn.ID()}
