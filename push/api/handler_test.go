@@ -425,7 +425,7 @@ func (c collect) Deliver(b *hub.Batch) {
 	}
 }
 
-// FuzzRequest sends any body to both methods: the answer is JSON with either a
+// FuzzRequest sends any body to several methods: the answer is JSON with either a
 // result or an error.
 func FuzzRequest(f *testing.F) {
 	for _, body := range []string{
@@ -435,7 +435,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		h := newHandler(t, Config{Hub: new(journal), Insecure: true, Limits: Limits{MaxChannels: 5}})
-		for _, path := range []string{"publish", "broadcast"} {
+		for _, path := range []string{"publish", "broadcast", "subscribe", "disconnect", "refresh", "history"} {
 			status, answer, _ := do(h, httptest.NewRequest("POST", prefix+path, bytes.NewReader(body)))
 			var either struct{ Result, Error *json.RawMessage }
 			if err := json.Unmarshal([]byte(answer), &either); err != nil || (either.Result == nil) == (either.Error == nil) {
