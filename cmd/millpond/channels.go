@@ -135,7 +135,6 @@ func loadChannels(path string) (base push.ChannelOptions, list []push.Namespace,
 	return base, list, err
 }
 
-
 // strictly decodes one key of the file into v, which must have a field for everything.
 func strictly(f file, key string, v any) error {
 	value, ok := f[key]
