@@ -3,24 +3,27 @@ package centrifuge
 import (
 	"encoding/json"
 	"math"
+
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // about is what there is to know of a client that is more than a user. It is immutable.
-type about struct {
-	text string // two values in JSON, either of which may be empty: what others may see, then what only the backend may
-	meta uint32 // where the second begins
-
-	headers *Headers // that the backend may be sent; nil is none
+type about[F comparable] struct {
+	text    string                     // two values in JSON, either of which may be empty: what others may see, then what only the backend may
+	headers *Headers                   // that the backend may be sent; nil is none
+	token   *roster.Holder[*Client[F]] // nil if the token has no id
+	meta    uint32                     // where the second value begins
 }
 
-func newAbout(info, meta []byte, headers *Headers) *about {
-	if len(info)+len(meta) == 0 && headers == nil {
+// newAbout returns nil if there is nothing.
+func newAbout[F comparable](info, meta []byte, headers *Headers, token *roster.Holder[*Client[F]]) *about[F] {
+	if len(info)+len(meta) == 0 && headers == nil && token == nil {
 		return nil
 	}
-	return &about{text: string(info) + string(meta), meta: uint32(len(info)), headers: headers}
+	return &about[F]{text: string(info) + string(meta), meta: uint32(len(info)), headers: headers, token: token}
 }
 
-// setAbout notes what an identity says. Of a refresh that says nothing, what was there stays.
+// setAbout notes what an identity says. Of a refresh that says nothing, what was there stays, but for the token.
 func (c *Client[F]) setAbout(i *Identity) {
 	c.issued.Store(issuedSeconds(i.Token))
 	info, meta := i.Info, i.Meta
@@ -30,7 +33,9 @@ func (c *Client[F]) setAbout(i *Identity) {
 	if len(meta) == 0 {
 		meta = c.Meta()
 	}
-	c.about.Store(newAbout(info, meta, c.headers()))
+	old := c.token()
+	c.about.Store(newAbout(info, meta, c.headers(), c.handler.tokens.Add(c, i.Token.ID)))
+	c.handler.tokens.Remove(old)
 }
 
 // info is what others may see of the client; nil is nothing.
@@ -52,6 +57,14 @@ func (c *Client[F]) Meta() json.RawMessage {
 func (c *Client[F]) headers() *Headers {
 	if a := c.about.Load(); a != nil {
 		return a.headers
+	}
+	return nil
+}
+
+// token is that of the connection, if it has an id.
+func (c *Client[F]) token() *roster.Holder[*Client[F]] {
+	if a := c.about.Load(); a != nil {
+		return a.token
 	}
 	return nil
 }

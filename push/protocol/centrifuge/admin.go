@@ -9,6 +9,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // This file has what a backend does to clients. The methods may be called by any goroutine.
@@ -94,7 +95,7 @@ func (c *Client[F]) subscribeByBackend(channel string, o SubscribeOptions) error
 	j := &joining{channel: channel, request: &wire.SubscribeRequest{Channel: channel}, options: o.Override.Apply(options), tag: tagServerSide}
 	j.special.info = o.Info
 	if !o.Expires.IsZero() {
-		j.special.expires = c.handler.now() + seconds(time.Until(o.Expires))
+		j.special.expires = c.handler.now() + roster.Seconds(time.Until(o.Expires))
 	}
 	if o.Since != nil {
 		j.request.Recover, j.request.Offset, j.request.Epoch = true, o.Since.Offset, o.Since.Epoch

@@ -9,6 +9,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // This file has what the application's backend is asked. No goroutine waits for the answers: the client's further
@@ -90,7 +91,7 @@ func (r *Renewal) over() bool { return r.Expired || !r.Expires.IsZero() && time.
 // KeepHeaders keeps what was chosen of the opening request. It is called before OnOpen.
 func (c *Client[F]) KeepHeaders(headers []Header) {
 	if len(headers) > 0 {
-		c.about.Store(newAbout(nil, nil, &Headers{Connection: headers}))
+		c.about.Store(newAbout[F](nil, nil, &Headers{Connection: headers}, nil))
 	}
 }
 
@@ -110,7 +111,7 @@ func (c *Client[F]) emulate(headers map[string]string) {
 		if before := c.headers(); before != nil {
 			h.Connection = before.Connection
 		}
-		c.about.Store(newAbout(c.info(), c.Meta(), &h))
+		c.about.Store(newAbout(c.info(), c.Meta(), &h, c.token()))
 	}
 }
 
@@ -216,7 +217,7 @@ func (c *Client[F]) renewed(r Renewal, err error) {
 		return
 	}
 	if r.Info != nil {
-		c.about.Store(newAbout(r.Info, c.Meta(), c.headers()))
+		c.about.Store(newAbout(r.Info, c.Meta(), c.headers(), c.token()))
 	}
 	_, _, _ = c.expire(r.Expires) // if that was just now, the backend is asked again
 }
@@ -234,7 +235,7 @@ func (c *Client[F]) renewSubscription(s subscription[F], webhook string) {
 		case r.over():
 			c.expireSubscription(s)
 		case !r.Expires.IsZero():
-			s.special.expires = renewalDue(c.handler.now(), seconds(time.Until(r.Expires)))
+			s.special.expires = renewalDue(c.handler.now(), roster.Seconds(time.Until(r.Expires)))
 			c.schedule()
 		}
 	}

@@ -36,8 +36,8 @@ type Client[F comparable] struct {
 	number  uint64 // of which the id is made
 
 	// Any goroutine (atomic).
-	about  atomic.Pointer[about] // nil for nearly all
-	issued atomic.Uint32         // when the connection's token was, in Unix seconds; 0 is without one
+	about  atomic.Pointer[about[F]] // nil for nearly all
+	issued atomic.Uint32            // when the connection's token was, in Unix seconds; 0 is without one
 
 	// Immutable after NewClient; here, where there is room.
 	params Params
@@ -49,9 +49,8 @@ type Client[F comparable] struct {
 	expires  uint32              // when the token does, in the handler's seconds; 0 is never
 	answers  pace.Answers        // that are on their way
 
-	// Guarded by deadlines.mu.
-	deadline uint32 // the second at which something is due
-	index    int32  // in the heap, plus one; 0 if it is not there
+	// The deadlines'.
+	roster.Due
 }
 
 // state is where a client is. It only moves forward.
@@ -97,7 +96,7 @@ func (c *Client[F]) codec() wire.Codec {
 // OnOpen waits for the connect command, not too long.
 func (c *Client[F]) OnOpen() {
 	// One more, for now is rounded down.
-	c.handler.deadlines.set(c, c.handler.now()+seconds(c.handler.config.ConnectTimeout)+1)
+	c.handler.deadlines.Set(c, c.handler.now()+roster.Seconds(c.handler.config.ConnectTimeout)+1)
 }
 
 // OnMessage carries out the commands of one message. payload is used during the call only; the engine has checked that
@@ -142,7 +141,10 @@ func (c *Client[F]) carryOutAll(t *turn[F], frame []byte) {
 }
 
 // OnWake carries out what others want of the client.
-func (c *Client[F]) OnWake() { c.handler.roster.Run(c) }
+func (c *Client[F]) OnWake() {
+	c.handler.roster.Run(c)
+	c.recheckIfDue()
+}
 
 // Wake implements roster.Client.
 func (c *Client[F]) Wake() bool { return c.conn.Wake() }
@@ -150,7 +152,7 @@ func (c *Client[F]) Wake() bool { return c.conn.Wake() }
 // OnClose gives up what the connection had. Nothing is sent after it.
 func (c *Client[F]) OnClose() {
 	c.end()
-	c.handler.deadlines.remove(c)
+	c.handler.deadlines.Remove(c)
 	for _, s := range c.subs { // all of them before others are told, which may take a while
 		s.Unsubscribe()
 	}
@@ -158,6 +160,7 @@ func (c *Client[F]) OnClose() {
 		c.leave(subscriptionOf[F](s))
 	}
 	c.subs = nil
+	c.handler.tokens.Remove(c.token())
 	c.handler.roster.Close(c) // who waits for a task learns that it is too late
 }
 

@@ -20,6 +20,12 @@ func TestClientSize(t *testing.T) {
 	if n := unsafe.Sizeof(Client[*int]{}); n > 112 {
 		t.Errorf("a client takes %d bytes, want at most 112: there is one for each connection", n)
 	}
+	if n := unsafe.Sizeof(specialSubscriber[*int]{}); n > 96 {
+		t.Errorf("a special subscriber takes %d bytes, want at most 96: there may be one for each subscription", n)
+	}
+	if n := unsafe.Sizeof(about[*int]{}); n > 40 {
+		t.Errorf("what there is to know of a client takes %d bytes, want at most 40", n)
+	}
 }
 
 // Whatever is published while a subscription is being made comes after its reply.

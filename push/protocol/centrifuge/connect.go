@@ -10,6 +10,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // refusedDelay is for how long a client whose connect command was refused may take to go, in seconds.
@@ -54,7 +55,7 @@ func (c *Client[F]) welcome(t *turn[F], id uint32, result *wire.ConnectResult, e
 		return
 	}
 	c.state = refused
-	c.handler.deadlines.set(c, c.handler.now()+refusedDelay)
+	c.handler.deadlines.Set(c, c.handler.now()+refusedDelay)
 	t.reply(&wire.Reply{Id: id, Error: refusal})
 }
 
@@ -64,6 +65,7 @@ func (c *Client[F]) abandon() {
 		s.Unsubscribe()
 	}
 	c.subs = nil
+	c.handler.tokens.Remove(c.token())
 	c.handler.roster.Remove(c) // now that nobody asks for its user any more
 }
 
@@ -89,10 +91,13 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest, identity Identity)
 		return nil, err
 	}
 	if !c.params.FramePing && h.config.PingInterval > 0 {
-		result.Ping, result.Pong = seconds(h.config.PingInterval), true
+		result.Ping, result.Pong = roster.Seconds(h.config.PingInterval), true
 	}
 	if !h.roster.Add(c, identity.User, h.config.MaxConnectionsPerUser) {
 		return nil, DisconnectConnectionLimit
+	}
+	if c.revoked(identity.Token) { // since it was checked; from here on those who revoke find the client
+		return nil, DisconnectInvalidToken
 	}
 	subs := c.serverSide(identity.Subs)
 	if len(subs) > h.config.MaxChannels {
@@ -135,7 +140,7 @@ func (c *Client[F]) expire(at time.Time) (expires bool, ttl uint32, err error) {
 	if left <= 0 {
 		return false, 0, fmt.Errorf("%w: the connection", hub.ErrExpired)
 	}
-	ttl = seconds(left)
+	ttl = roster.Seconds(left)
 	c.expires = c.handler.now() + ttl
 	switch {
 	case c.handler.config.Backend.Refresh != nil:
@@ -152,7 +157,7 @@ func (c *Client[F]) expiredDelay() uint32 {
 	if c.standing&invited != 0 || c.handler.config.Backend.Refresh != nil {
 		return 0
 	}
-	return seconds(c.handler.config.ExpiredDelay)
+	return roster.Seconds(c.handler.config.ExpiredDelay)
 }
 
 func (c *Client[F]) heartbeat() Heartbeat {
@@ -181,16 +186,13 @@ func (c *Client[F]) refresh(m *wire.RefreshRequest) (*wire.RefreshResult, error)
 	case identity.User != c.User():
 		return nil, DisconnectInvalidToken
 	}
-	c.setAbout(&identity)
 	result := &wire.RefreshResult{Client: c.ID(), Version: c.handler.config.Version}
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
 		return nil, DisconnectExpired
 	}
+	c.setAbout(&identity)
+	if c.revoked(identity.Token) {
+		return nil, DisconnectInvalidToken
+	}
 	return result, nil
-}
-
-// seconds converts d, rounded up.
-func seconds(d time.Duration) uint32 {
-	const most = 1 << 30 // as good as never
-	return uint32(min((max(d, 0)+time.Second-1)/time.Second, most))
 }

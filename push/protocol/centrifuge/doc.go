@@ -17,5 +17,5 @@
 //
 // OnOpen, OnMessage, OnWake and OnClose of a Client are called one at a time; everything that others want of a client, the
 // API or the clock, is a task that OnWake carries out. Deliver may be called by any goroutine between; it touches immutable
-// fields only. The roster's lock and deadlines.mu are leaves.
+// fields only. The roster's locks are leaves.
 package centrifuge

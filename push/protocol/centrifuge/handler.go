@@ -106,6 +106,8 @@ type Config struct {
 	// it may be sent, by their canonical names.
 	Backend         Backend
 	EmulatedHeaders []string
+	// Revoked, if set, reports whether a token of a user's that was good is revoked now. Its ID may be empty, for one that was shown before.
+	Revoked func(user string, t Token) bool
 
 	// OnInternalError, if set, gets the errors of which the client is told only "internal server error".
 	OnInternalError func(err error)
@@ -163,12 +165,14 @@ type Handler[F comparable] struct {
 
 	// With locks of their own.
 	roster    *roster.Roster[*Client[F]]
-	deadlines deadlines[F]
+	deadlines roster.Deadlines[*Client[F]]
+	tokens    *roster.Tokens[*Client[F]]
 
 	turns sync.Pool // of *turn[F]
 
 	// Any goroutine (atomic).
 	number      atomic.Uint64 // that there ever were
+	recheck     atomic.Bool   // RecheckAll was called
 	connected   atomic.Int64
 	commands    atomic.Uint64
 	refusals    hub.Refusals
@@ -181,7 +185,9 @@ func NewHandler[F comparable](config Config, frame Frames[F]) (*Handler[F], erro
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Handler[F]{config: config.withDefaults(), frame: frame, start: time.Now(), ids: newIDs(), roster: roster.New[*Client[F]]()}
+	h := &Handler[F]{
+		config: config.withDefaults(), frame: frame, start: time.Now(), ids: newIDs(), roster: roster.New[*Client[F]](), tokens: roster.NewTokens[*Client[F]](),
+	}
 	for e := range h.pushes {
 		h.pushes[e] = h.pushBuilder(encoding(e))
 	}
@@ -198,7 +204,7 @@ func (h *Handler[F]) now() uint32 { return uint32(time.Since(h.start) / time.Sec
 // Tick does what is due; it is called about once a second.
 func (h *Handler[F]) Tick() {
 	now := h.now()
-	for _, c := range h.deadlines.due(now) {
+	for _, c := range h.deadlines.Take(now) {
 		h.roster.Do(c, func() { c.onDeadline(now) })
 	}
 }

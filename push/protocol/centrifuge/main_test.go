@@ -324,8 +324,11 @@ func checkEmpty(t testing.TB, h *Handler[frame]) {
 	t.Helper()
 	tasks := h.roster.Waiting()
 	s := h.Stats()
-	if s.Connected != 0 || s.Users != 0 || tasks != 0 || len(h.deadlines.queue) != 0 {
-		t.Errorf("left: %d connected, %d users, %d tasks, %d deadlines", s.Connected, s.Users, tasks, len(h.deadlines.queue))
+	if n := h.tokens.Len(); n != 0 {
+		t.Errorf("left: %d tokens", n)
+	}
+	if s.Connected != 0 || s.Users != 0 || tasks != 0 || h.deadlines.Len() != 0 {
+		t.Errorf("left: %d connected, %d users, %d tasks, %d deadlines", s.Connected, s.Users, tasks, h.deadlines.Len())
 	}
 	if err := h.config.Hub.ConsistencyCheck(); err != nil {
 		t.Error(err)

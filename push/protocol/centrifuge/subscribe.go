@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // flagStrictRecovery in a subscribe request asks for an error where recovery is impossible.
@@ -23,6 +25,7 @@ const (
 	tagServerSide uint8 = 1 << iota
 	tagPositioned
 	tagAnnounced // others were told that the client came
+	tagGranted   // it was made with a token
 )
 
 // joining is a subscription that is being made.
@@ -32,6 +35,7 @@ type joining struct {
 	options *hub.Options
 	special special // what is not the same for all subscribers
 	data    []byte  // for the client, in the answer
+	token   Token   // that it was made with
 	tag     uint8
 	from    uint64 // the offset after which publications are wanted
 	placed  bool   // from counts
@@ -172,6 +176,9 @@ func (c *Client[F]) asksToSubscribe(j *joining) bool {
 // allow notes what a token or the backend gives.
 func (c *Client[F]) allow(j *joining, grant Grant) error {
 	j.special.info, j.data, j.options = grant.Info, grant.Data, grant.Override.Apply(j.options)
+	if j.token = grant.Token; !j.token.Issued.IsZero() {
+		j.tag |= tagGranted
+	}
 	return c.limit(j, grant.Expires)
 }
 
@@ -184,9 +191,9 @@ func (c *Client[F]) limit(j *joining, at time.Time) error {
 	if left <= 0 {
 		return fmt.Errorf("%w: the subscription", hub.ErrExpired)
 	}
-	j.special.expires = c.handler.now() + seconds(left)
+	j.special.expires = c.handler.now() + roster.Seconds(left)
 	if c.subRefreshWebhook(j.channel) != "" {
-		j.special.expires = renewalDue(c.handler.now(), seconds(left))
+		j.special.expires = renewalDue(c.handler.now(), roster.Seconds(left))
 		j.special.invited = true
 	} else if j.asks {
 		j.special.invited = true
@@ -206,9 +213,11 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	defer cancel()
 	entry := subscription[F]{}
 	var subscriber hub.Subscriber = c
-	j.special.policy = j.options.PolicyBeside(c.handler.config.SlowPolicy)
+	if policy := j.options.PolicyBeside(c.handler.config.SlowPolicy); policy != "" {
+		j.special.policy = unique.Make(policy) // half the size
+	}
 	j.special.hidden = !j.options.Presence && c.hasPresence(j.channel)
-	if j.special.needed() {
+	if j.special.needed() || j.token.ID != "" {
 		entry.special = &specialSubscriber[F]{client: c, special: j.special}
 		subscriber = entry.special
 	}
@@ -220,6 +229,9 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 	result, err := c.place(ctx, j)
 	for _, p := range result.GetPublications() {
 		t.pending += len(p.Data)
+	}
+	if err == nil {
+		err = c.hold(entry, j.token)
 	}
 	if err != nil {
 		entry.sub.Unsubscribe()
@@ -337,6 +349,7 @@ func (c *Client[F]) announce(channel string, kind hub.Kind, s subscription[F]) {
 // leave ends a subscription that is no longer in c.subs, and tells the others.
 func (c *Client[F]) leave(s subscription[F]) {
 	s.sub.Unsubscribe()
+	c.letGo(s)
 	if s.sub.Tag&tagAnnounced != 0 {
 		c.announce(s.sub.Channel(), hub.KindLeave, s)
 	}
@@ -410,12 +423,14 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		if left <= 0 {
 			return nil, hub.ErrExpired
 		}
-		result.Expires, result.Ttl = true, seconds(left)
+		result.Expires, result.Ttl = true, roster.Seconds(left)
 		expires = c.handler.now() + result.Ttl
 	}
-	if s := c.subscription(i).special; s != nil {
-		s.expires = expires
+	s := c.subscription(i)
+	if err := c.hold(s, grant.Token); err != nil {
+		return nil, DisconnectInvalidToken
 	}
+	s.special.expires = expires
 	c.schedule()
 	return result, nil
 }

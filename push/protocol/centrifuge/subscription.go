@@ -3,9 +3,11 @@ package centrifuge
 import (
 	"encoding/json"
 	"slices"
+	"unique"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // subscription is one of a client's.
@@ -81,23 +83,33 @@ func (c *Client[F]) reset(sub *hub.Subscription) { c.handler.roster.Do(c, func()
 type special struct {
 	info    json.RawMessage // of the subscription's token
 	filter  *wire.FilterNode
+	policy  unique.Handle[string] // of the channel, where it is another than the server's
+	expires uint32                // when the token does, in the handler's seconds; 0 is never
+	issued  uint32                // when the token was, as in Client
 	delta   bool
-	hidden  bool // from the presence
-	invited bool // the server or the backend renews it, or nobody does, but not the client
-	policy  string
-	expires uint32 // when the token does, in the handler's seconds; 0 is never
+	hidden  bool   // from the presence
+	invited bool   // the server or the backend renews it, or nobody does, but not the client
 	last    []byte // the data of the latest publication that it has, from which a delta may be made
 }
 
+// slowPolicy is that of the channel, or empty.
+func (s *special) slowPolicy() string {
+	if s.policy == (unique.Handle[string]{}) {
+		return ""
+	}
+	return s.policy.Value()
+}
+
 func (s *special) needed() bool {
-	return s.info != nil || s.filter != nil || s.delta || s.hidden || s.policy != "" || s.expires > 0
+	return s.info != nil || s.filter != nil || s.delta || s.hidden || s.policy != (unique.Handle[string]{}) || s.expires > 0
 }
 
 // specialSubscriber gets its publications in a way of its own.
 type specialSubscriber[F comparable] struct {
 	client *Client[F]
-	// info, filter, delta, hidden, invited and policy are immutable; expires is owned by the client's turn; last by it
-	// until the start, and by Deliver then.
+	token  *roster.Holder[*Client[F]] // nil if the subscription's token has no id
+	// info, filter, delta, hidden, invited and policy are immutable; expires, issued and token are owned by the client's turn; last by it until the
+	// start, and by Deliver then.
 	special
 }
 
@@ -119,7 +131,7 @@ func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
 		c.reset(b.Subscription())
 	case s.filter == nil && !s.delta:
 		e := c.encoding(false)
-		c.sendBatch(b, s.policy, hub.Frames(b, e.hub(), c.handler.pushes[e]))
+		c.sendBatch(b, s.slowPolicy(), hub.Frames(b, e.hub(), c.handler.pushes[e]))
 	default:
 		frames := make([]F, 0, len(b.Publications()))
 		for _, p := range b.Publications() {
@@ -129,7 +141,7 @@ func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
 			frames = append(frames, s.frame(p))
 		}
 		if len(frames) > 0 {
-			c.sendBatch(b, s.policy, frames)
+			c.sendBatch(b, s.slowPolicy(), frames)
 		}
 	}
 }

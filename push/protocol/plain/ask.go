@@ -62,7 +62,7 @@ func (c *Client[F]) runHistory(command command) error {
 }
 
 // ask reads what questions have in common: the channel, its options, and who asks.
-func (c *Client[F]) ask(command command) (channel string, o *hub.Options, who *Identity, err error) {
+func (c *Client[F]) ask(command command) (channel string, o *hub.Options, who *login[F], err error) {
 	var payload channelPayload
 	if err := command.payload(&payload); err != nil {
 		return "", nil, nil, err

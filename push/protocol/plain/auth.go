@@ -3,10 +3,7 @@ package plain
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
-
-	"github.com/millpond/millpond/push/hub"
 )
 
 // Credentials are what a client shows: a token, or a name and a password.
@@ -21,9 +18,16 @@ type Identity struct {
 	User     string
 	Info     json.RawMessage // what others may see of it
 	Channels []string        // that it may subscribe to, whatever their options say
-	Expires  time.Time       // when another login is needed; zero is never
+	Expires  time.Time       // when another token is needed; zero is never
+	Token    Token           // that it showed
 	// Everything lets it do all there is: development.
 	Everything bool
+}
+
+// Token is what revocations know of one. The zero value is no token: nothing can be revoked.
+type Token struct {
+	ID     string    // the claim jti; may be empty
+	Issued time.Time // the claim iat; the Unix epoch if the token does not say
 }
 
 // Authenticator checks credentials. The error should wrap a *hub.Error, such
@@ -42,14 +46,4 @@ var _ Authenticator = AcceptAny{}
 // Authenticate accepts c.
 func (AcceptAny) Authenticate(_ context.Context, c Credentials) (*Identity, error) {
 	return &Identity{User: c.Username, Everything: true}, nil
-}
-
-// maySubscribe reports whether the bearer may subscribe to a channel with options o.
-func (i *Identity) maySubscribe(channel string, o *hub.Options) bool {
-	return slices.Contains(i.Channels, channel) || o.MaySubscribe(channel, i.actor(false))
-}
-
-// actor is the bearer as the permissions of a channel see it.
-func (i *Identity) actor(subscribed bool) hub.Actor {
-	return hub.Actor{User: i.User, Subscribed: subscribed, Everything: i.Everything}
 }

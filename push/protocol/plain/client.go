@@ -44,7 +44,7 @@ type Client[F any] struct {
 	answers  pace.Answers // that are on their way
 
 	// Any goroutine (atomic).
-	identity atomic.Pointer[Identity] // nil until the login, unless anonymous clients have one
+	login atomic.Pointer[login[F]] // nil until the login, unless anonymous clients have one
 }
 
 // The bits of a subscription's Tag.
@@ -57,7 +57,7 @@ const (
 // It keeps params' lists until OnOpen.
 func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
 	c := &Client[F]{handler: h, conn: conn}
-	c.identity.Store(h.config.Anonymous)
+	c.login.Store(h.anonymous)
 	if params.Token != "" || len(params.Channels) > 0 {
 		kept := params // a variable of its own: else every call would allocate
 		c.params = &kept
@@ -126,12 +126,14 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 }
 
 // OnWake carries out what others want of the client.
-func (c *Client[F]) OnWake() { c.handler.roster.Run(c) }
+func (c *Client[F]) OnWake() {
+	c.handler.roster.Run(c)
+	c.recheckIfDue()
+}
 
 // OnClose gives up the subscriptions. Nothing is sent after it.
 func (c *Client[F]) OnClose() {
 	c.closed = true
-	c.forgetExpiry()
 	for _, s := range c.subs { // all of them before others are told, which may take a while
 		s.Unsubscribe()
 	}
@@ -139,6 +141,7 @@ func (c *Client[F]) OnClose() {
 		c.leave(s)
 	}
 	c.subs = nil
+	c.forgetLogin()
 	c.handler.roster.Close(c)
 }
 
@@ -168,11 +171,10 @@ func (c *Client[F]) Is(id string) bool { return c.conn.ID() == id }
 
 // Presence implements hub.Presenter.
 func (c *Client[F]) Presence() *hub.ClientInfo {
-	info := &hub.ClientInfo{Client: c.conn.ID()}
-	if i := c.identity.Load(); i != nil {
-		info.User, info.ConnInfo = i.User, i.Info
+	if l := c.login.Load(); l != nil {
+		return l.clientInfo(c.conn.ID())
 	}
-	return info
+	return &hub.ClientInfo{Client: c.conn.ID()}
 }
 
 func (c *Client[F]) close(code uint16, reason string) {

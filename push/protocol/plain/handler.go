@@ -74,8 +74,11 @@ type Config struct {
 	// room in a channel's queue. Zero means 10 s.
 	Timeout time.Duration
 
-	// ExpiredDelay is how long a connection outlives its login, for the client to bring another token. Zero means 25 s.
+	// ExpiredDelay is how long a connection outlives its token, for the client to log in with another. Zero means 25 s.
 	ExpiredDelay time.Duration
+
+	// Revoked, if set, reports whether a token of a user's that was good is revoked now. Its ID may be empty, for one that was shown before.
+	Revoked func(user string, t Token) bool
 
 	// OnInternalError, if set, gets the errors of which the client is told
 	// only "internal server error".
@@ -128,6 +131,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxHistory == 0 {
 		c.MaxHistory = 300
 	}
+	if c.ExpiredDelay == 0 {
+		c.ExpiredDelay = 25 * time.Second
+	}
 	if c.SlowPolicy == "" {
 		c.SlowPolicy = hub.SlowDisconnect
 	}
@@ -140,13 +146,18 @@ type Handler[F any] struct {
 	config  Config
 	frame   func(text []byte) F
 	message func(*hub.Publication) F
-	roster  *roster.Roster[*Client[F]]
 	start   time.Time
 
-	// With a lock of its own.
-	expiries expiries[F]
+	// Immutable after NewHandler, but for what clients never touch in it.
+	anonymous *login[F] // of all clients that have not logged in; nil if they have none
+
+	// With locks of their own.
+	roster    *roster.Roster[*Client[F]]
+	deadlines roster.Deadlines[*login[F]]
+	tokens    *roster.Tokens[*Client[F]]
 
 	// Any goroutine (atomic).
+	recheck  atomic.Bool // RecheckAll was called
 	commands atomic.Uint64
 	refusals hub.Refusals
 }
@@ -157,14 +168,22 @@ func NewHandler[F any](config Config, frame func(text []byte) F) (*Handler[F], e
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	return &Handler[F]{
+	h := &Handler[F]{
 		config:  config.withDefaults(),
 		frame:   frame,
 		message: func(p *hub.Publication) F { return frame(appendPublication(nil, p)) },
-		roster:  roster.New[*Client[F]](),
 		start:   time.Now(),
-	}, nil
+		roster:  roster.New[*Client[F]](),
+		tokens:  roster.NewTokens[*Client[F]](),
+	}
+	if config.Anonymous != nil {
+		h.anonymous = newLogin[F](nil, config.Anonymous)
+	}
+	return h, nil
 }
+
+// now is in seconds since NewHandler, on the monotonic clock.
+func (h *Handler[F]) now() uint32 { return uint32(time.Since(h.start) / time.Second) }
 
 func (h *Handler[F]) context() (context.Context, context.CancelFunc) {
 	return roster.Timeout(h.config.Timeout)

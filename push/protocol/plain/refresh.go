@@ -3,7 +3,10 @@ package plain
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
+
+	"github.com/millpond/millpond/push/hub"
 )
 
 // Refresh gives a user's logins, or that of the connection with that id, a new end: expires, or none if that is zero. Info is what others may see of
@@ -13,10 +16,14 @@ func (h *Handler[F]) Refresh(ctx context.Context, user, id string, expires time.
 		if c.closed {
 			return nil
 		}
-		changed := *c.identity.Load() // it has one: it has a user
-		if changed.Expires = expires; info != nil {
-			changed.Info = info
+		if !expires.IsZero() && time.Until(expires) <= 0 {
+			return fmt.Errorf("%w: the login", hub.ErrExpired)
 		}
-		return c.become(&changed)
+		before := c.login.Load() // it has one: it has a user
+		l := before.renewed(info)
+		h.deadlines.Remove(before)
+		c.login.Store(l)
+		l.endAt(expires)
+		return nil
 	})
 }

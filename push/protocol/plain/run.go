@@ -54,29 +54,13 @@ func (c *Client[F]) runLogin(command command) error {
 	if err := c.authenticate(Credentials(payload)); err != nil {
 		return fault{err} // so that passwords can't be tried without end
 	}
-	c.send(appendLogin(nil, command.ID, c.identity.Load().User))
+	c.send(appendLogin(nil, command.ID, c.login.Load().user()))
 	return nil
 }
 
-func (c *Client[F]) authenticate(credentials Credentials) error {
-	if c.handler.config.Authenticator == nil {
-		return fmt.Errorf("%w: this server has no login", hub.ErrNotAvailable)
-	}
-	if i := c.identity.Load(); c.loggedIn && i.Expires.IsZero() {
-		return fmt.Errorf("%w: already logged in", hub.ErrBadRequest)
-	}
-	ctx, cancel := c.handler.context()
-	defer cancel()
-	identity, err := c.handler.config.Authenticator.Authenticate(ctx, credentials)
-	if err != nil {
-		return err
-	}
-	return c.become(identity)
-}
-
 // who returns the client's identity, or the error for one that has none. what is what it wants to do.
-func (c *Client[F]) who(what string) (*Identity, error) {
-	if i := c.identity.Load(); i != nil {
+func (c *Client[F]) who(what string) (*login[F], error) {
+	if i := c.login.Load(); i != nil {
 		return i, nil
 	}
 	return nil, fmt.Errorf("%w: log in before you %s", hub.ErrUnauthorized, what)

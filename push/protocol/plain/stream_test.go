@@ -55,11 +55,11 @@ func talk(t *testing.T, c *Client[*string], up string, want ...string) {
 	check(t, w, want)
 }
 
-func login(t *testing.T, h *Handler[*string], user, id string) *Client[*string] {
+func loginAs(t *testing.T, h *Handler[*string], user, id string) *Client[*string] {
 	t.Helper()
 	c, w := open(h, Params{})
 	w.id = id
-	c.identity.Store(&Identity{User: user, Info: []byte(`{"x": 1}`)})
+	c.login.Store(newLogin[*string](nil, &Identity{User: user, Info: []byte(`{"x": 1}`)}))
 	h.roster.Add(c, user, 0)
 	return c
 }
@@ -74,7 +74,7 @@ func publishTo(t *testing.T, h *Handler[*string], channel string, n int) {
 // A client that says where it stands gets what it missed, once and in order, before what comes; or it is told that it cannot.
 func TestRecovery(t *testing.T) {
 	h := streams(t)
-	c := login(t, h, "ann", "1")
+	c := loginAs(t, h, "ann", "1")
 	talk(t, c, `{"type":"subscribe","id":1,"payload":{"channel":"ss:a"}}`, `{"type":"reply","id":1,"ok":true,"channel":"ss:a","offset":0,"epoch":"E"}`)
 	publishTo(t, h, "ss:a", 1)
 	talk(t, c, "", `{"type":"message","channel":"ss:a","offset":1,"data":1}`)
@@ -82,7 +82,7 @@ func TestRecovery(t *testing.T) {
 	publishTo(t, h, "ss:a", 2)
 	publishTo(t, h, "ss:a", 3)
 
-	back := login(t, h, "ann", "2")
+	back := loginAs(t, h, "ann", "2")
 	back.conn.(*wire).epoch = c.conn.(*wire).epoch
 	talk(t, back, `{"type":"subscribe","payload":{"channel":"ss:a","since":{"offset":1,"epoch":"E"}}}`,
 		`{"type":"reply","ok":true,"channel":"ss:a","offset":3,"epoch":"E","recovered":true}`,
@@ -152,7 +152,7 @@ func TestRecoveryMeetsPublications(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHandler(t, Config{Hub: made, Authenticator: users{}})
-	c := login(t, h, "ann", "1")
+	c := loginAs(t, h, "ann", "1")
 	publishTo(t, h, "ss:a", 1)
 	b.before = func() { publishTo(t, h, "ss:a", 2) }
 	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a","since":{"offset":1}}}`,
@@ -164,7 +164,7 @@ func TestRecoveryMeetsPublications(t *testing.T) {
 // Who is there, who comes and goes, and what was.
 func TestPresenceAndHistory(t *testing.T) {
 	h := streams(t)
-	ann, bob := login(t, h, "ann", "1"), login(t, h, "bob", "2")
+	ann, bob := loginAs(t, h, "ann", "1"), loginAs(t, h, "bob", "2")
 	talk(t, ann, `{"type":"presence","payload":{"channel":"ss:a"}}`, `{"type":"error","code":103,"message":"permission denied: you may not ask who is in channel \"ss:a\""}`)
 	talk(t, ann, `{"type":"history","payload":{"channel":"ss:a"}}`, `{"type":"error","code":103,"message":"permission denied: you may not ask for the history of channel \"ss:a\""}`)
 	talk(t, ann, `{"type":"subscribe","payload":{"channel":"ss:a","join_leave":true}}`,
@@ -199,7 +199,7 @@ func TestPresenceAndHistory(t *testing.T) {
 // A stream that begins anew ends the subscriptions that rely on it, in the client's turn; the others go on.
 func TestReset(t *testing.T) {
 	h := streams(t)
-	c := login(t, h, "ann", "1")
+	c := loginAs(t, h, "ann", "1")
 	talk(t, c, `{"type":"subscribe","payload":{"channels":["ss:a","pp:a"]}}`,
 		`{"type":"reply","ok":true,"channels":["ss:a","pp:a"],"positions":{"ss:a":{"offset":0,"epoch":"E"}}}`)
 	for _, channel := range []string{"ss:a", "pp:a"} {
@@ -226,7 +226,7 @@ func TestReset(t *testing.T) {
 // What a backend does to a user's clients.
 func TestBackend(t *testing.T) {
 	h := streams(t)
-	one, two, other := login(t, h, "ann", "1"), login(t, h, "ann", "2"), login(t, h, "bob", "3")
+	one, two, other := loginAs(t, h, "ann", "1"), loginAs(t, h, "ann", "2"), loginAs(t, h, "bob", "3")
 	do := func(f func() error) error { // the clients' turns come while f waits
 		result := make(chan error, 1)
 		go func() { result <- f() }()
@@ -279,7 +279,7 @@ func TestBackend(t *testing.T) {
 func TestAnswersToSlowClients(t *testing.T) {
 	h := streams(t)
 	publishTo(t, h, "ss:a", 1)
-	c := login(t, h, "ann", "1")
+	c := loginAs(t, h, "ann", "1")
 	w := c.conn.(*wire)
 	w.waiting = pace.StartBelow + 1
 	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a","since":{"offset":0}}}`,
@@ -313,7 +313,7 @@ func TestAnswersToSlowClients(t *testing.T) {
 func TestOneLongAnswer(t *testing.T) {
 	h := streams(t)
 	publishTo(t, h, "ss:a", 1)
-	c := login(t, h, "ann", "1")
+	c := loginAs(t, h, "ann", "1")
 	w := c.conn.(*wire)
 	w.waiting = 1 << 20
 	w.afterSend = func() { w.waiting = 10 << 20 }
@@ -334,7 +334,7 @@ func TestOneLongHistory(t *testing.T) {
 	h.config.MaxAnswerBytes = 100
 	publishTo(t, h, "ss:a", 1)
 	publishTo(t, h, "ss:a", 2)
-	c := login(t, h, "ann", "1")
+	c := loginAs(t, h, "ann", "1")
 	w := c.conn.(*wire)
 	c.OnMessage(true, []byte(`{"type":"history","payload":{"channel":"ss:a"}}`))
 	if len(w.sent) != 1 || len(w.sent[0]) <= 100 {

@@ -200,7 +200,7 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 	if j.sub, err = h.Subscribe(ctx, name, subscriber); err != nil {
 		return j, err
 	}
-	if events && j.options.JoinLeave && j.options.MayAskPresence(name, c.identity.Load().actor(true)) || j.options.ForcePushJoinLeave {
+	if events && j.options.JoinLeave && j.options.MayAskPresence(name, c.login.Load().actor(true)) || j.options.ForcePushJoinLeave {
 		j.sub.ReceiveEvents()
 	}
 	if j.asked = since != nil && (j.options.ForceRecovery || j.options.AllowRecovery); j.asked {

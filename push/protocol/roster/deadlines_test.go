@@ -1,4 +1,4 @@
-package centrifuge
+package roster
 
 import (
 	"maps"
@@ -10,11 +10,11 @@ import (
 // The heap against a map that is looked through.
 func TestDeadlines(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	var d deadlines[frame]
-	naive := map[*Client[frame]]uint32{}
-	clients := make([]*Client[frame], 200)
+	var d Deadlines[*Due]
+	naive := map[*Due]uint32{}
+	clients := make([]*Due, 200)
 	for i := range clients {
-		clients[i] = new(Client[frame])
+		clients[i] = new(Due)
 	}
 	now := uint32(0)
 	for range 20_000 {
@@ -22,22 +22,22 @@ func TestDeadlines(t *testing.T) {
 		switch random.IntN(10) {
 		case 0, 1, 2, 3, 4:
 			at := now + uint32(random.IntN(50))
-			d.set(c, at)
+			d.Set(c, at)
 			naive[c] = at
 		case 5, 6, 7:
-			d.remove(c)
+			d.Remove(c)
 			delete(naive, c)
 		default:
 			now += uint32(random.IntN(4))
-			got := d.due(now)
-			var want []*Client[frame]
+			got := d.Take(now)
+			var want []*Due
 			for c, at := range naive {
 				if at <= now {
 					want = append(want, c)
 				}
 			}
 			for i, c := range got {
-				if i > 0 && got[i-1].deadline > c.deadline {
+				if i > 0 && got[i-1].at > c.at {
 					t.Fatal("not in the order of time")
 				}
 				if !slices.Contains(want, c) {
@@ -47,7 +47,7 @@ func TestDeadlines(t *testing.T) {
 			if len(got) != len(want) {
 				t.Fatalf("%d are due, want %d", len(got), len(want))
 			}
-			maps.DeleteFunc(naive, func(_ *Client[frame], at uint32) bool { return at <= now })
+			maps.DeleteFunc(naive, func(_ *Due, at uint32) bool { return at <= now })
 		}
 		if len(d.queue) != len(naive) {
 			t.Fatalf("%d are in the heap, want %d", len(d.queue), len(naive))
@@ -62,20 +62,20 @@ func TestDeadlines(t *testing.T) {
 
 // What a storm has left is given back.
 func TestDeadlinesShrink(t *testing.T) {
-	var d deadlines[frame]
+	var d Deadlines[*Due]
 	for range 10_000 {
-		d.set(new(Client[frame]), 1)
+		d.Set(new(Due), 1)
 	}
-	last := new(Client[frame])
-	d.set(last, 3)
-	d.due(1)
-	d.due(2)
-	d.due(2)
-	d.due(2)
+	last := new(Due)
+	d.Set(last, 3)
+	d.Take(1)
+	d.Take(2)
+	d.Take(2)
+	d.Take(2)
 	if c := cap(d.queue); c > 2048 {
 		t.Errorf("there is room for %d", c)
 	}
-	if got := d.due(3); len(got) != 1 || got[0] != last {
+	if got := d.Take(3); len(got) != 1 || got[0] != last {
 		t.Errorf("%v are due", got)
 	}
 }
