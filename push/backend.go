@@ -69,7 +69,7 @@ func (s *Server) personalChannel(user string) (string, error) {
 // apiConfig is that of both handlers of the API.
 func (s *Server) apiConfig() api.Config {
 	c := api.Config{
-		Hub: s.hub, Clients: clients{s}, Info: s.node, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
+		Hub: s.hub, Clients: clients{s}, Info: s.node, Revoker: revoker{s}, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
 		Logger: s.config.Logger, OnInternalError: s.onInternalError,
 	}
 	if s.config.PersonalChannels {

@@ -1,14 +1,8 @@
 package push
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
 
-	"github.com/millpond/millpond/push/auth"
-	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/session"
 )
@@ -24,7 +18,7 @@ const (
 func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
 	c := s.config
 	config := centrifuge.Config{
-		Hub: s.hub, Authenticator: &clientTokens{verifier: s.verifier, dev: c.Dev}, Version: c.Version,
+		Hub: s.hub, Authenticator: s.clientTokens(), Revoked: s.revokedCentrifuge, Version: c.Version,
 		PingInterval: s.pingInterval(), ConnectTimeout: c.ConnectTimeout, MaxChannels: c.MaxChannels,
 		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, MaxAnswerBytes: c.MaxAnswerBytes, SlowPolicy: slowPolicyName(c.SlowPolicy),
 		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, OnInternalError: s.onInternalError,
@@ -54,53 +48,6 @@ func slowPolicyName(p session.Policy) string {
 	}
 	return ""
 }
-
-// clientTokens is the centrifuge.Authenticator of tokens with a shared secret.
-type clientTokens struct {
-	verifier *auth.Verifier
-	dev      bool // no token is needed, and everybody may do everything
-}
-
-var _ centrifuge.Authenticator = (*clientTokens)(nil)
-
-// Connect implements centrifuge.Authenticator.
-func (t *clientTokens) Connect(_ context.Context, r centrifuge.ConnectRequest) (centrifuge.Identity, error) {
-	if r.Token == "" {
-		if t.dev {
-			return centrifuge.Identity{Everything: true}, nil
-		}
-		return centrifuge.Identity{}, centrifuge.DisconnectPermissionDenied
-	}
-	id, err := t.verifier.Verify(r.Token)
-	switch {
-	case errors.Is(err, auth.ErrExpired):
-		return centrifuge.Identity{}, hub.ErrTokenExpired
-	case err != nil || !validInfo(id.Info):
-		return centrifuge.Identity{}, centrifuge.DisconnectInvalidToken
-	}
-	out := centrifuge.Identity{User: id.User, Info: id.Info, Expires: id.Expires, Everything: t.dev}
-	for _, channel := range id.Channels {
-		out.Subs = append(out.Subs, centrifuge.ServerSubscription{Channel: channel})
-	}
-	return out, nil
-}
-
-// Subscribe implements centrifuge.Authenticator.
-func (t *clientTokens) Subscribe(_ context.Context, r centrifuge.SubscribeRequest) (centrifuge.Grant, error) {
-	token, err := t.verifier.VerifySubscription(r.Token)
-	switch {
-	case errors.Is(err, auth.ErrExpired):
-		return centrifuge.Grant{}, hub.ErrTokenExpired
-	case err != nil || !validInfo(token.Info):
-		return centrifuge.Grant{}, fmt.Errorf("%w: %w", hub.ErrPermissionDenied, err)
-	case token.Channel != r.Channel || token.User != r.User || token.Client != "" && token.Client != r.Client:
-		return centrifuge.Grant{}, centrifuge.DisconnectInvalidToken
-	}
-	return centrifuge.Grant{Info: token.Info, Expires: token.Expires}, nil
-}
-
-// validInfo reports whether clients of JSON can be shown an info.
-func validInfo(info json.RawMessage) bool { return len(info) == 0 || json.Valid(info) }
 
 func (s *Server) centrifugeEndpoint() session.Endpoint {
 	return session.Endpoint{

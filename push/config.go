@@ -47,8 +47,15 @@ type Config struct {
 	// Playground serves the playground page at /.
 	Playground bool
 
-	// TokenSecret signs the clients' tokens: at least 32 bytes.
+	// TokenSecret signs the clients' tokens: at least 32 bytes. Tokens has all other ways.
 	TokenSecret []byte
+	Tokens      Tokens
+	// AllowAnonymous lets clients in that show no token: they have no user.
+	AllowAnonymous bool
+	// DataDir is a directory for what must outlive the process: the revocations of tokens. Empty keeps them in memory alone.
+	DataDir string
+	// MaxRevocations bounds the revocations that are kept at a time; each takes about 150 bytes. Zero means 100,000.
+	MaxRevocations int
 	// APIKeys open the API, and on an address that is not loopback also metrics and pprof. So do those in APIKeyFile, one a line, and what
 	// NamedAPIKeys say of each. Files that change are read again.
 	APIKeys      []string
@@ -109,6 +116,15 @@ type Config struct {
 
 // TLS is another package's type under the name by which users of the product know it.
 type TLS = certs.Config
+
+// Tokens is another package's type under the name by which users of the product know it.
+type Tokens = auth.Config
+
+// TokenKeys says where the keys are that sign tokens.
+type TokenKeys = auth.Keys
+
+// TokenJWKS says how key sets are fetched.
+type TokenJWKS = auth.JWKS
 
 // ChannelOptions is another package's type under the name by which users of the product know it.
 type ChannelOptions = hub.Options
@@ -176,21 +192,17 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	d := c.withDefaults()
 	var errs []error
-	switch {
-	case d.Dev:
-	case len(d.TokenSecret) == 0 && d.Webhooks.Connect != "": // the backend says who clients are
-	case len(d.TokenSecret) == 0:
-		errs = append(errs, errors.New("token-hmac-secret-file: not given, so nobody could log in; give one, or a --connect-webhook, or --dev for a first try on your own machine"))
-	default:
-		if _, err := auth.NewVerifier(d.TokenSecret); err != nil {
-			errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
-		}
+	tokens := d.tokens(nil)
+	if !d.Dev && !tokens.Enabled() && d.Webhooks.Connect == "" { // with that, the backend says who clients are
+		errs = append(errs, errors.New("token-hmac-secret-file: not given, so nobody could log in; give one, or token-public-key-file, token-jwks-file or token-jwks-url, or a --connect-webhook, or --dev for a first try on your own machine"))
 	}
+	errs = append(errs, tokens.Validate())
 	if !d.Dev && !d.hasAPIKeys() && !isLoopback(d.InternalListen) {
 		errs = append(errs, fmt.Errorf("internal-listen: %s is not loopback; give an --api-key-file", d.InternalListen))
 	}
 	for name, value := range map[string]int{
 		"max-channels": d.MaxChannels, "max-recovered": d.MaxRecovered, "max-presence": d.MaxPresence, "max-answer-bytes": d.MaxAnswerBytes, "max-connections-per-user": d.MaxConnectionsPerUser,
+		"max-revocations": d.MaxRevocations,
 	} {
 		if value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, value))
@@ -226,6 +238,16 @@ const plainPrefix = "plain:"
 // secured reports whether a public address speaks TLS.
 func (c Config) secured(address string) bool {
 	return c.TLS.Enabled() && !strings.HasPrefix(address, plainPrefix) && !strings.HasPrefix(address, "unix:")
+}
+
+// tokens says which ones are good.
+func (c *Config) tokens(r *auth.Revocations) auth.Config {
+	t := c.Tokens
+	if len(c.TokenSecret) > 0 {
+		t.Secret = c.TokenSecret
+	}
+	t.Insecure, t.Revocations, t.Logger = c.Dev, r, c.Logger
+	return t
 }
 
 // anyNamespace reports whether nobody has said what channels there are.

@@ -6,11 +6,15 @@ import "time"
 func (s *Server) keepHouse(stop <-chan struct{}) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	sweep := time.NewTicker(time.Minute)
+	defer sweep.Stop()
 	t := newTrimmer()
 	for {
 		select {
 		case <-stop:
 			return
+		case <-sweep.C:
+			s.revocations.Sweep()
 		case now := <-ticker.C:
 			s.broker.Expire()
 			s.centrifuge.Tick()

@@ -49,6 +49,13 @@ var (
 	descTLSRunning    = desc("tls_handshakes_running", "TLS handshakes that compute now.")
 	descCertificate   = desc("tls_certificate_expiry_timestamp_seconds", "When a certificate in use expires.", "file")
 	descCertReloads   = desc("tls_reloads_total", "Times that the certificates were read again.", "outcome")
+	descTokens        = desc("tokens_total", "Tokens that were looked at.", "outcome")
+	descTokenKeys     = desc("token_keys", "Keys that verify tokens.")
+	descTokenReloads  = desc("token_key_reloads_total", "Times that the files of tokens' keys were read again.", "outcome")
+	descTokenFetches  = desc("token_key_fetches_total", "Times that key sets were fetched.", "outcome")
+	descTokenFetched  = desc("token_keys_fetched_timestamp_seconds", "When the oldest of the key sets was fetched; 0 is never.")
+	descTokenTurned   = desc("tokens_turned_away_total", "Tokens with a key that was not known and could not be asked for just then.")
+	descRevocations   = desc("token_revocations", "Revocations of tokens that are kept.")
 	descClosed        = desc("closed_total", "Connections that ended.", "reason")
 	descCloseTimeouts = desc("close_timeouts_total", "Connections cut because the peer did not close in time.")
 	descMessages      = desc("messages_total", "WebSocket messages and control frames.", "direction")
@@ -109,8 +116,32 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if c.server.certs != nil {
 		c.collectCerts(out, counter)
 	}
+	c.collectTokens(gauge, counter)
 	c.collectHub(gauge, counter)
 	c.server.backend.collect(out, gauge, counter)
+}
+
+func (c *collector) collectTokens(gauge emitInt, counter emitCount) {
+	st := c.server.verifier.Stats()
+	counter(descTokens, int64(st.Verified), "good")
+	for why, n := range st.Refused {
+		counter(descTokens, int64(n), why)
+	}
+	gauge(descTokenKeys, st.Keys)
+	counter(descTokenReloads, st.Reloads, "done")
+	counter(descTokenReloads, st.Failed, "failed")
+	gauge(descRevocations, st.RevokedCount)
+	if !st.Fetching {
+		return
+	}
+	counter(descTokenFetches, st.Fetches, "done")
+	counter(descTokenFetches, st.FetchFailed, "failed")
+	counter(descTokenTurned, st.TurnedAway)
+	fetched := 0
+	if !st.LatestFetch.IsZero() {
+		fetched = int(st.LatestFetch.Unix())
+	}
+	gauge(descTokenFetched, fetched)
 }
 
 func (c *collector) collectCerts(out chan<- prometheus.Metric, counter emitCount) {

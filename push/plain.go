@@ -1,14 +1,10 @@
 package push
 
 import (
-	"context"
-	"fmt"
 	"hash/maphash"
 	"strconv"
 	"strings"
 
-	"github.com/millpond/millpond/push/auth"
-	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/session"
 )
@@ -18,31 +14,17 @@ import (
 func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 	c := plain.Config{
 		Hub: s.hub, MaxChannels: s.config.MaxChannels, MaxHistory: s.config.MaxRecovered, MaxAnswerBytes: s.config.MaxAnswerBytes,
-		SlowPolicy: slowPolicyName(s.config.SlowPolicy), OnInternalError: s.onInternalError,
+		SlowPolicy: slowPolicyName(s.config.SlowPolicy), Revoked: s.revokedPlain, OnInternalError: s.onInternalError,
 	}
 	if s.config.Dev {
 		c.Anonymous, c.Authenticator = &plain.Identity{Everything: true}, plain.AcceptAny{}
 	} else {
-		c.Authenticator = tokens{s.verifier}
+		c.Authenticator = plainTokens{s.verifier}
+		if s.config.AllowAnonymous {
+			c.Anonymous = &plain.Identity{}
+		}
 	}
 	return plain.NewHandler(c, func(text []byte) *session.Frame { return session.NewFrame(session.OpText, text) })
-}
-
-// tokens is the plain.Authenticator of a server with a token secret.
-type tokens struct{ verifier *auth.Verifier }
-
-var _ plain.Authenticator = tokens{}
-
-// Authenticate accepts a token alone.
-func (t tokens) Authenticate(_ context.Context, c plain.Credentials) (*plain.Identity, error) {
-	if c.Token == "" {
-		return nil, fmt.Errorf("%w: a token is needed", hub.ErrUnauthorized)
-	}
-	id, err := t.verifier.Verify(c.Token)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", hub.ErrUnauthorized, err)
-	}
-	return &plain.Identity{User: id.User, Info: id.Info, Channels: id.Channels, Expires: id.Expires}, nil
 }
 
 func (s *Server) plainEndpoint() session.Endpoint {

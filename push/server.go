@@ -34,7 +34,9 @@ type Server struct {
 	hub      *hub.Hub
 	broker   *memory.Broker
 	verifier *auth.Verifier // of tokens
-	plain    *plain.Handler[*session.Frame]
+	// revocations are tokens that are refused all the same.
+	revocations *auth.Revocations
+	plain       *plain.Handler[*session.Frame]
 	// centrifuge is the Centrifuge protocol.
 	centrifuge *centrifuge.Handler[*session.Frame]
 	backend    *backend // the application's
@@ -106,20 +108,17 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case c.Dev:
-		s.verifier = auth.NewDevVerifier(c.TokenSecret)
-	case len(c.TokenSecret) == 0: // the backend says who clients are: nobody can sign a token
-		s.verifier, err = auth.NewVerifier([]byte(rand.Text() + rand.Text()))
-	default:
-		s.verifier, err = auth.NewVerifier(c.TokenSecret)
-	}
-	if err != nil {
-		return err
-	}
 	if s.backend, err = newBackend(&c); err != nil {
 		return err
 	}
+	if err = s.newVerifier(); err != nil {
+		return err
+	}
+	defer func() {
+		if s.engine == nil {
+			_ = s.closeVerifier()
+		}
+	}()
 	if s.plain, err = s.newPlain(); err != nil {
 		return err
 	}
@@ -219,7 +218,7 @@ func (s *Server) discard() error {
 	if s.handover != nil {
 		errs = append(errs, s.handover.Close())
 	}
-	return errors.Join(append(errs, s.closeCerts())...)
+	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier())...)
 }
 
 func (s *Server) closeCerts() error {
@@ -229,9 +228,10 @@ func (s *Server) closeCerts() error {
 	return s.certs.Close()
 }
 
-// Reload reads the files of certificates and of the API's keys again. What is wrong with them leaves those as they were, and is an error.
+// Reload reads the files of certificates, of the API's keys and of the tokens' keys again. What is wrong with those of a kind leaves that kind as it
+// was, and is an error.
 func (s *Server) Reload() error {
-	err := s.reloadAPIKeys()
+	err := errors.Join(s.verifier.Reload(), s.reloadAPIKeys())
 	if s.certs != nil {
 		err = errors.Join(err, s.certs.Reload())
 	}
@@ -318,6 +318,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.internal != nil {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
-	s.closing.Do(func() { err = errors.Join(err, s.closeCerts()) })
+	s.closing.Do(func() { err = errors.Join(err, s.closeCerts(), s.closeVerifier()) })
 	return err
 }

@@ -25,6 +25,7 @@ type cli struct {
 	Bench     benchCommand     `cmd:"" help:"Load a server and print what it costs."`
 	Publish   publishCommand   `cmd:"" help:"Publish a message through the API."`
 	Subscribe subscribeCommand `cmd:"" help:"Print what arrives in channels."`
+	Token     tokenCommand     `cmd:"" help:"Sign a token for a first try, or look into one."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 

@@ -44,11 +44,15 @@ type serveCommand struct {
 	TLSTicketKeysFile string   `name:"tls-ticket-keys-file" help:"File with the keys of session tickets, 64 hexadecimal digits a line, the first for new ones; default: own keys, a new one each day." type:"existingfile" placeholder:"FILE"`
 	TLSHandshakes     int      `name:"tls-handshakes" help:"TLS handshakes that compute at the same time; 0: half as many as cores."`
 
-	TokenHmacSecretFile string   `help:"File with the secret that signs the clients' tokens (HS256, HS384, HS512)." type:"existingfile" placeholder:"FILE"`
-	APIKeyFile          string   `name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
-	AllowedOrigins      []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
-	TrustedProxies      []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
-	ProxyProtocolFrom   []string `help:"Networks, or unix for unix sockets, whose connections must begin with a PROXY protocol header, version 1 or 2." placeholder:"CIDR"`
+	tokenFlags     `embed:""`
+	AllowAnonymous bool   `help:"Let clients in that show no token; they have no user."`
+	DataDir        string `help:"Directory for what must outlive the process." placeholder:"DIR"`
+	MaxRevocations int    `help:"Revocations of tokens that are kept." default:"100000"`
+
+	APIKeyFile        string   `name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
+	AllowedOrigins    []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
+	TrustedProxies    []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
+	ProxyProtocolFrom []string `help:"Networks, or unix for unix sockets, whose connections must begin with a PROXY protocol header, version 1 or 2." placeholder:"CIDR"`
 
 	ConnectWebhook string `help:"Webhook of the --config file that says who a client without a token is." placeholder:"NAME"`
 	RefreshWebhook string `help:"Webhook that says whether a connection that expires may stay." placeholder:"NAME"`
@@ -254,8 +258,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			MaxRequests: c.APIMaxRequests, MaxStreams: c.APIMaxStreams, Timeout: c.APITimeout, StreamTimeout: c.APIStreamTimeout,
 			RequestsPerSecond: c.APIRequestsPerSecond, BytesPerSecond: c.APIBytesPerSecond,
 		},
-		MaxRecovered: c.MaxRecovered,
-		Inherited:    activation.Files(true), Takeover: c.Takeover,
+		MaxRecovered:   c.MaxRecovered,
+		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations,
+		Inherited: activation.Files(true), Takeover: c.Takeover,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
 		Engine: session.Config{
@@ -292,8 +297,8 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	if out.Engine.ProxyProtocolFrom, err = parseNetworks(tcp); err != nil {
 		errs = append(errs, fmt.Errorf("proxy-protocol-from: %w", err))
 	}
-	if out.TokenSecret, err = readSecret(c.TokenHmacSecretFile); err != nil {
-		errs = append(errs, fmt.Errorf("token-hmac-secret-file: %w", err))
+	if out.Tokens, err = c.tokens(); err != nil {
+		errs = append(errs, err)
 	}
 	if out.NamedAPIKeys, err = loadAPIKeys(string(c.Config)); err != nil {
 		errs = append(errs, err)

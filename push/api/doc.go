@@ -13,6 +13,9 @@
 //	unsubscribe     {"user":"42","channel":"news"}                      → {}
 //	disconnect      {"user":"42"}                                       → {}
 //	info            {}                                                  → {"nodes":[{"version":"…","num_clients":2,…}]}
+//	revoke_token            {"uid":"JTI"}                               → {"lasting":true}
+//	invalidate_user_tokens  {"user":"42"}                               → {"lasting":true}
+//	invalidate_all_tokens   {"issued_before":1700000000}                → {"lasting":true}
 //	refresh         {"user":"42","expire_at":1900000000}                → {}
 //	batch           {"commands":[{"publish":{…}},{"history":{…}}]}      → {"replies":[{"publish":{…}},{"error":{…}}]}, as a whole
 //	bulk            a line for each publish or broadcast                → {"line":1,"result":{…}}, a line for each

@@ -42,6 +42,9 @@ type Config struct {
 	// PersonalChannel returns the channel that is a user's own. Nil if there are none, and so no publishing to users.
 	PersonalChannel func(user string) (string, error)
 
+	// Revoker revokes tokens. With nil that is not available.
+	Revoker Revoker
+
 	// Keys are the valid keys; SetKeys replaces them. With none, and without Insecure, every request is refused.
 	Keys []Key
 

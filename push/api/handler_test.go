@@ -231,11 +231,11 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"unknown method", "publihs", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, rpc, subscribe, unsubscribe; and bulk"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, invalidate_all_tokens, invalidate_user_tokens, presence, presence_stats, publish, refresh, revoke_token, rpc, subscribe, unsubscribe; and bulk"}}`, nil,
 		},
 		{
 			"path below a method", "publish/x", `{}`, 404,
-			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, rpc, subscribe, unsubscribe; and bulk"}}`, nil,
+			`{"error":{"code":104,"message":"method not found: no such path; behind /api/ there are batch, broadcast, channels, disconnect, history, history_remove, info, invalidate_all_tokens, invalidate_user_tokens, presence, presence_stats, publish, refresh, revoke_token, rpc, subscribe, unsubscribe; and bulk"}}`, nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -32,6 +32,10 @@ func init() { // batch is among them and looks others up
 		"channels":       (*Handler).channels,
 		"info":           (*Handler).info,
 		"batch":          (*Handler).batch,
+
+		"revoke_token":           (*Handler).revokeToken,
+		"invalidate_user_tokens": (*Handler).invalidateUserTokens,
+		"invalidate_all_tokens":  (*Handler).invalidateAllTokens,
 	}
 }
 
