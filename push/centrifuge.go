@@ -18,7 +18,7 @@ const (
 func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
 	c := s.config
 	config := centrifuge.Config{
-		Hub: s.hub, Authenticator: s.clientTokens(), Revoked: s.revokedCentrifuge, Version: c.Version,
+		Hub: s.hub, Authenticator: s.clientTokens(), Revoked: s.revokedCentrifuge, MaxBadTokens: c.MaxBadTokens, Version: c.Version,
 		PingInterval: s.pingInterval(), ConnectTimeout: c.ConnectTimeout, MaxChannels: c.MaxChannels,
 		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, MaxAnswerBytes: c.MaxAnswerBytes, SlowPolicy: slowPolicyName(c.SlowPolicy),
 		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, OnInternalError: s.onInternalError,

@@ -54,6 +54,8 @@ type Config struct {
 	AllowAnonymous bool
 	// DataDir is a directory for what must outlive the process: the revocations of tokens. Empty keeps them in memory alone.
 	DataDir string
+	// MaxBadTokens is the number of bad tokens for channels in a row that ends a connection of the Centrifuge protocol, at most 255. Zero means 128.
+	MaxBadTokens int
 	// MaxRevocations bounds the revocations that are kept at a time; each takes about 150 bytes. Zero means 100,000.
 	MaxRevocations int
 	// APIKeys open the API, and on an address that is not loopback also metrics and pprof. So do those in APIKeyFile, one a line, and what
@@ -202,11 +204,14 @@ func (c Config) Validate() error {
 	}
 	for name, value := range map[string]int{
 		"max-channels": d.MaxChannels, "max-recovered": d.MaxRecovered, "max-presence": d.MaxPresence, "max-answer-bytes": d.MaxAnswerBytes, "max-connections-per-user": d.MaxConnectionsPerUser,
-		"max-revocations": d.MaxRevocations,
+		"max-revocations": d.MaxRevocations, "max-bad-tokens": d.MaxBadTokens,
 	} {
 		if value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, value))
 		}
+	}
+	if d.MaxBadTokens > 255 {
+		errs = append(errs, fmt.Errorf("max-bad-tokens: %d is more than 255", d.MaxBadTokens))
 	}
 	if d.ConnectTimeout < 0 {
 		errs = append(errs, fmt.Errorf("connect-timeout: %v is negative", d.ConnectTimeout))

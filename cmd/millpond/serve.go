@@ -47,6 +47,7 @@ type serveCommand struct {
 	tokenFlags     `embed:""`
 	AllowAnonymous bool   `help:"Let clients in that show no token; they have no user."`
 	DataDir        string `help:"Directory for what must outlive the process." placeholder:"DIR"`
+	MaxBadTokens   int    `help:"Bad tokens for channels in a row that end a connection of the Centrifuge protocol." default:"128"`
 	MaxRevocations int    `help:"Revocations of tokens that are kept." default:"100000"`
 
 	APIKeyFile        string   `name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
@@ -259,7 +260,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			RequestsPerSecond: c.APIRequestsPerSecond, BytesPerSecond: c.APIBytesPerSecond,
 		},
 		MaxRecovered:   c.MaxRecovered,
-		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations,
+		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations, MaxBadTokens: c.MaxBadTokens,
 		Inherited: activation.Files(true), Takeover: c.Takeover,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},

@@ -116,7 +116,7 @@ func (c *Client[F]) emulate(headers map[string]string) {
 }
 
 func (c *Client[F]) caller() Caller {
-	return Caller{Client: c.ID(), User: c.User(), Protobuf: c.params.Protobuf, Meta: c.Meta(), Headers: c.headers()}
+	return Caller{Client: c.ID(), User: c.User(), Protobuf: c.params&paramProtobuf != 0, Meta: c.Meta(), Headers: c.headers()}
 }
 
 // errWaiting is the error of a command that is not carried out yet: the turn has its question.

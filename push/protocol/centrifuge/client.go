@@ -22,6 +22,24 @@ type Params struct {
 	FramePing bool
 }
 
+// paramBits are Params in a byte.
+type paramBits uint8
+
+const (
+	paramProtobuf paramBits = 1 << iota
+	paramFramePing
+)
+
+func (p Params) bits() (b paramBits) {
+	if p.Protobuf {
+		b |= paramProtobuf
+	}
+	if p.FramePing {
+		b |= paramFramePing
+	}
+	return b
+}
+
 // Client is one connection's end of the protocol. The engine calls OnOpen, then OnMessage for each message and
 // OnWake for each Conn.Wake, then OnClose, one at a time.
 //
@@ -40,14 +58,15 @@ type Client[F comparable] struct {
 	issued atomic.Uint32            // when the connection's token was, in Unix seconds; 0 is without one
 
 	// Immutable after NewClient; here, where there is room.
-	params Params
+	params paramBits
 
 	// Owned by the On… methods.
-	state    state
-	standing standing
-	subs     []*hub.Subscription // by channel name
-	expires  uint32              // when the token does, in the handler's seconds; 0 is never
-	answers  pace.Answers        // that are on their way
+	state     state
+	standing  standing
+	badTokens uint8               // of channels, in a row
+	subs      []*hub.Subscription // by channel name
+	expires   uint32              // when the token does, in the handler's seconds; 0 is never
+	answers   pace.Answers        // that are on their way
 
 	// The deadlines'.
 	roster.Due
@@ -80,14 +99,14 @@ func (s *standing) set(which standing, on bool) {
 
 // NewClient returns the client of a connection that has just been upgraded.
 func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
-	return &Client[F]{handler: h, conn: conn, number: h.number.Add(1), params: params}
+	return &Client[F]{handler: h, conn: conn, number: h.number.Add(1), params: params.bits()}
 }
 
 // ID returns the connection's id.
 func (c *Client[F]) ID() string { return c.handler.ids.of(c.number).String() }
 
 func (c *Client[F]) codec() wire.Codec {
-	if c.params.Protobuf {
+	if c.params&paramProtobuf != 0 {
 		return wire.Protobuf
 	}
 	return wire.JSON

@@ -31,6 +31,7 @@ var (
 	DisconnectInappropriateProtocol = &Disconnect{3506, "inappropriate protocol"}
 	DisconnectPermissionDenied      = &Disconnect{3507, "permission denied"}
 	DisconnectNotAvailable          = &Disconnect{3508, "not available"}
+	DisconnectTooManyErrors         = &Disconnect{3509, "too many errors"}
 )
 
 // unsubscription is why the server ends a subscription. SDKs subscribe again after 2500 to 2999.

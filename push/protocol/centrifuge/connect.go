@@ -90,7 +90,7 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest, identity Identity)
 	if result.Expires, result.Ttl, err = c.expire(identity.Expires); err != nil {
 		return nil, err
 	}
-	if !c.params.FramePing && h.config.PingInterval > 0 {
+	if c.params&paramFramePing == 0 && h.config.PingInterval > 0 {
 		result.Ping, result.Pong = roster.Seconds(h.config.PingInterval), true
 	}
 	if !h.roster.Add(c, identity.User, h.config.MaxConnectionsPerUser) {
@@ -162,7 +162,7 @@ func (c *Client[F]) expiredDelay() uint32 {
 
 func (c *Client[F]) heartbeat() Heartbeat {
 	switch {
-	case c.params.FramePing:
+	case c.params&paramFramePing != 0:
 		return HeartbeatWebSocket
 	case c.codec() == wire.Protobuf:
 		return HeartbeatProtobuf

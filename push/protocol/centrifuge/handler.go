@@ -85,6 +85,9 @@ type Config struct {
 	// MaxChannels bounds a client's subscriptions. Zero means 128.
 	MaxChannels int
 
+	// MaxBadTokens is the number of bad tokens for channels in a row that ends a connection, at most 255. Zero means 128.
+	MaxBadTokens int
+
 	// MaxConnectionsPerUser bounds the connections of one user on this node. Zero means no bound.
 	MaxConnectionsPerUser int
 
@@ -127,6 +130,7 @@ func (c *Config) Validate() error {
 	check(c.ExpiredDelay >= 0, "ExpiredDelay is %v, want 0 or more", c.ExpiredDelay)
 	check(c.Timeout >= 0, "Timeout is %v, want 0 or more", c.Timeout)
 	check(c.MaxChannels >= 0, "MaxChannels is %d, want 0 or more", c.MaxChannels)
+	check(c.MaxBadTokens >= 0 && c.MaxBadTokens <= 255, "MaxBadTokens is %d, want 0 to 255", c.MaxBadTokens)
 	check(c.MaxConnectionsPerUser >= 0, "MaxConnectionsPerUser is %d, want 0 or more", c.MaxConnectionsPerUser)
 	check(c.MaxAnswerBytes >= 0, "MaxAnswerBytes is %d, want 0 or more", c.MaxAnswerBytes)
 	check(c.MaxHistory >= 0, "MaxHistory is %d, want 0 or more", c.MaxHistory)
@@ -138,6 +142,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.ExpiredDelay, 25*time.Second)
 	setDefault(&c.Timeout, 10*time.Second)
 	setDefault(&c.MaxChannels, 128)
+	setDefault(&c.MaxBadTokens, 128)
 	setDefault(&c.MaxHistory, 300)
 	setDefault(&c.MaxAnswerBytes, 1<<20)
 	setDefault(&c.SlowPolicy, hub.SlowDisconnect)

@@ -110,3 +110,23 @@ func TestRevokeSubscriptionToken(t *testing.T) {
 	}
 	checkEmpty(t, h)
 }
+
+// Who shows bad tokens for channels again and again is sent away; good ones make up for them.
+func TestTooManyBadTokens(t *testing.T) {
+	a := tokens{identities: map[string]Identity{"ann": {User: "ann"}}, grants: map[string]Grant{"good": {}}, refusals: map[string]error{"old": hub.ErrTokenExpired}}
+	h := newHandler(t, Config{Authenticator: a, MaxBadTokens: 3})
+	p := newPeer(t, h, Params{}).connect("ann")
+	show := func(token string) {
+		p.say(`{"id":2,"subscribe":{"channel":"plain:a","token":"` + token + `"}}` + "\n" + `{"id":3,"unsubscribe":{"channel":"plain:a"}}`)
+	}
+	for _, token := range []string{"x", "x", "good", "x", "old", "old", "x"} {
+		if show(token); p.ended() != "" {
+			t.Fatalf("ended at %s: %s", token, p.ended())
+		}
+	}
+	if show("x"); p.ended() != "3509 too many errors" {
+		t.Errorf("ended: %q", p.ended())
+	}
+	p.OnClose()
+	checkEmpty(t, h)
+}

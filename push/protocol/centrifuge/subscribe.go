@@ -204,7 +204,16 @@ func (c *Client[F]) limit(j *joining, at time.Time) error {
 func (c *Client[F]) grant(channel, token string) (Grant, error) {
 	ctx, cancel := c.handler.context()
 	defer cancel()
-	return c.handler.config.Authenticator.Subscribe(ctx, SubscribeRequest{Client: c.ID(), User: c.User(), Channel: channel, Token: token})
+	g, err := c.handler.config.Authenticator.Subscribe(ctx, SubscribeRequest{Client: c.ID(), User: c.User(), Channel: channel, Token: token})
+	switch {
+	case err == nil:
+		c.badTokens = 0
+	case isCode(err, hub.ErrPermissionDenied):
+		if c.badTokens++; int(c.badTokens) >= c.handler.config.MaxBadTokens { // each costs a verification
+			return Grant{}, DisconnectTooManyErrors
+		}
+	}
+	return g, err
 }
 
 // join subscribes. What is published from now on waits until the reply is on its way.
