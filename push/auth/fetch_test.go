@@ -124,8 +124,14 @@ func TestHangingServer(t *testing.T) {
 		defer r.mu.Unlock()
 		return r.waiting == 3
 	})
-	if err := verify(v, token); !errors.Is(err, ErrUnavailable) { // the fourth does not
-		t.Error(err)
+	patient, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := v.Verify(patient, token); !errors.Is(err, ErrUnavailable) || patient.Err() != nil {
+		t.Errorf("the fourth waited too: %v", err)
+	}
+	redirect := httptest.NewRequest(http.MethodGet, "http://example.com/keys", nil)
+	if err := v.connection.remote.client.CheckRedirect(redirect, nil); err == nil {
+		t.Error("a redirection may lead to http")
 	}
 	if err := verify(v, sign(t, jwt.SigningMethodHS256, secret, "", ann)); err != nil {
 		t.Error(err)

@@ -91,3 +91,19 @@ func TestRevokedMeanwhile(t *testing.T) {
 	}
 	c.OnClose()
 }
+
+// A login that comes between the end of the old token and the client's turn counts.
+func TestLoginInTheLastMoment(t *testing.T) {
+	issued := Token{Issued: time.Unix(1000, 0)}
+	a := identities{"soon": {User: "ann", Expires: time.Now().Add(100 * time.Second), Token: issued}, "ever": {User: "ann", Token: issued}}
+	h := newHandler(t, Config{Authenticator: a})
+	c, w := open(h, Params{Token: "soon"})
+	h.start = h.start.Add(-time.Hour)
+	h.Tick()
+	c.OnMessage(true, []byte(`{"type":"login","payload":{"token":"ever"}}`))
+	c.OnWake()
+	if w.closed != "" {
+		t.Errorf("closed: %q", w.closed)
+	}
+	c.OnClose()
+}
