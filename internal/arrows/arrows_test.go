@@ -101,6 +101,11 @@ var table = []row{
 		[]string{"push/hub", "push/webhook/sign", "github.com/sony/gobreaker/v2"},
 		[]string{"internal/testcert"},
 	},
+	{
+		"push/events/journal", "records in files, and nothing of what they mean",
+		[]string{"golang.org/x/sys", "github.com/google/renameio/v2"},
+		nil,
+	},
 	{"push/webhook/sign", "bytes to a header, and back", nil, nil},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{
