@@ -159,7 +159,7 @@ func (b *bucket) find(hash uint64, name string) (first *shard, more []*shard) {
 
 // join reserves a place for a subscription. The first one makes the channel
 // and asks the broker for it; the others wait for its answer.
-func (b *bucket) join(ctx context.Context, hash uint64, name string) (*shard, error) {
+func (b *bucket) join(ctx context.Context, hash uint64, name string, subscriber Subscriber) (*shard, error) {
 	for {
 		b.mu.Lock()
 		c := b.channels.Find(hash, name)
@@ -167,12 +167,12 @@ func (b *bucket) join(ctx context.Context, hash uint64, name string) (*shard, er
 			c = newChannel(b, name)
 			b.channels.Add(hash, c)
 			b.mu.Unlock()
-			return b.open(ctx, hash, c)
+			return b.open(ctx, hash, c, subscriber)
 		}
 		answer := c.answerLocked()
 		if answer == nil {
 			defer b.mu.Unlock()
-			return b.reserveLocked(c), nil
+			return b.reserveLocked(c, subscriber), nil
 		}
 		b.mu.Unlock()
 		select {
@@ -185,7 +185,7 @@ func (b *bucket) join(ctx context.Context, hash uint64, name string) (*shard, er
 
 // open asks the broker for a new channel. If the broker refuses, the channel
 // goes, and those who waited ask again, each for itself.
-func (b *bucket) open(ctx context.Context, hash uint64, c *channel) (s *shard, err error) {
+func (b *bucket) open(ctx context.Context, hash uint64, c *channel, subscriber Subscriber) (s *shard, err error) {
 	err = b.hub.config.Broker.Subscribe(ctx, c.name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -194,20 +194,23 @@ func (b *bucket) open(ctx context.Context, hash uint64, c *channel) (s *shard, e
 		b.channels.Remove(hash, c.name)
 		return nil, fmt.Errorf("subscribe to %q: %w", c.name, err)
 	}
-	return b.reserveLocked(c), nil
+	return b.reserveLocked(c, subscriber), nil
 }
 
-func (b *bucket) reserveLocked(c *channel) *shard {
+func (b *bucket) reserveLocked(c *channel, subscriber Subscriber) *shard {
 	b.subscriptions++
-	return c.reserveLocked(b.hub.config.ShardSubscribers)
+	s := c.reserveLocked(b.hub.config.ShardSubscribers)
+	b.cameLocked(c, subscriber)
+	return s
 }
 
-// leave gives up a place of s. The last one closes the channel.
-func (b *bucket) leave(s *shard) {
+// leave gives up a subscriber's place of s. The last one closes the channel.
+func (b *bucket) leave(s *shard, subscriber Subscriber) {
 	c := s.channel
 	b.mu.Lock()
 	c.releaseLocked(s)
 	b.subscriptions--
+	b.wentLocked(c, subscriber)
 	if c.count > 0 {
 		b.mu.Unlock()
 		return

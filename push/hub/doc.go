@@ -53,11 +53,12 @@
 // bucket.mu while a broker's Publish, Subscribe or Unsubscribe runs. bucket.mu
 // and shard.mu are nested by ConsistencyCheck alone: the other paths let go of
 // the one before they take the other, so a fan-out in progress never delays
-// other channels. Two callbacks come under shard.mu, and no other callback under
-// a lock of this package: Subscriber.Deliver, since the promises on Start and
+// other channels. Two callbacks come under shard.mu, and no other but
+// Observer's under a lock of this package: Subscriber.Deliver, since the promises on Start and
 // Unsubscribe need it, and Presenter.Presence, of one subscriber of the shard
 // after another. Neither may block or call the hub or a Subscription. A fan-out
 // lets the lock go after every 32 subscribers; Presence keeps it for the shard.
+// Observer is called under bucket.mu, for the order, and must not do so either.
 // Executor.Submit and Config.OnPanic are called without locks of this package,
 // though Submit may run inside the broker's.
 package hub

@@ -56,6 +56,9 @@ type Config struct {
 	MaxHeld      int
 	MaxHeldBytes int
 
+	// Observer, if set, learns who comes and goes in channels whose options have Events.
+	Observer Observer
+
 	// OnPanic, if set, learns of a subscriber that panicked in Deliver, on
 	// the goroutine of the panic, so that debug.Stack shows it. The other
 	// subscribers are served. The connection should be closed.
@@ -162,7 +165,7 @@ func (h *Hub) Subscribe(ctx context.Context, channel string, s Subscriber) (*Sub
 		return nil, err
 	}
 	b, hash := h.bucket(channel)
-	shard, err := b.join(ctx, hash, channel)
+	shard, err := b.join(ctx, hash, channel, s)
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,15 @@ func ValidateNamespaces(base Options, list []Namespace) error {
 	return err
 }
 
+// find returns the options of a channel that there is: its name has been found good.
+func (n *namespaces) find(channel string) *Options {
+	name, _, ok := strings.Cut(strings.TrimPrefix(channel, PrivatePrefix), NamespaceBoundary)
+	if named := n.named[name]; ok && named != nil {
+		return named
+	}
+	return &n.base
+}
+
 // Options returns those of a channel. The error wraps ErrBadRequest for a name that cannot be a channel's, ErrUnknownChannel
 // for a namespace that is not configured. The name's own form is part of that: see CheckChannel.
 func (h *Hub) Options(channel string) (*Options, error) {

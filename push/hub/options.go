@@ -74,6 +74,9 @@ type Options struct {
 	// ChannelRegex is what a channel's name, behind the namespace, must match. Empty allows all.
 	ChannelRegex string
 
+	// Events are those of which Config.Observer is told.
+	Events Events
+
 	regex *regexp.Regexp // of ChannelRegex
 }
 
@@ -147,6 +150,7 @@ func (o *Options) compile() error {
 		{"allow_presence_for_client", o.AllowPresenceForClient, o.Presence, "presence"},
 		{"allow_presence_for_anonymous", o.AllowPresenceForAnonymous, o.Presence, "presence"},
 		{"allow_presence_for_subscriber", o.AllowPresenceForSubscriber, o.Presence, "presence"},
+		{"events", o.Events&EventCacheMiss != 0, o.RecoverLatest, "for cache_miss force_recovery_mode: cache"},
 		{"force_push_join_leave", o.ForcePushJoinLeave, o.JoinLeave, "join_leave"},
 		{"delta_publish", o.DeltaPublish, o.AllowFossilDelta, "allowed_delta_types"},
 	} {

@@ -60,7 +60,7 @@ type Recovery struct {
 // zero Recovery.
 func (h *Hub) Recover(ctx context.Context, channel string, since Position) (Recovery, error) {
 	if o, err := h.Options(channel); err == nil && o.RecoverLatest {
-		return h.recoverLatest(ctx, channel, since)
+		return h.recoverLatest(ctx, channel, o, since)
 	}
 	q := HistoryQuery{Since: &since, Limit: h.config.MaxRecovered + 1, Over: true}
 	past, err := h.position(ctx, channel, q)
@@ -82,10 +82,13 @@ func withoutOver(list []*Publication) []*Publication {
 }
 
 // recoverLatest finds the channel's latest publication, unless that is known.
-func (h *Hub) recoverLatest(ctx context.Context, channel string, since Position) (Recovery, error) {
+func (h *Hub) recoverLatest(ctx context.Context, channel string, o *Options, since Position) (Recovery, error) {
 	past, err := h.position(ctx, channel, HistoryQuery{Limit: 1, Reverse: true})
 	if err != nil {
 		return Recovery{}, err
+	}
+	if len(past.Publications) == 0 {
+		h.missed(channel, o)
 	}
 	r := Recovery{From: past.Top, Recovered: since == past.Top}
 	if !r.Recovered && len(past.Publications) > 0 {

@@ -125,7 +125,7 @@ func (s *Subscription) startLocked(after uint64) bool {
 // running and none will begin. Further calls do nothing.
 func (s *Subscription) Unsubscribe() {
 	if s.shard.remove(s) {
-		s.shard.channel.bucket.leave(s.shard)
+		s.shard.channel.bucket.leave(s.shard, s.subscriber)
 	}
 }
 

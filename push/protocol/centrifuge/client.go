@@ -89,6 +89,7 @@ type standing uint8
 const (
 	everything standing = 1 << iota // it may do all there is
 	invited                         // the backend has let it in, not a token
+	welcomed                        // its connect command was carried out
 )
 
 func (s *standing) set(which standing, on bool) {
@@ -167,6 +168,9 @@ func (c *Client[F]) OnWake() {
 
 // Wake implements roster.Client.
 func (c *Client[F]) Wake() bool { return c.conn.Wake() }
+
+// Connected reports whether the client's connect command was carried out, as long as it is there and afterwards.
+func (c *Client[F]) Connected() bool { return c.standing&welcomed != 0 }
 
 // OnClose gives up what the connection had. Nothing is sent after it.
 func (c *Client[F]) OnClose() {

@@ -44,6 +44,10 @@ func (c *Client[F]) welcome(t *turn[F], id uint32, result *wire.ConnectResult, e
 	if err == nil {
 		c.handler.connected.Add(1)
 		c.state = connected
+		c.standing.set(welcomed, true)
+		if c.handler.config.OnConnect != nil {
+			c.handler.config.OnConnect(c.ID(), c.User())
+		}
 		t.reply(&wire.Reply{Id: id, Connect: result})
 		t.then(beginning{})
 		return

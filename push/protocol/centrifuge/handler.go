@@ -111,6 +111,8 @@ type Config struct {
 	EmulatedHeaders []string
 	// Revoked, if set, reports whether a token of a user's that was good is revoked now. Its ID may be empty, for one that was shown before.
 	Revoked func(user string, t Token) bool
+	// OnConnect, if set, learns of each client that has connected, before it is subscribed to anything by a command, with its user or "".
+	OnConnect func(client, user string)
 
 	// OnInternalError, if set, gets the errors of which the client is told only "internal server error".
 	OnInternalError func(err error)

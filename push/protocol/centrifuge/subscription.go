@@ -40,7 +40,10 @@ func (c *Client[F]) chanInfo(channel string) json.RawMessage {
 	return nil
 }
 
-var _ hub.Presenter = (*Client[*int])(nil)
+var (
+	_ hub.Presenter = (*Client[*int])(nil)
+	_ hub.Member    = (*Client[*int])(nil)
+)
 
 // Deliver sends publications; the hub calls it. All clients with the same codec share the frames.
 func (c *Client[F]) Deliver(b *hub.Batch) {
@@ -113,7 +116,13 @@ type specialSubscriber[F comparable] struct {
 	special
 }
 
-var _ hub.Presenter = (*specialSubscriber[*int])(nil)
+var (
+	_ hub.Presenter = (*specialSubscriber[*int])(nil)
+	_ hub.Member    = (*specialSubscriber[*int])(nil)
+)
+
+// User implements hub.Member.
+func (s *specialSubscriber[F]) User() string { return s.client.User() }
 
 // Presence implements hub.Presenter.
 func (s *specialSubscriber[F]) Presence() *hub.ClientInfo {

@@ -40,6 +40,7 @@ type Client[F any] struct {
 	subs     []*hub.Subscription // by channel name
 	faults   uint8               // in a row
 	loggedIn bool
+	told     bool         // Config.OnConnect was called
 	closed   bool         // Close was called, or OnClose came: nothing more is done
 	answers  pace.Answers // that are on their way
 
@@ -74,6 +75,9 @@ func (c *Client[F]) Wake() bool { return c.conn.Wake() }
 func (c *Client[F]) OnOpen() {
 	params := c.params
 	c.params = nil
+	if c.login.Load() != nil && (params == nil || params.Token == "") {
+		c.connected()
+	}
 	if params == nil {
 		return
 	}
@@ -124,6 +128,17 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 		c.close(closePolicyViolation, "too many bad messages")
 	}
 }
+
+// connected tells that the client is there.
+func (c *Client[F]) connected() {
+	if !c.told && c.handler.config.OnConnect != nil {
+		c.handler.config.OnConnect(c.conn.ID(), c.User())
+	}
+	c.told = true
+}
+
+// Connected reports whether Config.OnConnect was called, as long as the client is there and afterwards.
+func (c *Client[F]) Connected() bool { return c.told }
 
 // OnWake carries out what others want of the client.
 func (c *Client[F]) OnWake() {

@@ -79,6 +79,8 @@ type Config struct {
 
 	// Revoked, if set, reports whether a token of a user's that was good is revoked now. Its ID may be empty, for one that was shown before.
 	Revoked func(user string, t Token) bool
+	// OnConnect, if set, learns once of each client that has an identity, with its user then, or "".
+	OnConnect func(client, user string)
 
 	// OnInternalError, if set, gets the errors of which the client is told
 	// only "internal server error".

@@ -98,6 +98,10 @@ func (c *Client[F]) adopt(identity *Identity) {
 	c.login.Store(l)
 	if first {
 		h.roster.Add(c, identity.User, 0)
+		c.connected()
+		for _, s := range c.subs { // from before, when it was nobody's
+			s.Identified()
+		}
 	}
 	l.endAt(identity.Expires)
 }
