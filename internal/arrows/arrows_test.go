@@ -54,11 +54,12 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/events", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
 			"internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
+			"internal/eventsink",
 			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5",
 		},
 	},
@@ -102,6 +103,11 @@ var table = []row{
 		[]string{"internal/testcert"},
 	},
 	{
+		"push/events", "tells a backend what the hub says, and sees neither protocols nor connections",
+		[]string{"push/hub", "push/events/journal", "push/webhook/sign"},
+		[]string{"push/broker/memory", "internal/eventsink"},
+	},
+	{
 		"push/events/journal", "records in files, and nothing of what they mean",
 		[]string{"golang.org/x/sys", "github.com/google/renameio/v2"},
 		nil,
@@ -116,13 +122,14 @@ var table = []row{
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
 		[]string{"push", "push/auth", "bench", "session", "internal/nearest", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
-		[]string{"internal/testcert", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp"},
+		[]string{"internal/testcert", "internal/eventsink", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
 	{
 		"internal/sdk", "tests of the whole product with somebody else's client", nil,
 		[]string{"push", "session", "internal/browser", "github.com/chromedp/chromedp"},
 	},
+	{"internal/eventsink", "a backend for tests of events", []string{"push/events", "push/webhook/sign"}, nil},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
 	{
 		"docs/examples/webhooks", "a backend, which checks signatures",
