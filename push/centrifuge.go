@@ -22,7 +22,8 @@ func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
 		PingInterval: s.pingInterval(), ConnectTimeout: c.ConnectTimeout, MaxChannels: c.MaxChannels,
 		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, MaxAnswerBytes: c.MaxAnswerBytes, SlowPolicy: slowPolicyName(c.SlowPolicy),
 		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, OnInternalError: s.onInternalError,
-		Backend: s.backend.functions(), EmulatedHeaders: s.backend.emulated,
+		OnConnect: s.onConnect(),
+		Backend:   s.backend.functions(), EmulatedHeaders: s.backend.emulated,
 	}
 	return centrifuge.NewHandler(config, func(isText bool, payload []byte) *session.Frame {
 		if isText {
@@ -51,7 +52,7 @@ func slowPolicyName(p session.Policy) string {
 
 func (s *Server) centrifugeEndpoint() session.Endpoint {
 	return session.Endpoint{
-		Path: "/connection/websocket", Handler: centrifugeHandler{s.centrifuge}, Accept: s.acceptCentrifuge,
+		Path: "/connection/websocket", Handler: centrifugeHandler{s.centrifuge, s}, Accept: s.acceptCentrifuge,
 		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
 		Subprotocols: []string{centrifugeProtobuf, centrifugeJSON},
 		Compression:  s.config.compression(),
@@ -148,6 +149,7 @@ func (c *centrifugeConn) Wake() bool { return (*session.Session)(c).Wake() }
 // centrifugeHandler is the protocol as the engine sees it.
 type centrifugeHandler struct {
 	protocol *centrifuge.Handler[*session.Frame]
+	server   *Server
 }
 
 var (
@@ -181,4 +183,11 @@ func (centrifugeHandler) OnMessage(s *session.Session, op session.Opcode, payloa
 func (centrifugeHandler) OnWake(s *session.Session) { centrifugeClient(s).OnWake() }
 
 // OnClose implements session.Handler.
-func (centrifugeHandler) OnClose(s *session.Session, _ session.Status) { centrifugeClient(s).OnClose() }
+func (h centrifugeHandler) OnClose(s *session.Session, why session.Status) {
+	c := centrifugeClient(s)
+	user := c.User() // it has none afterwards
+	c.OnClose()
+	if c.Connected() {
+		h.server.disconnected(c.ID, user, why)
+	}
+}

@@ -52,7 +52,7 @@ type Config struct {
 	Tokens      Tokens
 	// AllowAnonymous lets clients in that show no token: they have no user.
 	AllowAnonymous bool
-	// DataDir is a directory for what must outlive the process: the revocations of tokens. Empty keeps them in memory alone.
+	// DataDir is a directory for what must outlive the process: revocations of tokens and events. Empty keeps them in memory alone.
 	DataDir string
 	// MaxBadTokens is the number of bad tokens for channels in a row that ends a connection of the Centrifuge protocol, at most 255. Zero means 128.
 	MaxBadTokens int
@@ -98,6 +98,9 @@ type Config struct {
 	PersonalNamespace string
 	// SlowPolicy is what happens when a client's outbox is full. Zero is session.PolicyDisconnect.
 	SlowPolicy session.Policy
+
+	// Events says which events a backend is told, and how.
+	Events Events
 
 	// Compression is how messages are compressed for clients that offer permessage-deflate.
 	Compression session.Compression
@@ -227,7 +230,7 @@ func (c Config) Validate() error {
 	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
 	}
-	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate())
+	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.validateEvents())
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes
@@ -263,13 +266,17 @@ func (c *Config) anyNamespace() bool {
 // channels are the options of channels without a namespace.
 func (c *Config) channels() ChannelOptions {
 	if c.Dev && c.anyNamespace() {
-		return c.withPersonal("", devChannels)
+		return c.completed("", devChannels)
 	}
-	return c.withPersonal("", c.Channels)
+	return c.completed("", c.Channels)
 }
 
-// withPersonal returns o for a namespace with personal channels: nobody but the user may subscribe to one.
-func (c *Config) withPersonal(name string, o ChannelOptions) ChannelOptions {
+// completed returns the options of a namespace with what the server's settings add: of personal channels, that nobody but the user may
+// subscribe to one, and the events that are wanted of all channels.
+func (c *Config) completed(name string, o ChannelOptions) ChannelOptions {
+	if o.Events |= c.channelEvents(); !o.RecoverLatest {
+		o.Events &^= hub.EventCacheMiss & c.channelEvents()
+	}
 	if c.PersonalChannels && name == c.PersonalNamespace {
 		o.AllowUserLimitedChannels = true
 	}
@@ -280,7 +287,7 @@ func (c *Config) withPersonal(name string, o ChannelOptions) ChannelOptions {
 func (c *Config) namespaces() []Namespace {
 	list := slices.Clone(c.Namespaces)
 	for i := range list {
-		list[i].Options = c.withPersonal(list[i].Name, list[i].Options)
+		list[i].Options = c.completed(list[i].Name, list[i].Options)
 	}
 	return list
 }

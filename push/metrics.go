@@ -119,6 +119,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.collectTokens(gauge, counter)
 	c.collectHub(gauge, counter)
 	c.server.backend.collect(out, gauge, counter)
+	if c.server.events != nil {
+		c.collectEvents(out, gauge, counter)
+	}
 }
 
 func (c *collector) collectTokens(gauge emitInt, counter emitCount) {

@@ -15,6 +15,7 @@ func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 	c := plain.Config{
 		Hub: s.hub, MaxChannels: s.config.MaxChannels, MaxHistory: s.config.MaxRecovered, MaxAnswerBytes: s.config.MaxAnswerBytes,
 		SlowPolicy: slowPolicyName(s.config.SlowPolicy), Revoked: s.revokedPlain, OnInternalError: s.onInternalError,
+		OnConnect: s.onConnect(),
 	}
 	if s.config.Dev {
 		c.Anonymous, c.Authenticator = &plain.Identity{Everything: true}, plain.AcceptAny{}
@@ -29,7 +30,7 @@ func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 
 func (s *Server) plainEndpoint() session.Endpoint {
 	return session.Endpoint{
-		Path: "/push", Handler: plainHandler{s.plain}, Accept: acceptPlain,
+		Path: "/push", Handler: plainHandler{s.plain, s}, Accept: acceptPlain,
 		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
 		Compression: s.config.compression(),
 	}
@@ -100,6 +101,7 @@ func (c *plainConn) Close(code uint16, reason string) {
 // plainHandler is the protocol as the engine sees it.
 type plainHandler struct {
 	protocol *plain.Handler[*session.Frame]
+	server   *Server
 }
 
 var (
@@ -126,6 +128,11 @@ func (plainHandler) OnWake(s *session.Session) {
 }
 
 // OnClose implements session.Handler.
-func (plainHandler) OnClose(s *session.Session, _ session.Status) {
-	s.Data().(*plain.Client[*session.Frame]).OnClose()
+func (h plainHandler) OnClose(s *session.Session, why session.Status) {
+	c := s.Data().(*plain.Client[*session.Frame])
+	user := c.User() // it has none afterwards
+	c.OnClose()
+	if c.Connected() {
+		h.server.disconnected((*plainConn)(s).ID, user, why)
+	}
 }

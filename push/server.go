@@ -16,6 +16,7 @@ import (
 	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
+	"github.com/millpond/millpond/push/events"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/push/protocol/plain"
@@ -45,12 +46,14 @@ type Server struct {
 	apiKeys    apiKeys      // where the API's keys come from
 	uid        string       // of this process
 	started    time.Time
-	certs      *certs.Store // nil without TLS
+	certs      *certs.Store   // nil without TLS
+	events     *events.Events // nil if nobody wants any
 	public     []*session.Listener
 	addrs      []net.Addr
 	internal   *internalSide      // nil when a public address carries the internal routes
 	handover   *takeover.Handover // nil, or what another process gives
 	taken      chan struct{}
+	ended      chan struct{} // closed when Shutdown has done what it does once
 
 	// Any goroutine (atomic).
 	draining atomic.Bool
@@ -68,11 +71,11 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config: c.withDefaults(), broker: memory.New(c.History), taken: make(chan struct{}),
+		config: c.withDefaults(), broker: memory.New(c.History), taken: make(chan struct{}), ended: make(chan struct{}),
 		uid: rand.Text(), started: time.Now(),
 	}
 	if err := s.build(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.closeEvents(context.Background()))
 	}
 	if err := s.listen(); err != nil {
 		return nil, errors.Join(err, s.discard())
@@ -96,11 +99,14 @@ func (s *Server) build() error {
 			}
 		}()
 	}
+	if err := s.newEvents(); err != nil {
+		return err
+	}
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
 		Channels: c.channels(), Namespaces: c.namespaces(), AnyNamespace: c.anyNamespace(), MaxRecovered: c.MaxRecovered,
-		MaxPresence: c.MaxPresence,
-		Broker:      s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
+		MaxPresence: c.MaxPresence, Observer: s.observer(),
+		Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
 		// What waits for fan-out arrives at a session in one batch: a quarter of its outbox, so
 		// that a burst alone does not make a slow consumer of a client that reads.
 		MaxWaiting: min(128, s.outboxMessages()/4+1), MaxWaitingBytes: s.outboxBytes()/4 + 1,
@@ -218,7 +224,14 @@ func (s *Server) discard() error {
 	if s.handover != nil {
 		errs = append(errs, s.handover.Close())
 	}
-	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier())...)
+	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()))...)
+}
+
+func (s *Server) closeEvents(ctx context.Context) error {
+	if s.events == nil {
+		return nil
+	}
+	return s.events.Close(ctx)
 }
 
 func (s *Server) closeCerts() error {
@@ -284,6 +297,7 @@ func (s *Server) Serve() error {
 	if !errors.Is(err, ErrServerClosed) && !errors.Is(err, http.ErrServerClosed) {
 		err = errors.Join(fmt.Errorf("push: %w", err), s.Shutdown(context.Background()))
 	} else {
+		<-s.ended
 		err = ErrServerClosed
 	}
 	close(stop)
@@ -318,6 +332,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.internal != nil {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
-	s.closing.Do(func() { err = errors.Join(err, s.closeCerts(), s.closeVerifier()) })
+	s.closing.Do(func() {
+		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx))
+		close(s.ended)
+	})
 	return err
 }

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -35,6 +38,7 @@ type channelOptions struct {
 	MaxPublicationBytes int           `yaml:"max_publication_bytes"`
 	ChannelRegex        string        `yaml:"channel_regex"`
 	DataFormat          string        `yaml:"publication_data_format"`
+	Events              []string      `yaml:"events"`
 
 	SubscribeWebhook  string `yaml:"subscribe_webhook"`
 	PublishWebhook    string `yaml:"publish_webhook"`
@@ -83,6 +87,14 @@ func (o channelOptions) options() (push.ChannelOptions, error) {
 	case "", "json", "binary":
 	default:
 		errs = append(errs, fmt.Errorf(`publication_data_format: %q is not "json" or "binary"`, o.DataFormat))
+	}
+	for _, kind := range o.Events {
+		event, ok := push.EventKinds[kind]
+		if !ok {
+			known := slices.Sorted(maps.Keys(push.EventKinds))
+			errs = append(errs, fmt.Errorf("events: %q is not one of %s", kind, strings.Join(known, ", ")))
+		}
+		out.Events |= event
 	}
 	for _, kind := range o.AllowedDeltaTypes {
 		if kind != "fossil" {

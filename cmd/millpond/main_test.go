@@ -247,6 +247,11 @@ func TestCommandLine(t *testing.T) {
 		{"namespaces", serve("--config", write("ns.yaml", "dev: true\nchannels:\n  history_size: 1\n  history_ttl: 5s\nnamespaces:\n  - name: orders\n    history_size: 10\n    history_ttl: 300s\n    force_recovery: true\n")), 0, []string{"stopped"}},
 		{"an unknown option", serve("--config", write("ns1.yaml", "dev: true\nnamespaces:\n  - name: orders\n    histroy_size: 10\n")), 1, []string{"config: namespaces", "histroy_size"}},
 		{"an option that makes no sense", serve("--config", write("ns2.yaml", "dev: true\nchannels:\n  history_size: 10\n")), 1, []string{"channels: history_size and history_ttl"}},
+		{"events", serve("--config", write("ev.yaml", "dev: true\nevents_url: http://127.0.0.1:1/\nevents: [client_connected]\nnamespaces:\n  - name: rooms\n    events: [channel_occupied]\n")), 0, []string{"stopped"}},
+		{"events without a place", serve("--dev", "--events=channel_occupied"), 1, []string{"events-url"}},
+		{"events without a secret", serve("--token-hmac-secret-file", write("secret2", "0123456789abcdef0123456789abcdef\n"), "--events=client_connected", "--events-url=http://127.0.0.1:1/"), 1, []string{"events-secret-file"}},
+		{"an unknown event", serve("--dev", "--events=channel_ocupied", "--events-url=http://127.0.0.1:1/"), 1, []string{"channel_ocupied"}},
+		{"an unknown event of a namespace", serve("--config", write("ev1.yaml", "dev: true\nevents_url: http://127.0.0.1:1/\nnamespaces:\n  - name: rooms\n    events: [client_connected]\n")), 1, []string{"namespaces", "client_connected", "channel_occupied"}},
 		{"bad network", serve("--dev", "--trusted-proxies=10.0.0.1"), 1, []string{"trusted-proxies"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -105,6 +105,19 @@ type serveCommand struct {
 	APITimeout           time.Duration `name:"api-timeout" help:"Time that a request to the API has to come, to be carried out, and that its answer has to leave." default:"10s"`
 	APIStreamTimeout     time.Duration `name:"api-stream-timeout" help:"Time that a bulk may be silent." default:"60s"`
 
+	Events                []string      `help:"Events of which the backend is told: client_connected, client_disconnected, and of all channels channel_occupied, channel_vacated, member_joined, member_left, cache_miss; namespaces may have more." placeholder:"TYPE"`
+	EventsURL             string        `name:"events-url" help:"Where events are posted to." placeholder:"URL"`
+	EventsSecretFile      string        `help:"File with the secrets that sign events, one a line, of 32 bytes or more; several while one takes the place of another." type:"existingfile" placeholder:"FILE"`
+	EventsBatch           int           `help:"Events in a POST." default:"500"`
+	EventsBatchBytes      int           `help:"Bytes of events in a POST; a single one may have more." default:"262144"`
+	EventsDelay           time.Duration `help:"Time that an event waits for others to be sent with it; negative: none." default:"100ms"`
+	EventsDebounce        time.Duration `help:"Time for which a departure is held back: who comes back within it has not been away; negative: none." default:"1s"`
+	EventsTimeout         time.Duration `help:"Time that the backend has to answer a POST." default:"10s"`
+	EventsBackoff         time.Duration `help:"Time between two attempts, at most." default:"30s"`
+	EventsShutdownTimeout time.Duration `help:"Time to send what waits when the server ends." default:"5s"`
+	EventsQueueBytes      int64         `help:"Bytes of events that wait for the backend; of more, the oldest are given up." default:"67108864"`
+	EventsSync            time.Duration `help:"Time between two fsyncs of the events' queue, at least; negative: none." default:"20ms"`
+
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
 	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
 	CloseTimeout time.Duration  `help:"Time that a client has to answer a close frame." default:"5s"`
@@ -261,6 +274,11 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		},
 		MaxRecovered:   c.MaxRecovered,
 		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations, MaxBadTokens: c.MaxBadTokens,
+		Events: push.Events{Kinds: c.Events, EventsConfig: push.EventsConfig{
+			URL: c.EventsURL, BatchEvents: c.EventsBatch, BatchBytes: c.EventsBatchBytes, Delay: c.EventsDelay, Debounce: c.EventsDebounce,
+			Timeout: c.EventsTimeout, MaxBackoff: c.EventsBackoff, ShutdownTimeout: c.EventsShutdownTimeout, QueueBytes: c.EventsQueueBytes,
+			SyncInterval: c.EventsSync,
+		}},
 		Inherited: activation.Files(true), Takeover: c.Takeover,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
@@ -304,7 +322,22 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	if out.NamedAPIKeys, err = loadAPIKeys(string(c.Config)); err != nil {
 		errs = append(errs, err)
 	}
+	secrets, err := readSecret(c.EventsSecretFile)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("events-secret-file: %w", err))
+	}
+	out.Events.Secrets = lines(secrets)
 	return out, errors.Join(errs...)
+}
+
+// lines returns those of b that are not empty, without the white space around them.
+func lines(b []byte) (list [][]byte) {
+	for line := range bytes.Lines(b) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			list = append(list, line)
+		}
+	}
+	return list
 }
 
 func parseNetworks(list []string) (networks []netip.Prefix, err error) {
