@@ -99,6 +99,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		"subscribe": subscribeRequest{}, "unsubscribe": unsubscribeRequest{}, "disconnect": disconnectRequest{}, "refresh": refreshRequest{},
 		"rpc": rpcRequest{}, "history": historyRequest{}, "history_remove": channelRequest{}, "presence": channelRequest{},
 		"presence_stats": channelRequest{}, "channels": channelsRequest{}, "info": struct{}{},
+		"revoke_token": revokeTokenRequest{}, "invalidate_user_tokens": invalidateUserRequest{}, "invalidate_all_tokens": invalidation{},
 	} {
 		for _, media := range description().Paths.Value(prefix + path).Post.RequestBody.Value.Content {
 			sameFields(t, path, reflect.TypeOf(v), media.Schema.Value)

@@ -24,11 +24,13 @@ type revocation struct {
 	Lasting bool `json:"lasting"`
 }
 
+type revokeTokenRequest struct {
+	UID      string `json:"uid"`
+	ExpireAt int64  `json:"expire_at"`
+}
+
 func (h *Handler) revokeToken(ctx context.Context, body []byte) (any, error) {
-	var request struct {
-		UID      string `json:"uid"`
-		ExpireAt int64  `json:"expire_at"`
-	}
+	var request revokeTokenRequest
 	if err := decode(body, &request); err != nil {
 		return nil, err
 	}
@@ -68,11 +70,13 @@ func (i *invalidation) times() (before, until time.Time, err error) {
 	return before, until, err
 }
 
+type invalidateUserRequest struct {
+	User string `json:"user"`
+	invalidation
+}
+
 func (h *Handler) invalidateUserTokens(ctx context.Context, body []byte) (any, error) {
-	var request struct {
-		User string `json:"user"`
-		invalidation
-	}
+	var request invalidateUserRequest
 	if err := decode(body, &request); err != nil {
 		return nil, err
 	}
