@@ -384,8 +384,8 @@ func TestCentrifugeReset(t *testing.T) {
 				~ {"push":{"channel":"rec:a","pub":{"data":1,"offset":1}}}
 				~ {"push":{"channel":"may:a","pub":{"data":1,"offset":1}}}
 				b:< {"push":{"channel":"rec:a","pub":{"data":1,"offset":1}}}`)
-			s.server.hub.Deliver(&hub.Publication{Channel: "rec:a", Kind: hub.KindReset}) // as a broker does
-			s.server.hub.Deliver(&hub.Publication{Channel: "may:a", Kind: hub.KindReset})
+			s.server.hub.Deliver("rec:a", &hub.Publication{Kind: hub.KindReset}) // as a broker does
+			s.server.hub.Deliver("may:a", &hub.Publication{Kind: hub.KindReset})
 			s.play(`
 				< {"push":{"channel":"rec:a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}
 				b:x 3010 insufficient state

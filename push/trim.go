@@ -26,7 +26,13 @@ type trimmer struct {
 	free    func() // gives it back
 }
 
-func newTrimmer() *trimmer { return &trimmer{free: debug.FreeOSMemory} }
+func newTrimmer() *trimmer { return &trimmer{free: freeMemory} }
+
+// freeMemory collects twice, for a sync.Pool gives up what it has with the second collection.
+func freeMemory() {
+	debug.FreeOSMemory()
+	debug.FreeOSMemory()
+}
 
 // trim is called once a second with how many bytes the process has allocated since its start.
 func (t *trimmer) trim(allocated uint64, now time.Time) {

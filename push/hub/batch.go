@@ -41,7 +41,7 @@ func (f *frames[T]) reset() {
 }
 
 // Channel returns the name of the channel that all publications of b are of.
-func (b *Batch) Channel() string { return b.publications[0].Channel }
+func (b *Batch) Channel() string { return b.subscription.Channel() }
 
 // Subscription returns the one that b is delivered to.
 func (b *Batch) Subscription() *Subscription { return b.subscription }
@@ -63,7 +63,7 @@ func (b *Batch) Publications() []*Publication { return b.publications[b.skip:] }
 // each. The slice is made once for all subscribers of a shard, which is why
 // delivering to one more of them allocates nothing; it is valid during the call
 // of Deliver, the frames in it may be kept.
-func Frames[T any](b *Batch, e Encoding, build func(*Publication) T) []T {
+func Frames[T any](b *Batch, e Encoding, build func(channel string, p *Publication) T) []T {
 	f, _ := b.encoded[e].(*frames[T])
 	if f == nil {
 		f = new(frames[T])
@@ -72,7 +72,7 @@ func Frames[T any](b *Batch, e Encoding, build func(*Publication) T) []T {
 	if len(f.list) != len(b.publications) {
 		f.list = f.list[:0]
 		for _, p := range b.publications {
-			f.list = append(f.list, Encoded(p, e, build))
+			f.list = append(f.list, Encoded(b.Channel(), p, e, build))
 		}
 	}
 	return f.list[b.skip:]

@@ -119,7 +119,7 @@ type Sink interface {
 	// whether there are any. The broker must not overlap calls for one
 	// channel; their order is the order that subscribers see. It never
 	// blocks, so it may be called under a lock of the broker's.
-	Deliver(p *Publication) (subscribed bool)
+	Deliver(channel string, p *Publication) (subscribed bool)
 
 	// Subscribed reports whether the channel has subscribers on this node. It never blocks, like Deliver.
 	Subscribed(channel string) bool

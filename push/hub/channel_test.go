@@ -224,7 +224,7 @@ func (b *echoing) Subscribe(context.Context, string) error {
 func (b *echoing) Unsubscribe(string) { b.deliver() }
 
 func (b *echoing) deliver() {
-	b.subscribed = append(b.subscribed, b.sink.Deliver(&hub.Publication{Channel: "c", Offset: 1}))
+	b.subscribed = append(b.subscribed, b.sink.Deliver("c", &hub.Publication{Offset: 1}))
 }
 
 func TestPublishErrorOfTheBroker(t *testing.T) {

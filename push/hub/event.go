@@ -22,16 +22,16 @@ func (h *Hub) Announce(ctx context.Context, channel string, kind Kind, info *Cli
 
 // noteBaseLocked gives a message for which deltas are wanted the data of the one before, and remembers its own. Deliver
 // calls it, in the channel's order. mu is held.
-func (b *bucket) noteBaseLocked(p *Publication) {
-	o, err := b.hub.Options(p.Channel)
+func (b *bucket) noteBaseLocked(channel string, p *Publication) {
+	o, err := b.hub.Options(channel)
 	if err != nil || !o.AllowFossilDelta || p.Kind != KindMessage {
 		return
 	}
 	if p.Delta && !p.bounded { // a delta takes longer to make than a frame
-		p.derived.Store(&derived{base: b.bases[p.Channel]})
+		p.derived.Store(&derived{base: b.bases[channel]})
 	}
 	if b.bases == nil {
 		b.bases = make(map[string][]byte)
 	}
-	b.bases[p.Channel] = p.Data
+	b.bases[channel] = p.Data
 }

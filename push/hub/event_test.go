@@ -242,7 +242,7 @@ type forgetful struct{ *memory.Broker }
 func (f *forgetful) forget(sink hub.Sink, channel string) {
 	f.Broker = memory.New(memory.Config{})
 	f.Attach(sink)
-	sink.Deliver(&hub.Publication{Channel: channel, Kind: hub.KindReset})
+	sink.Deliver(channel, &hub.Publication{Kind: hub.KindReset})
 }
 
 // A stream that is forgotten under its subscribers is a reset, in its place, for those who asked for events and for those who did not.

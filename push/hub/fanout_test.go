@@ -93,11 +93,11 @@ func TestPublicationIsEncodedOnce(t *testing.T) {
 	var mu sync.Mutex
 	built := 0
 	var seen []*string
-	build := func(p *hub.Publication) *string {
+	build := func(channel string, p *hub.Publication) *string {
 		mu.Lock()
 		defer mu.Unlock()
 		built++
-		s := fmt.Sprintf("%s@%d", p.Channel, p.Offset)
+		s := fmt.Sprintf("%s@%d", channel, p.Offset)
 		return &s
 	}
 	for range 35 {
@@ -125,7 +125,7 @@ func TestPublicationIsEncodedOnce(t *testing.T) {
 func TestFramesOfATail(t *testing.T) {
 	executor := new(manual)
 	h := newHub(t, hub.Config{Executor: executor})
-	build := func(p *hub.Publication) string { return fmt.Sprint(p.Offset) }
+	build := func(_ string, p *hub.Publication) string { return fmt.Sprint(p.Offset) }
 	var got [2][]string
 	for i := range got {
 		subscribe(t, h, "c", deliverFunc(func(b *hub.Batch) {
@@ -150,7 +150,7 @@ func TestEncodedByManyAtOnceIsOne(t *testing.T) {
 		got := make([]*int, 8)
 		for i := range got {
 			group.Go(func() {
-				got[i] = hub.Encoded(b.Publications()[0], hub.EncodingPlain, func(*hub.Publication) *int { return new(int) })
+				got[i] = hub.Encoded("c", b.Publications()[0], hub.EncodingPlain, func(string, *hub.Publication) *int { return new(int) })
 			})
 		}
 		group.Wait()
@@ -175,11 +175,11 @@ func TestEncodedIsNotKept(t *testing.T) {
 			m := new(manual)
 			h := newHub(t, hub.Config{Executor: m, ShardSubscribers: 1, Channels: hub.Options{AllowFossilDelta: true}})
 			built := 0
-			build := func(*hub.Publication) *int { built++; return new(int) }
+			build := func(string, *hub.Publication) *int { built++; return new(int) }
 			var last *hub.Publication
 			deliver := deliverFunc(func(b *hub.Batch) {
 				for _, p := range b.Publications() {
-					hub.Encoded(p, hub.EncodingPlain, build)
+					hub.Encoded("c", p, hub.EncodingPlain, build)
 					last = p
 				}
 			})
@@ -212,7 +212,7 @@ func TestEncodedIsNotKept(t *testing.T) {
 			}
 			before := built
 			for range 2 {
-				hub.Encoded(last, hub.EncodingPlain, build)
+				hub.Encoded("c", last, hub.EncodingPlain, build)
 			}
 			if _, ok := last.Base(); built != before+2 || ok {
 				t.Errorf("a frame or a base is kept: %d, %t", built-before, ok)
@@ -221,7 +221,7 @@ func TestEncodedIsNotKept(t *testing.T) {
 			m.runAll()
 			before = built
 			for range 2 {
-				hub.Encoded(last, hub.EncodingPlain, build)
+				hub.Encoded("c", last, hub.EncodingPlain, build)
 			}
 			if built != before+2 {
 				t.Error("a frame is kept because a shard is empty")
@@ -284,8 +284,8 @@ func (f *framed) Deliver(b *hub.Batch) {
 	}
 }
 
-func buildFrame(p *hub.Publication) *[]byte {
-	b := append([]byte(p.Channel), p.Data...)
+func buildFrame(channel string, p *hub.Publication) *[]byte {
+	b := append([]byte(channel), p.Data...)
 	return &b
 }
 

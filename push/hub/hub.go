@@ -206,18 +206,18 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 }
 
 // Deliver queues p for the channel's subscribers; see [Sink].
-func (h *Hub) Deliver(p *Publication) (subscribed bool) {
-	b, hash := h.bucket(p.Channel)
+func (h *Hub) Deliver(channel string, p *Publication) (subscribed bool) {
+	b, hash := h.bucket(channel)
 	b.mu.Lock()
 	b.publications++
-	c := b.channels.Find(hash, p.Channel)
+	c := b.channels.Find(hash, channel)
 	if c == nil || c.count == 0 {
 		b.mu.Unlock()
 		return false
 	}
 	more := c.shardsLocked()
 	if h.namespaces.deltas {
-		b.noteBaseLocked(p)
+		b.noteBaseLocked(channel, p)
 	}
 	b.mu.Unlock()
 	if d := p.derived.Load(); !p.bounded && (d != nil || len(more) > 0) {

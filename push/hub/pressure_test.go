@@ -228,7 +228,7 @@ func (b *stalledBroker) Attach(sink hub.Sink)                    { b.sink = sink
 func (b *stalledBroker) Subscribe(context.Context, string) error { return nil }
 func (b *stalledBroker) Unsubscribe(string)                      {}
 func (b *stalledBroker) Publish(_ context.Context, channel string, data []byte, _ hub.PublishOptions) (hub.Position, error) {
-	b.sink.Deliver(&hub.Publication{Channel: channel, Data: data, Offset: 1})
+	b.sink.Deliver(channel, &hub.Publication{Data: data, Offset: 1})
 	b.afterDeliver()
 	return hub.Position{Offset: 1}, nil
 }

@@ -9,8 +9,7 @@ import (
 // A broker fills it and hands it to the hub; from then on it is immutable and
 // may be read by any goroutine. It must not be copied.
 type Publication struct {
-	// Immutable after Sink.Deliver.
-	Channel string
+	// Immutable after Sink.Deliver. The channel is not among it, for there may be one of these for each connection: keep it at 64 bytes.
 	Data    []byte // as published: JSON for most, any bytes for some
 	Tags    map[string]string
 	Info    *ClientInfo // the client that published, joined or left; nil for a backend
@@ -102,17 +101,17 @@ const (
 	encodings
 )
 
-// Encoded returns p in encoding e, made by build. While several shards deliver p, or a delta is made for it, it is made once and
+// Encoded returns p, of a channel, in encoding e, made by build. While several shards deliver p, or a delta is made for it, it is made once and
 // kept for later calls; before and after it is not, for the channel's history may be long. Callers that are first at
 // the same time may build twice; all of them get the same one. An encoding must always be asked for with the same T.
-func Encoded[T any](p *Publication, e Encoding, build func(*Publication) T) T {
+func Encoded[T any](channel string, p *Publication, e Encoding, build func(channel string, p *Publication) T) T {
 	d := p.derived.Load()
 	if d == nil || p.bounded { // which is kept, and so would be its encodings
-		return build(p)
+		return build(channel, p)
 	}
 	if v := d.encoded[e].Load(); v != nil {
 		return v.(T)
 	}
-	d.encoded[e].CompareAndSwap(nil, build(p))
+	d.encoded[e].CompareAndSwap(nil, build(channel, p))
 	return d.encoded[e].Load().(T)
 }

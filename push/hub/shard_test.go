@@ -10,6 +10,9 @@ func TestSizes(t *testing.T) {
 	if n := unsafe.Sizeof(Subscription{}); n > 48 {
 		t.Errorf("Subscription has %d bytes, budget 48", n)
 	}
+	if n := unsafe.Sizeof(Publication{}); n > 64 {
+		t.Errorf("a publication takes %d bytes, want at most 64: there may be one for each connection", n)
+	}
 	if n := unsafe.Sizeof(channel{}); n > 128 {
 		t.Errorf("channel has %d bytes, budget 128", n)
 	}

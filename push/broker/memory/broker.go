@@ -128,7 +128,7 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if options.Kind != hub.KindMessage {
-		b.sink.Deliver(&hub.Publication{Channel: channel, Kind: options.Kind, Info: options.Info})
+		b.sink.Deliver(channel, &hub.Publication{Kind: options.Kind, Info: options.Info})
 		return hub.Position{}
 	}
 	if options.IdempotencyKey != "" {
@@ -140,7 +140,7 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 	if options.Version != 0 && !s.newer(st, options.Version, options.VersionEpoch) {
 		return s.position(st)
 	}
-	p := &hub.Publication{Channel: st.name, Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
+	p := &hub.Publication{Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
 	p.Bound(options.ExcludeClient, ends(options.TTL))
 	var position hub.Position
 	if options.Retention.Enabled() || !st.kept() && !options.SkipHistory {
@@ -151,7 +151,7 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 		st.expire(s, now)
 		st.keep(s, p, options.Retention, now)
 	}
-	subscribed := b.sink.Deliver(p)
+	subscribed := b.sink.Deliver(st.name, p)
 	if options.IdempotencyKey != "" {
 		s.keys.note(st.name, options.IdempotencyKey, position, now)
 	}

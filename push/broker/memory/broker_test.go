@@ -26,13 +26,13 @@ func newRecorder(channels ...string) *recorder {
 	return r
 }
 
-func (r *recorder) Deliver(p *hub.Publication) bool {
+func (r *recorder) Deliver(channel string, p *hub.Publication) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.subscribed[p.Channel] {
+	if !r.subscribed[channel] {
 		return false
 	}
-	r.offsets[p.Channel] = append(r.offsets[p.Channel], p.Offset)
+	r.offsets[channel] = append(r.offsets[channel], p.Offset)
 	return true
 }
 
@@ -167,7 +167,7 @@ func TestOneAllocationPerPublication(t *testing.T) {
 
 type sinkFunc func(*hub.Publication) bool
 
-func (f sinkFunc) Deliver(p *hub.Publication) bool     { return f(p) }
-func (f sinkFunc) Admit(context.Context, string) error { return nil }
-func (f sinkFunc) Flush(string)                        {}
-func (f sinkFunc) Subscribed(string) bool              { return true }
+func (f sinkFunc) Deliver(channel string, p *hub.Publication) bool { return f(p) }
+func (f sinkFunc) Admit(context.Context, string) error             { return nil }
+func (f sinkFunc) Flush(string)                                    {}
+func (f sinkFunc) Subscribed(string) bool                          { return true }

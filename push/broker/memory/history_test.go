@@ -315,8 +315,8 @@ func TestSubscribedStreamsStay(t *testing.T) {
 }
 
 func TestStreamSize(t *testing.T) {
-	if n := unsafe.Sizeof(stream{}); n > 80 {
-		t.Errorf("a stream takes %d bytes, want at most 80, a size class of the allocator", n)
+	if n := unsafe.Sizeof(stream{}); n > 64 {
+		t.Errorf("a stream takes %d bytes, want at most 64, a size class of the allocator", n)
 	}
 }
 

@@ -79,7 +79,7 @@ func (st *stream) keep(s *stripe, p *hub.Publication, r hub.Retention, now uint3
 
 // size is about what a publication takes.
 func size(p *hub.Publication) int {
-	const fixed, bounds = 152, 176 // the Publication, its entry, and what the allocator adds; what Publication.Bound adds
+	const fixed, bounds = 136, 176 // the Publication, its entry, and what the allocator adds; what Publication.Bound adds
 	n := fixed + len(p.Data)
 	if p.Bounded() {
 		n += bounds
@@ -311,7 +311,7 @@ func (s *stripe) boundStreams(streams int, sink hub.Sink) {
 		}
 		s.due.evicted += int64(len(st.log))
 		s.remove(st)
-		sink.Deliver(&hub.Publication{Channel: st.name, Kind: hub.KindReset})
+		sink.Deliver(st.name, &hub.Publication{Kind: hub.KindReset})
 	}
 }
 

@@ -575,7 +575,7 @@ func TestResetOfASubscriptionThatIsOver(t *testing.T) {
 		for _, again := range []bool{false, true} {
 			p := newPeer(t, h, Params{}).connect("")
 			p.say(subscribe)
-			h.config.Hub.Deliver(&hub.Publication{Channel: "a", Kind: hub.KindReset})
+			h.config.Hub.Deliver("a", &hub.Publication{Kind: hub.KindReset})
 			h.config.Hub.Flush("a")
 			if again {
 				p.say(`{"id":3,"unsubscribe":{"channel":"a"}}` + "\n" + subscribe)

@@ -58,11 +58,11 @@ func (c *Client[F]) encoding(delta bool) encoding {
 }
 
 // pushBuilder returns the function that makes the frames of e. They are none for data that e's codec cannot carry.
-func (h *Handler[F]) pushBuilder(e encoding) func(*hub.Publication) F {
-	return func(p *hub.Publication) (f F) {
+func (h *Handler[F]) pushBuilder(e encoding) func(string, *hub.Publication) F {
+	return func(channel string, p *hub.Publication) (f F) {
 		buf := buffers.Get().(*[]byte)
 		defer buffers.Put(buf)
-		message := push(p, e)
+		message := push(channel, p, e)
 		b, err := e.codec().AppendReply((*buf)[:0], &wire.Reply{Push: message})
 		if err != nil && p.Info != nil {
 			stripPush(message)
@@ -80,8 +80,8 @@ func (h *Handler[F]) pushBuilder(e encoding) func(*hub.Publication) F {
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-func push(p *hub.Publication, e encoding) *wire.Push {
-	out := &wire.Push{Channel: p.Channel}
+func push(channel string, p *hub.Publication, e encoding) *wire.Push {
+	out := &wire.Push{Channel: channel}
 	switch p.Kind {
 	case hub.KindJoin:
 		out.Join = &wire.Join{Info: wireInfo(p.Info)}

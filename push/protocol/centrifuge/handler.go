@@ -166,7 +166,7 @@ type Handler[F comparable] struct {
 	// Immutable after NewHandler.
 	config Config
 	frame  Frames[F]
-	pushes [numEncodings]func(*hub.Publication) F
+	pushes [numEncodings]func(string, *hub.Publication) F
 	start  time.Time
 	ids    ids
 

@@ -147,7 +147,7 @@ func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
 			if s.filter != nil && p.Kind == hub.KindMessage && !matches(s.filter, p.Tags) {
 				continue
 			}
-			frames = append(frames, s.frame(p))
+			frames = append(frames, s.frame(b.Channel(), p))
 		}
 		if len(frames) > 0 {
 			c.sendBatch(b, s.slowPolicy(), frames)
@@ -156,7 +156,7 @@ func (s *specialSubscriber[F]) Deliver(b *hub.Batch) {
 }
 
 // frame returns p as the subscriber wants it: as the difference to what it had last, if p was published so, that is the same thing, and it is shorter.
-func (s *specialSubscriber[F]) frame(p *hub.Publication) F {
+func (s *specialSubscriber[F]) frame(channel string, p *hub.Publication) F {
 	h := s.client.handler
 	e := s.client.encoding(s.delta)
 	if s.delta && p.Kind == hub.KindMessage {
@@ -166,7 +166,7 @@ func (s *specialSubscriber[F]) frame(p *hub.Publication) F {
 		}
 		s.last = p.Data
 	}
-	f := hub.Encoded(p, e.hub(), h.pushes[e])
+	f := hub.Encoded(channel, p, e.hub(), h.pushes[e])
 	var none F
 	if f == none && p.Kind == hub.KindMessage {
 		s.last = nil // for it has not got it

@@ -16,21 +16,21 @@ import (
 // object in valid UTF-8, whatever the arguments.
 
 // appendPublication adds a message or an event.
-func appendPublication(b []byte, p *hub.Publication) []byte {
+func appendPublication(b []byte, channel string, p *hub.Publication) []byte {
 	switch p.Kind {
 	case hub.KindJoin:
-		return appendEvent(b, "join", p)
+		return appendEvent(b, "join", channel, p)
 	case hub.KindLeave:
-		return appendEvent(b, "leave", p)
+		return appendEvent(b, "leave", channel, p)
 	}
-	return appendMessage(b, p)
+	return appendMessage(b, channel, p)
 }
 
-func appendEvent(b []byte, name string, p *hub.Publication) []byte {
+func appendEvent(b []byte, name, channel string, p *hub.Publication) []byte {
 	b = append(b, `{"type":"`...)
 	b = append(b, name...)
 	b = append(b, `","channel":`...)
-	b = appendString(b, p.Channel)
+	b = appendString(b, channel)
 	b = append(b, `,"info":`...)
 	b = appendInfo(b, p.Info)
 	return append(b, '}')
@@ -52,10 +52,10 @@ func appendInfo(b []byte, info *hub.ClientInfo) []byte {
 
 // appendMessage adds a publication. Its data is compacted if it is JSON, and
 // in base64 if not: other protocols may publish any bytes.
-func appendMessage(b []byte, p *hub.Publication) []byte {
-	b = slices.Grow(b, 64+len(p.Channel)+len(p.Data))
+func appendMessage(b []byte, channel string, p *hub.Publication) []byte {
+	b = slices.Grow(b, 64+len(channel)+len(p.Data))
 	b = append(b, `{"type":"message","channel":`...)
-	b = appendString(b, p.Channel)
+	b = appendString(b, channel)
 	b = append(b, ',')
 	b = appendContent(b, p)
 	return append(b, '}')

@@ -11,36 +11,36 @@ import (
 )
 
 var publications = []struct {
-	name string
-	p    *hub.Publication
-	want string
+	name, channel string
+	p             *hub.Publication
+	want          string
 }{
 	{
-		"object is compacted", &hub.Publication{Channel: "a", Offset: 18446744073709551615, Data: []byte("{ \"x\" :\n[1, 2] }")},
+		"object is compacted", "a", &hub.Publication{Offset: 18446744073709551615, Data: []byte("{ \"x\" :\n[1, 2] }")},
 		`{"type":"message","channel":"a","offset":18446744073709551615,"data":{"x":[1,2]}}`,
 	},
 	{
-		"scalar", &hub.Publication{Channel: "q\"\\\n", Offset: 1, Data: []byte(` "<&>" `)},
+		"scalar", "q\"\\\n", &hub.Publication{Offset: 1, Data: []byte(` "<&>" `)},
 		`{"type":"message","channel":"q\"\\\u000a","offset":1,"data":"<&>"}`,
 	},
 	{
-		"not JSON", &hub.Publication{Channel: "a", Offset: 1, Data: []byte{0, 1, 2}},
+		"not JSON", "a", &hub.Publication{Offset: 1, Data: []byte{0, 1, 2}},
 		`{"type":"message","channel":"a","offset":1,"b64data":"AAEC"}`,
 	},
 	{
-		"JSON but not UTF-8", &hub.Publication{Channel: "a", Offset: 1, Data: []byte("\"\xff\"")},
+		"JSON but not UTF-8", "a", &hub.Publication{Offset: 1, Data: []byte("\"\xff\"")},
 		`{"type":"message","channel":"a","offset":1,"b64data":"Iv8i"}`,
 	},
 	{
-		"nothing", &hub.Publication{Channel: "a", Offset: 1},
+		"nothing", "a", &hub.Publication{Offset: 1},
 		`{"type":"message","channel":"a","offset":1,"b64data":""}`,
 	},
 	{
-		"two values", &hub.Publication{Channel: "a", Offset: 1, Data: []byte("1 2")},
+		"two values", "a", &hub.Publication{Offset: 1, Data: []byte("1 2")},
 		`{"type":"message","channel":"a","offset":1,"b64data":"MSAy"}`,
 	},
 	{
-		"tags", &hub.Publication{Channel: "a", Offset: 1, Data: []byte("1"), Tags: map[string]string{"b": "\x01", "a": "x"}},
+		"tags", "a", &hub.Publication{Offset: 1, Data: []byte("1"), Tags: map[string]string{"b": "\x01", "a": "x"}},
 		`{"type":"message","channel":"a","offset":1,"data":1,"tags":{"a":"x","b":"\u0001"}}`,
 	},
 }
@@ -48,10 +48,10 @@ var publications = []struct {
 func TestAppendMessage(t *testing.T) {
 	for _, test := range publications {
 		t.Run(test.name, func(t *testing.T) {
-			if got := string(appendMessage(nil, test.p)); got != test.want {
+			if got := string(appendMessage(nil, test.channel, test.p)); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
-			if got := string(appendMessage([]byte("before"), test.p)); got != "before"+test.want {
+			if got := string(appendMessage([]byte("before"), test.channel, test.p)); got != "before"+test.want {
 				t.Errorf("appended: %s", got)
 			}
 		})
@@ -61,7 +61,7 @@ func TestAppendMessage(t *testing.T) {
 func TestDeepDataIsNotEmbedded(t *testing.T) {
 	const depth = 100_000
 	data := []byte(strings.Repeat("[", depth) + strings.Repeat("]", depth))
-	got := appendMessage(nil, &hub.Publication{Channel: "a", Offset: 1, Data: data})
+	got := appendMessage(nil, "a", &hub.Publication{Offset: 1, Data: data})
 	if !json.Valid(got) || !bytes.Contains(got, []byte(`"b64data"`)) {
 		t.Errorf("%d bytes, valid %t", len(got), json.Valid(got))
 	}

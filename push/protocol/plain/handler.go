@@ -147,7 +147,7 @@ type Handler[F any] struct {
 	// Immutable after NewHandler.
 	config  Config
 	frame   func(text []byte) F
-	message func(*hub.Publication) F
+	message func(string, *hub.Publication) F
 	start   time.Time
 
 	// Immutable after NewHandler, but for what clients never touch in it.
@@ -173,7 +173,7 @@ func NewHandler[F any](config Config, frame func(text []byte) F) (*Handler[F], e
 	h := &Handler[F]{
 		config:  config.withDefaults(),
 		frame:   frame,
-		message: func(p *hub.Publication) F { return frame(appendPublication(nil, p)) },
+		message: func(channel string, p *hub.Publication) F { return frame(appendPublication(nil, channel, p)) },
 		start:   time.Now(),
 		roster:  roster.New[*Client[F]](),
 		tokens:  roster.NewTokens[*Client[F]](),

@@ -203,7 +203,7 @@ func TestReset(t *testing.T) {
 	talk(t, c, `{"type":"subscribe","payload":{"channels":["ss:a","pp:a"]}}`,
 		`{"type":"reply","ok":true,"channels":["ss:a","pp:a"],"positions":{"ss:a":{"offset":0,"epoch":"E"}}}`)
 	for _, channel := range []string{"ss:a", "pp:a"} {
-		h.config.Hub.Deliver(&hub.Publication{Channel: channel, Kind: hub.KindReset})
+		h.config.Hub.Deliver(channel, &hub.Publication{Kind: hub.KindReset})
 		h.config.Hub.Flush(channel)
 	}
 	talk(t, c, "")
@@ -214,7 +214,7 @@ func TestReset(t *testing.T) {
 	talk(t, c, "", `{"type":"unsubscribed","channel":"ss:a","code":2500,"message":"insufficient state: subscribe again"}`)
 	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a"}}`, `{"type":"reply","ok":true,"channel":"ss:a","offset":0,"epoch":"E"}`)
 	// One that was made since is not ended.
-	h.config.Hub.Deliver(&hub.Publication{Channel: "ss:a", Kind: hub.KindReset})
+	h.config.Hub.Deliver("ss:a", &hub.Publication{Kind: hub.KindReset})
 	h.config.Hub.Flush("ss:a")
 	talk(t, c, `{"type":"unsubscribe","payload":{"channel":"ss:a"}}`, `{"type":"reply","ok":true,"channel":"ss:a"}`)
 	talk(t, c, `{"type":"subscribe","payload":{"channel":"ss:a"}}`, `{"type":"reply","ok":true,"channel":"ss:a","offset":0,"epoch":"E"}`)

@@ -219,7 +219,7 @@ func (c *Client[F]) sendMissed(j joined) {
 	if missed := j.recovery.Publications; len(missed) > 0 {
 		frames := make([]F, 0, len(missed))
 		for _, p := range missed {
-			frames = append(frames, c.handler.message(p))
+			frames = append(frames, c.handler.message(j.sub.Channel(), p))
 		}
 		_ = c.conn.Send(frames...)
 		c.answers.Long(c.conn.Waiting())
