@@ -42,8 +42,8 @@ type Conn struct {
 	secured bool // rare.tls is there
 
 	// Guarded by mu.
+	interest uint8 // the epoll mask in force, of which all bits that are used here fit
 	state    state
-	interest uint32 // the epoll mask in force
 	mu       sync.Mutex
 	op       *netpoll.FDOperator // nil once released
 	out      *queue              // nil while nothing waits
@@ -135,7 +135,7 @@ func (p *Poller) attach(c *Conn, fd int, ev Events, s state, first []byte) error
 	c.op = op
 	c.state = c.state&^attaching | s
 	c.interest = c.wantedLocked()
-	if err := register(l.epfd, op, fd, c.interest); err != nil {
+	if err := register(l.epfd, op, fd, uint32(c.interest)); err != nil {
 		// Never in epoll, so nobody else can be in the operator.
 		c.op, c.state = nil, closed|shut
 		op.Free()
@@ -173,8 +173,8 @@ func (c *Conn) ResumeReading() {
 }
 
 // wantedLocked is the epoll mask that the state asks for.
-func (c *Conn) wantedLocked() uint32 {
-	var want uint32
+func (c *Conn) wantedLocked() uint8 {
+	var want uint8
 	if c.state&(paused|ended|dialing|draining) == 0 && !c.fullLocked() {
 		want |= unix.EPOLLIN
 	}
@@ -210,7 +210,7 @@ func (c *Conn) updateInterestLocked() {
 	}
 	c.interest = want
 	// It fails only when the kernel's hang-up has just taken the operator out.
-	_ = setMask(c.loop.epfd, c.op, int(c.fd), want)
+	_ = setMask(c.loop.epfd, c.op, int(c.fd), uint32(want))
 }
 
 // Waiting tells how many bytes and buffers wait in the queue and for how long the

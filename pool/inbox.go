@@ -6,17 +6,21 @@ import (
 )
 
 // Inbox is an ordered queue of records, each a kind and some bytes. The zero value is
-// empty and holds no memory; it costs 24 bytes. Its owner runs at most once at a
+// empty and holds no memory; it costs 16 bytes. Its owner runs at most once at a
 // time: whoever is told so by Push or Done hands the owner to a Pool, and the owner
 // takes the waiting records as one Batch.
 //
 // An owner that waits for something may hold the inbox: then only urgent records reach it until it resumes.
 type Inbox struct {
 	// Guarded by mu.
-	mu        sync.Mutex
-	waiting   *Batch // nil while nothing waits and the inbox is not held
-	scheduled bool   // the owner is in a Pool, or running
+	mu sync.Mutex
+	// waiting says also whether the owner is scheduled, that is in a Pool, or running: nil is nothing, running nothing but the owner; with any
+	// other batch it is scheduled, unless that is parked.
+	waiting *Batch
 }
+
+// running stands for no batch.
+var running = new(Batch)
 
 // Urgent is the bit of the kinds whose records reach the owner of a held inbox. They have no payload.
 const Urgent byte = 0x80
@@ -27,13 +31,15 @@ const Urgent byte = 0x80
 func (in *Inbox) Push(kind byte, payload []byte) (schedule bool, bytes int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.waiting == nil {
+	if in.waiting == nil || in.waiting == running {
+		schedule = in.waiting == nil
 		in.waiting = batches.Get().(*Batch)
 	}
-	in.waiting.push(kind, payload)
-	schedule = !in.scheduled && in.waiting.ready()
-	in.scheduled = in.scheduled || schedule
-	return schedule, len(in.waiting.buf)
+	b := in.waiting
+	if b.push(kind, payload); b.parked && b.ready() {
+		b.parked, schedule = false, true
+	}
+	return schedule, len(b.buf)
 }
 
 // Take takes everything that waits for the owner, which calls it first of all. It is nil when
@@ -42,11 +48,13 @@ func (in *Inbox) Take() *Batch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	b := in.waiting
-	if b == nil || !b.held {
-		in.waiting = nil
+	switch {
+	case b == nil || b == running:
+		return nil
+	case !b.held:
+		in.waiting = running
 		return b
-	}
-	if len(b.urgent) == 0 {
+	case len(b.urgent) == 0:
 		return nil
 	}
 	out := batches.Get().(*Batch)
@@ -62,8 +70,16 @@ func (in *Inbox) Take() *Batch {
 func (in *Inbox) Done() (schedule bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.scheduled = in.waiting != nil && in.waiting.ready()
-	return in.scheduled
+	switch b := in.waiting; {
+	case b == nil || b == running:
+		in.waiting = nil
+		return false
+	case b.ready():
+		return true
+	default:
+		b.parked = true
+		return false
+	}
 }
 
 // Hold keeps what waits, and what is left of b, the batch that the owner handles, until Resume. The owner
@@ -74,7 +90,7 @@ func (in *Inbox) Hold(b *Batch) {
 	kept.takeOver(b)
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if later := in.waiting; later != nil {
+	if later := in.waiting; later != nil && later != running {
 		kept.takeOver(later)
 		later.Release()
 	}
@@ -96,7 +112,7 @@ func (in *Inbox) Resume() {
 	b.urgent = b.urgent[:0]
 	if len(b.buf) == 0 {
 		b.Release()
-		in.waiting = nil
+		in.waiting = running
 	}
 }
 
@@ -115,6 +131,7 @@ type Batch struct {
 	buf    []byte // kind, length (4 bytes), payload; and so on
 	read   int
 	held   bool   // by Inbox.Hold
+	parked bool   // it is held, nothing in it is urgent, and the owner's turn is over
 	urgent []byte // while it is held, the kinds of urgent records, which are not in buf
 }
 
@@ -167,7 +184,7 @@ func (b *Batch) Next() (kind byte, payload []byte, ok bool) {
 // Release gives the buffer back.
 func (b *Batch) Release() {
 	if cap(b.buf) <= maxPooledBatch {
-		b.buf, b.read, b.held, b.urgent = b.buf[:0], 0, false, b.urgent[:0]
+		b.buf, b.read, b.held, b.parked, b.urgent = b.buf[:0], 0, false, false, b.urgent[:0]
 		batches.Put(b)
 	}
 }

@@ -6,7 +6,7 @@ import (
 )
 
 func TestSessionSize(t *testing.T) {
-	if n := unsafe.Sizeof(Session{}); n > 176 {
-		t.Errorf("a session takes %d bytes, want at most 176, a size class of the allocator", n)
+	if n := unsafe.Sizeof(Session{}); n > 160 {
+		t.Errorf("a session takes %d bytes, want at most 160, a size class of the allocator", n)
 	}
 }
