@@ -28,13 +28,16 @@ type Revocations struct {
 	path string // empty keeps them in memory alone
 	max  int
 
-	// Guarded by mu.
+	// Guarded by mu, which is never held while the disk works: everybody's tokens wait for it.
 	mu     sync.RWMutex
 	tokens map[string]int64  // by jti, until when they are kept, in Unix seconds; 0 is for ever
 	users  map[string]cutoff // by user
 	all    cutoff
-	file   *os.File
-	lines  int // in the file
+
+	// Guarded by writing.
+	writing sync.Mutex
+	file    *os.File
+	lines   int // in the file
 }
 
 // cutoff refuses tokens that were issued before a time.
@@ -72,7 +75,7 @@ func OpenRevocations(dir string, maxKept int) (*Revocations, error) {
 		return nil, fmt.Errorf("%s: %w", r.path, err)
 	}
 	r.sweepLocked(time.Now())
-	if err := r.compactLocked(); err != nil {
+	if err := r.compact(); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.path, err)
 	}
 	return r, nil
@@ -100,11 +103,12 @@ func (r *Revocations) read() error {
 	}
 }
 
-// compactLocked writes a file with what counts now, in place of the one that is there, and opens it.
-func (r *Revocations) compactLocked() error {
+// compact writes a file with what counts now, in place of the one that is there, and opens it. The caller holds writing.
+func (r *Revocations) compact() error {
 	var b bytes.Buffer
 	lines := json.NewEncoder(&b)
-	for _, e := range r.entriesLocked() {
+	entries := r.entries()
+	for _, e := range entries {
 		if err := lines.Encode(e); err != nil {
 			return err
 		}
@@ -119,7 +123,7 @@ func (r *Revocations) compactLocked() error {
 	if r.file != nil {
 		_ = r.file.Close() // it is nobody's any more
 	}
-	r.file, r.lines = f, r.lenLocked()
+	r.file, r.lines = f, len(entries)
 	return syncDir(filepath.Dir(r.path))
 }
 
@@ -132,7 +136,9 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (r *Revocations) entriesLocked() []entry {
+func (r *Revocations) entries() []entry {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	entries := make([]entry, 0, r.lenLocked())
 	for id, until := range r.tokens {
 		entries = append(entries, entry{Token: id, Until: until})
@@ -169,8 +175,8 @@ func (r *Revocations) Lasting() bool { return r != nil && r.path != "" }
 
 // Close closes the file.
 func (r *Revocations) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.writing.Lock()
+	defer r.writing.Unlock()
 	if r.file == nil {
 		return nil
 	}
@@ -195,7 +201,9 @@ func (r *Revocations) Revoked(user string, m Mark) bool {
 	return r.users[user].refuses(issued, now) || r.all.refuses(issued, now)
 }
 
-func (c cutoff) refuses(issued, now int64) bool { return issued < c.before && holds(c.until, now) }
+func (c cutoff) refuses(issued, now int64) bool {
+	return c != (cutoff{}) && issued < c.before && holds(c.until, now)
+}
 
 func holds(until, now int64) bool { return until == 0 || now < until }
 
@@ -222,7 +230,21 @@ func unix(t time.Time) int64 {
 	return t.Unix()
 }
 
+// add has an entry count, and then makes it last.
 func (r *Revocations) add(e entry) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if err := r.take(e); err != nil || r.path == "" {
+		return err
+	}
+	if r.lines > 2*r.Len()+1000 {
+		return r.compact()
+	}
+	return r.append(e)
+}
+
+// take has an entry count, if there is room.
+func (r *Revocations) take(e entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lenLocked() >= r.max && !r.hasLocked(e) {
@@ -231,17 +253,11 @@ func (r *Revocations) add(e entry) error {
 		}
 	}
 	r.applyLocked(e)
-	if r.path == "" {
-		return nil
-	}
-	if r.lines > 2*r.lenLocked()+1000 {
-		return r.compactLocked()
-	}
-	return r.appendLocked(e)
+	return nil
 }
 
-// appendLocked makes an entry last.
-func (r *Revocations) appendLocked(e entry) error {
+// append makes an entry last. The caller holds writing.
+func (r *Revocations) append(e entry) error {
 	if r.file == nil {
 		return os.ErrClosed
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -166,6 +167,48 @@ func TestRevocationsThatCannotBeWritten(t *testing.T) {
 	if _, err := OpenRevocations(filepath.Join(dir, revocationsFile), 0); err == nil {
 		t.Error("a file was taken for a directory")
 	}
+}
+
+// A token that says that it was issued long ago is good as long as nothing is revoked.
+func TestNothingRevoked(t *testing.T) {
+	r := openRevocations(t, "", 0)
+	if r.Revoked("ann", Mark{"id", at(-1)}) || r.Revoked("ann", Mark{}) {
+		t.Error("refused")
+	}
+}
+
+// Nobody's token waits for the disk, and the revoked one is refused meanwhile.
+func TestRevocationsOnASlowDisk(t *testing.T) {
+	r := openRevocations(t, t.TempDir(), 0)
+	disk, file, err := os.Pipe() // that nobody reads from for now
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.file.Close()
+	r.file = file
+	_ = file.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := file.Write(make([]byte, 8<<20)); !errors.Is(err, os.ErrDeadlineExceeded) { // more than a pipe holds
+		t.Fatal(err)
+	}
+	_ = file.SetWriteDeadline(time.Time{})
+	var writing sync.WaitGroup
+	writing.Go(func() { _ = r.RevokeToken("a", time.Time{}) }) // a pipe cannot be synced
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		for !r.Revoked("ann", Mark{"a", at(1)}) {
+			runtime.Gosched()
+		}
+		r.Sweep()
+	}()
+	select {
+	case <-asked:
+	case <-time.After(10 * time.Second):
+		t.Error("a token waits for the disk")
+	}
+	_ = disk.Close() // fails the write
+	writing.Wait()
+	<-asked
 }
 
 // All methods at the same time.
