@@ -132,9 +132,9 @@ func unmarshal(path string, data []byte, v any) error {
 	case !errors.As(err, &mismatch):
 		return badRequest("the message is not JSON: %v", err)
 	case mismatch.Field == "":
-		return badRequest("the message must be a JSON object, not %s", mismatch.Value)
+		return badRequest("the message must be a JSON object, not %s", clip(mismatch.Value))
 	default:
-		return badRequest("%q has the wrong type: %s", path+mismatch.Field, mismatch.Value)
+		return badRequest("%q has the wrong type: %s", path+mismatch.Field, clip(mismatch.Value))
 	}
 }
 

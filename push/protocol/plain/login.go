@@ -83,6 +83,7 @@ func (c *Client[F]) authenticate(credentials Credentials) error {
 	}
 	c.adopt(identity)
 	if c.revoked(identity.Token) { // since it was checked; from here on those who revoke find the client
+		c.close(closePolicyViolation, tokenRevoked)
 		return fmt.Errorf("%w: the token is revoked", hub.ErrUnauthorized)
 	}
 	return nil
@@ -143,11 +144,14 @@ func (h *Handler[F]) Tick() {
 	}
 }
 
+// tokenRevoked is why a connection ends.
+const tokenRevoked = "token revoked"
+
 // RevokeToken closes the connections whose token has an id. Config.Revoked must know of it before.
 func (h *Handler[F]) RevokeToken(ctx context.Context, id string) error {
 	return h.roster.Each(ctx, h.tokens.Of(id), func(c *Client[F]) error {
 		if l := c.login.Load(); !c.closed && l != nil && h.tokens.Is(l.token, id) {
-			c.close(closePolicyViolation, "token revoked")
+			c.close(closePolicyViolation, tokenRevoked)
 		}
 		return nil
 	})
@@ -173,7 +177,7 @@ func (c *Client[F]) recheckIfDue() {
 
 func (c *Client[F]) recheck() {
 	if l := c.login.Load(); !c.closed && l != nil && l.issued != 0 && c.revoked(Token{Issued: time.Unix(int64(l.issued), 0)}) {
-		c.close(closePolicyViolation, "token revoked")
+		c.close(closePolicyViolation, tokenRevoked)
 	}
 }
 

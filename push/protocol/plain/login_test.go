@@ -76,6 +76,7 @@ func TestTokenExpires(t *testing.T) {
 // A token that is revoked between its check and the login, in which the client can be found, does not slip through.
 func TestRevokedMeanwhile(t *testing.T) {
 	a := identities{"t": {User: "ann", Token: Token{ID: "id", Issued: time.Unix(1000, 0)}}, "none": {User: "ann"}}
+	a["early"] = &Identity{User: "ann", Token: Token{ID: "other", Issued: time.Unix(1000, 0)}}
 	h := newHandler(t, Config{Authenticator: a, Revoked: func(user string, t Token) bool { return user == "ann" && t.ID == "id" }})
 	c, w := open(h, Params{Token: "t"})
 	if !strings.Contains(w.closed, "login failed") {
@@ -84,6 +85,14 @@ func TestRevokedMeanwhile(t *testing.T) {
 	c.OnClose()
 	if n := h.tokens.Len(); n != 0 {
 		t.Errorf("%d tokens are left", n)
+	}
+	for _, first := range []string{"", "early"} { // a login, and a refresh
+		c, w = open(h, Params{Token: first})
+		c.OnMessage(true, []byte(`{"type":"login","payload":{"token":"t"}}`))
+		if !strings.Contains(w.closed, "1008 token revoked") {
+			t.Errorf("after %q closed: %q, sent %s", first, w.closed, w.sent)
+		}
+		c.OnClose()
 	}
 	c, w = open(h, Params{Token: "none"})
 	if w.closed != "" {

@@ -107,5 +107,8 @@ func (q *deadlineQueue[C]) Pop() any {
 // Seconds converts d, rounded up.
 func Seconds(d time.Duration) uint32 {
 	const most = 1 << 30 // as good as never
-	return uint32(min((max(d, 0)+time.Second-1)/time.Second, most))
+	if d > most*time.Second {
+		return most
+	}
+	return uint32((max(d, 0) + time.Second - 1) / time.Second)
 }

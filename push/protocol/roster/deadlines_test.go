@@ -2,9 +2,11 @@ package roster
 
 import (
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 )
 
 // The heap against a map that is looked through.
@@ -56,6 +58,18 @@ func TestDeadlines(t *testing.T) {
 			if int(c.index) != i+1 {
 				t.Fatalf("number %d says that it is %d", i+1, c.index)
 			}
+		}
+	}
+}
+
+// Seconds are rounded up, and none but those that are over are nothing.
+func TestSeconds(t *testing.T) {
+	for d, want := range map[time.Duration]uint32{
+		math.MinInt64: 0, -1: 0, 0: 0, 1: 1, time.Second: 1, time.Second + 1: 2, time.Hour: 3600,
+		1 << 30 * time.Second: 1 << 30, (1<<30 + 1) * time.Second: 1 << 30, math.MaxInt64 - 1: 1 << 30, math.MaxInt64: 1 << 30,
+	} {
+		if got := Seconds(d); got != want {
+			t.Errorf("%v: %d, want %d", d, got, want)
 		}
 	}
 }
