@@ -203,6 +203,7 @@ func TestRevocationLasts(t *testing.T) {
 		{"invalidate_user_tokens", `{"user":"` + strings.Repeat("x", 256) + `"}`, `{"error":{"code":107`},
 		{"invalidate_user_tokens", `{"user":"u","channel":"c"}`, `{"error":{"code":107,"message":"bad request: \"channel\"`},
 		{"invalidate_all_tokens", `{"issued_before":-1}`, `{"error":{"code":107`},
+		{"invalidate_all_tokens", fmt.Sprintf(`{"issued_before":%d}`, time.Now().UnixMilli()), `{"error":{"code":107`},
 		{"invalidate_all_tokens", `{"issued_before":5}`, `{"result":{"lasting":true}}`},
 		{"revoke_token", `{"uid":"x"}`, `{"error":{"code":106,"message":"limit exceeded`},
 		{"invalidate_user_tokens", `{"user":"x"}`, `{"error":{"code":106,"message":"limit exceeded`},

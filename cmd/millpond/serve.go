@@ -99,7 +99,7 @@ type serveCommand struct {
 	APIMaxRequests       int           `name:"api-max-requests" help:"Requests to the API under way at most." default:"256"`
 	APIMaxStreams        int           `name:"api-max-streams" help:"Bulks of the API under way at most." default:"32"`
 	APIMaxBodyBytes      int64         `name:"api-max-body-bytes" help:"Bytes of a request to the API, or of a line of a bulk." default:"1048576"`
-	APIMaxBatchBytes     int64         `name:"api-max-batch-bytes" help:"Bytes of a batch or broadcast." default:"8388608"`
+	APIMaxBatchBytes     int64         `name:"api-max-batch-bytes" help:"Bytes of a batch or broadcast, and of the replies to the commands of a batch." default:"8388608"`
 	APIMaxChannels       int           `name:"api-max-channels" help:"Channels and users of a broadcast, and channels of a list." default:"10000"`
 	APIMaxCommands       int           `name:"api-max-commands" help:"Commands of a batch." default:"1000"`
 	APITimeout           time.Duration `name:"api-timeout" help:"Time that a request to the API has to come, to be carried out, and that its answer has to leave." default:"10s"`

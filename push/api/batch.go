@@ -65,7 +65,9 @@ func (h *Handler) command(ctx context.Context, place int, command map[string]jso
 		if err != nil {
 			return appendReply(nil, "error", h.describe(callOf(ctx), within(fmt.Sprintf("commands[%d].%s", place, name), err)))
 		}
-		return appendReply(nil, name, result)
+		reply := appendReply(nil, name, result)
+		callOf(ctx).answered.Add(int64(len(reply)))
+		return reply
 	}
 	err := wrong(fmt.Sprintf("commands[%d]", place), `is not {"METHOD":{…}}`)
 	return appendReply(nil, "error", h.describe(callOf(ctx), err))

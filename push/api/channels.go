@@ -68,6 +68,9 @@ func (h *Handler) channels(ctx context.Context, body []byte) (any, error) {
 	if err := decodeOptional(body, &request); err != nil {
 		return nil, err
 	}
+	if len(request.Pattern) > maxKeyBytes { // matching takes time, and there may be a million channels
+		return nil, tooLong("pattern", len(request.Pattern))
+	}
 	if _, err := path.Match(request.Pattern, ""); err != nil {
 		return nil, wrong("pattern", "is %.80q, which is no pattern", request.Pattern)
 	}

@@ -47,9 +47,9 @@ func notDecoded(err error) error {
 	case errors.As(err, &syntax):
 		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case errors.As(err, &mismatch) && mismatch.Field != "":
-		return &rejection{http.StatusBadRequest, wrong(inEmbedded.Replace(mismatch.Field), "has the wrong type: %s", mismatch.Value)}
+		return &rejection{http.StatusBadRequest, wrong(inEmbedded.Replace(mismatch.Field), "has the wrong type: %.40s", mismatch.Value)}
 	case errors.As(err, &mismatch):
-		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body must be a JSON object, not %s", mismatch.Value)
+		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body must be a JSON object, not %.40s", mismatch.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return reject(http.StatusBadRequest, hub.ErrBadRequest, "the body ends in the middle of a value")
 	}

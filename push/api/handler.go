@@ -292,10 +292,21 @@ func (h *Handler) invoke(ctx context.Context, name string, body []byte) (result 
 		return nil, fmt.Errorf("%w: %.40q in a batch", hub.ErrMethodNotFound, name)
 	}
 	if err = c.permit(name); err == nil {
+		err = h.checkRoom(c)
+	}
+	if err == nil {
 		result, err = method(h, ctx, body)
 	}
 	c.key.count(h.numbers[name], codeOf(err))
 	return result, err
+}
+
+// checkRoom refuses another command when the replies to those before take too much memory: a small one may ask for a whole history.
+func (h *Handler) checkRoom(c *call) error {
+	if c.answered.Load() > h.config.MaxBatchBytes {
+		return fmt.Errorf("%w: the replies to the commands before have more than %d bytes; ask again for the rest", hub.ErrLimitExceeded, h.config.MaxBatchBytes)
+	}
+	return nil
 }
 
 func codeOf(err error) uint32 {

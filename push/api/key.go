@@ -84,8 +84,8 @@ func ValidateKeys(keys []Key) error {
 				wrong("%.40q is no pattern", pattern)
 			}
 		}
-		if k.RequestsPerSecond < 0 || k.BytesPerSecond < 0 {
-			wrong("a rate is negative")
+		if !isRate(k.RequestsPerSecond) || !isRate(k.BytesPerSecond) {
+			wrong("a rate is negative, or no number")
 		}
 		names[k.Name], hashes[k.Hash] = true, k.Name
 	}

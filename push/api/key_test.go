@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -136,6 +137,7 @@ func TestValidateKeys(t *testing.T) {
 		"it is empty":      PlainKeys(""),
 		"no pattern":       {key("a", func(k *Key) { k.Channels = []string{"["} })},
 		"negative":         {key("a", func(k *Key) { k.BytesPerSecond = -1 })},
+		"no number":        {key("a", func(k *Key) { k.RequestsPerSecond = math.NaN() })},
 	} {
 		if err := ValidateKeys(keys); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -10,7 +10,7 @@ import (
 // Limits bound what the API may cost. The zero value works.
 type Limits struct {
 	// MaxBodyBytes bounds a request's body, and a line of a bulk. Zero means 1 MiB. MaxBatchBytes bounds the bodies of batch, broadcast and
-	// pipes. Zero means 8 MiB.
+	// pipes, and the replies to the commands of one: when those have more, the rest are not carried out. Zero means 8 MiB.
 	MaxBodyBytes  int64
 	MaxBatchBytes int64
 
@@ -44,12 +44,15 @@ func (l Limits) Validate() error {
 		"api-timeout": float64(l.Timeout), "api-stream-timeout": float64(l.StreamTimeout),
 		"api-requests-per-second": l.RequestsPerSecond, "api-bytes-per-second": l.BytesPerSecond,
 	} {
-		if !(v >= 0) || math.IsInf(v, 0) {
+		if !isRate(v) {
 			errs = append(errs, fmt.Errorf("%s: %v is negative, or no number", name, v))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// isRate reports whether v makes sense as a bound, of which zero is none.
+func isRate(v float64) bool { return v >= 0 && !math.IsInf(v, 0) } // and not NaN
 
 func (l Limits) withDefaults() Limits {
 	l.MaxBodyBytes = orDefault(l.MaxBodyBytes, 1<<20)

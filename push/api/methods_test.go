@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,6 +148,54 @@ func TestBatch(t *testing.T) {
 	do(h, request("POST", prefix+"batch", string(body)))
 	if !slices.Equal(j.lines, want) {
 		t.Errorf("out of order: %q", j.lines)
+	}
+}
+
+// vast is a hub whose channels have a long past.
+type vast struct {
+	journal
+	asked atomic.Int64
+}
+
+func (v *vast) History(context.Context, string, hub.HistoryQuery) (hub.History, error) {
+	v.asked.Add(1)
+	return hub.History{Publications: []*hub.Publication{{Offset: 1, Data: []byte(`"` + strings.Repeat("x", 1000) + `"`)}}}, nil
+}
+
+// Small commands cannot ask for more replies than there is memory for; those that are left are told so, and not carried out.
+func TestRepliesOfManyCommandsAreBounded(t *testing.T) {
+	history := `{"history":{"channel":"a","limit":-1}}`
+	for _, c := range []struct{ method, body string }{
+		{"batch", `{"commands":[` + strings.Repeat(history+",", 99) + history + `]}`},
+		{"batch", `{"parallel":true,"commands":[` + strings.Repeat(history+",", 99) + history + `]}`},
+		{"", strings.Repeat(`{"method":"history","params":{"channel":"a","limit":-1}}`, 100)},
+	} {
+		v := new(vast)
+		h := newHandler(t, Config{Hub: v, Insecure: true, Limits: Limits{MaxBatchBytes: 10_000}})
+		_, body, _ := do(h, request("POST", prefix+c.method, c.body))
+		most := int64(10 + maxParallel)
+		if n := v.asked.Load(); n < 10 || n > most || strings.Count(body, `"code":106`) != 100-int(n) || !strings.Contains(body, "more than 10000 bytes") {
+			t.Errorf("%s: %d of 100 were carried out, want 10 to %d: %.200s", c.body[:20], n, most, body)
+		}
+	}
+}
+
+// What is quoted of a request is short, in the answer and in the log.
+func TestQuotesAreShort(t *testing.T) {
+	h := newHandler(t, Config{Hub: new(journal), Insecure: true})
+	number := strings.Repeat("1", 10_000)
+	for _, c := range []struct{ method, body string }{
+		{"history", `{"channel":"a","limit":` + number + `}`},
+		{"publish", number},
+		{"publish", `{"channel":"a","data":1,"tags":{"` + number + `":1}}`},
+		{"batch", `{"commands":[{"` + number + `":{}}]}`},
+		{"channels", `{"pattern":"[` + number + `"}`},
+		{"channels", `{"pattern":"` + number + `"}`},
+		{"", `{"method":"` + number + `"}`},
+	} {
+		if _, body, _ := do(h, request("POST", prefix+c.method, c.body)); len(body) > 300 || !strings.Contains(body, `"error"`) {
+			t.Errorf("%s %.40s: %d bytes, %.200s", c.method, c.body, len(body), body)
+		}
 	}
 }
 

@@ -47,6 +47,7 @@ func (h *Handler) pipe(w http.ResponseWriter, r *http.Request, c *call) (any, er
 				out.WriteByte('\n')
 			}
 			out.Write(b)
+			c.answered.Store(int64(out.Len()))
 		}
 		return encoded(out.Bytes()), nil
 	})

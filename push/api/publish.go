@@ -59,7 +59,7 @@ type message struct {
 	TTL            int64  `json:"ttl"` // seconds
 }
 
-// maxKeyBytes bounds an idempotency key, a version's epoch and a client's id.
+// maxKeyBytes bounds an idempotency key, a version's epoch, a client's id and a pattern.
 const maxKeyBytes = 255
 
 // maxTTL is as good as for ever.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -25,6 +26,9 @@ type call struct {
 	begun      time.Time
 	status     int // of a stream that has begun; 0 otherwise
 	retryAfter time.Duration
+
+	// Any goroutine (atomic).
+	answered atomic.Int64 // bytes of replies to the commands of a batch or pipe
 }
 
 type callKey struct{}

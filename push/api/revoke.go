@@ -39,7 +39,7 @@ func (h *Handler) revokeToken(ctx context.Context, body []byte) (any, error) {
 	case request.UID == "":
 		err = missing("uid")
 	case len(request.UID) > maxKeyBytes:
-		err = fmt.Errorf(`%w: "uid" has %d bytes, at most %d are allowed`, hub.ErrBadRequest, len(request.UID), maxKeyBytes)
+		err = tooLong("uid", len(request.UID))
 	}
 	if err != nil {
 		return nil, err
@@ -54,13 +54,18 @@ type invalidation struct {
 	Channel      *string `json:"channel"`
 }
 
+// maxAhead is how far in the future tokens may be issued that are revoked already.
+const maxAhead = 24 * time.Hour
+
 func (i *invalidation) times() (before, until time.Time, err error) {
 	if i.Channel != nil { // to leave it out would revoke more than was asked for
-		return before, until, fmt.Errorf(`%w: "channel" cannot be given; tokens are revoked for all channels`, hub.ErrBadRequest)
+		return before, until, wrong("channel", "cannot be given; tokens are revoked for all channels")
 	}
 	switch {
 	case i.IssuedBefore < 0:
-		return before, until, fmt.Errorf(`%w: "issued_before" is negative`, hub.ErrBadRequest)
+		return before, until, wrong("issued_before", "is negative")
+	case i.IssuedBefore > time.Now().Add(maxAhead).Unix(): // no revocation is taken back: milliseconds would lock everybody out for ever
+		return before, until, wrong("issued_before", "is more than a day ahead; it has Unix seconds")
 	case i.IssuedBefore > 0:
 		before = time.Unix(i.IssuedBefore, 0)
 	default: // iat has no fractions: those of the present second are meant too
@@ -85,7 +90,7 @@ func (h *Handler) invalidateUserTokens(ctx context.Context, body []byte) (any, e
 	case request.User == "":
 		err = missing("user")
 	case len(request.User) > maxKeyBytes:
-		err = fmt.Errorf(`%w: "user" has %d bytes, at most %d are allowed`, hub.ErrBadRequest, len(request.User), maxKeyBytes)
+		err = tooLong("user", len(request.User))
 	}
 	if err != nil {
 		return nil, err
@@ -123,7 +128,7 @@ func expireAt(seconds int64) (time.Time, error) {
 	}
 	at := time.Unix(seconds, 0)
 	if seconds < 0 || !at.After(time.Now()) {
-		return time.Time{}, fmt.Errorf(`%w: "expire_at" is over`, hub.ErrBadRequest)
+		return time.Time{}, wrong("expire_at", "is over")
 	}
 	return at, nil
 }
