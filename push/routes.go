@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -105,7 +106,7 @@ type internalSide struct {
 
 // newInternalSide listens, or takes a socket that listens already.
 func (s *Server) newInternalSide(file *os.File) (*internalSide, error) {
-	mux := http.NewServeMux()
+	mux, timeout := http.NewServeMux(), cmp.Or(s.config.Engine.HandshakeTimeout, 10*time.Second)
 	s.addInternal(mux)
 	l, err := listenInternal(s.config.InternalListen, file)
 	if err != nil {
@@ -114,10 +115,21 @@ func (s *Server) newInternalSide(file *os.File) (*internalSide, error) {
 	return &internalSide{
 		listener: &tcpListener{TCPListener: l, over: make(chan struct{})},
 		server: &http.Server{
-			Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			Handler: boundBodies(mux, timeout), ReadHeaderTimeout: timeout, IdleTimeout: 2 * time.Minute, WriteTimeout: time.Minute,
 			ErrorLog: slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelDebug),
 		},
 	}, nil
+}
+
+// boundBodies bounds the time for bodies: net/http reads those that no handler wants before the next request. ReadTimeout would cancel requests that
+// take long without one, such as profiles.
+func boundBodies(h http.Handler, timeout time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 func listenInternal(address string, file *os.File) (*net.TCPListener, error) {

@@ -24,6 +24,8 @@ type Config struct {
 	Endpoints []Endpoint
 	// HTTP answers the requests that are no opening handshake, on the same port, save
 	// those for the path of an endpoint, which get 426. Nil answers 404.
+	//
+	// A body has HandshakeTimeout to come, an answer a minute to leave; http.ResponseController gives a handler other deadlines.
 	HTTP http.Handler
 	// MaxHTTPConns bounds the plain HTTP connections, which cost a goroutine each.
 	// Zero means 1024.

@@ -49,6 +49,7 @@ func newHTTPSide(srv *Server) *httpSide {
 	h.server = &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: srv.config.HandshakeTimeout,
+		WriteTimeout:      time.Minute,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    srv.config.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(srv.config.Logger.Handler(), slog.LevelDebug),
@@ -137,6 +138,9 @@ func (h *httpSide) Addr() net.Addr { return &net.UnixAddr{Name: "handed over", N
 // poller: a proxy may reuse one for it. All else is Config.HTTP's.
 func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.TLS = r.Context().Value(connKey{}).(*httpConn).state()
+	if r.ContentLength != 0 { // net/http reads bodies that nobody wants, too
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.owner.config.HandshakeTimeout))
+	}
 	if head := requestHead(r); handshake.IsUpgrade(head) {
 		h.takeBack(w, head)
 		return

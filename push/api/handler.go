@@ -336,9 +336,6 @@ func (h *Handler) describe(c *call, err error) *responseError {
 	return &responseError{code, message}
 }
 
-// smallAnswer is what leaves without anybody waiting for the caller.
-const smallAnswer = 32 << 10
-
 func (h *Handler) write(w http.ResponseWriter, status int, answer response) {
 	body, err := answer.encode()
 	if err != nil {
@@ -348,16 +345,9 @@ func (h *Handler) write(w http.ResponseWriter, status int, answer response) {
 	header.Set("Content-Type", "application/json")
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	// The caller may be gone. There is nobody to tell.
-	if len(body) < smallAnswer {
-		_, _ = w.Write(body)
-		return
-	}
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(h.config.Timeout))
-	_, _ = w.Write(body)
-	_ = control.Flush()
-	_ = control.SetWriteDeadline(time.Time{})
+	// Also for small answers: a caller may send request after request and read none. The next request sets another one.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.config.Timeout))
+	_, _ = w.Write(body) // the caller may be gone, and there is nobody to tell
 }
 
 func (r response) encode() ([]byte, error) {
