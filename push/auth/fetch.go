@@ -150,6 +150,16 @@ func (r *remote) run(ctx context.Context) {
 	}
 }
 
+// redacted is a URL for the log: without a password, and without a query, which may have a key.
+func redacted(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	u.RawQuery = ""
+	return u.Redacted()
+}
+
 func (r *remote) isFresh() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +180,7 @@ func (r *remote) fetch(ctx context.Context, now time.Time) {
 	}
 	if err != nil {
 		r.failed.Add(1)
-		r.logger.Error("token keys not fetched; those that are known stay in use", "url", r.url, "error", err)
+		r.logger.Error("token keys not fetched; those that are known stay in use", "url", redacted(r.url), "error", err)
 	} else {
 		r.keys.Store((*ring)(&keys))
 		r.fetches.Add(1)
@@ -192,6 +202,10 @@ func (r *remote) get(ctx context.Context) ([]key, error) {
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	response, err := r.client.Do(request)
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		return nil, withURL.Err // what is logged has the URL, redacted
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -64,6 +65,43 @@ func TestRotation(t *testing.T) {
 	eventually(t, "a kid that does not exist is refused for good", func() bool { return errors.Is(verify(v, unknown), ErrToken) })
 	if err := verify(v, sign(t, jwt.SigningMethodRS256, rsaKey, "k0", ann)); !errors.Is(err, ErrToken) {
 		t.Errorf("a key that is not in the set any more: %v", err)
+	}
+}
+
+// noted is what a log has. Its methods may be called by any goroutine.
+type noted struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (n *noted) Write(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.Write(b)
+}
+
+func (n *noted) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.String()
+}
+
+// What lets millpond in to the key server is not logged.
+func TestSecretsOfURLsAreNotLogged(t *testing.T) {
+	k := newKeyServer(t, says(set(rsaKey)))
+	k.Close()
+	log := new(noted)
+	address := strings.Replace(k.URL, "http://", "http://me:hush@", 1) + "/keys?key=hush"
+	v, err := New(Config{Keys: Keys{JWKSURL: address}, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is logged", func() bool { return v.Stats().FetchFailed > 0 })
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if s := log.String(); strings.Contains(s, "hush") || !strings.Contains(s, "/keys") {
+		t.Error(s)
 	}
 }
 
