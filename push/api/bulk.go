@@ -81,7 +81,7 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, c *call) (any, er
 	if !s.ended {
 		_ = s.control.SetReadDeadline(time.Now()) // net/http would wait for the rest
 	}
-	_ = s.control.SetWriteDeadline(time.Time{})
+	_ = s.control.SetWriteDeadline(time.Now().Add(h.config.Timeout)) // for the end of the answer
 	if err == nil && s.failed > 0 {
 		err = fmt.Errorf("%w: %d of %d lines", hub.ErrBadRequest, s.failed, s.number)
 	}
@@ -92,20 +92,27 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, c *call) (any, er
 func (s *stream) run(stopAtError bool) error {
 	for {
 		line, err := s.next()
+		tooLong := errors.Is(err, bufio.ErrTooLong)
+		if tooLong || err == nil { // empty lines too: they are read
+			size := len(line)
+			if tooLong {
+				size = int(s.handler.config.MaxBodyBytes)
+			}
+			if err := s.pay(size); err != nil {
+				return s.broken(err)
+			}
+		}
 		switch {
 		case errors.Is(err, io.EOF):
 			s.ended = true
 			return s.flush()
-		case errors.Is(err, bufio.ErrTooLong):
+		case tooLong:
 			s.answer(nil, fmt.Errorf("%w: the line has more than %d bytes", hub.ErrLimitExceeded, s.handler.config.MaxBodyBytes))
 		case err != nil:
 			return s.broken(err)
 		case len(bytes.TrimSpace(line)) == 0:
 			continue
 		default:
-			if err := s.pay(len(line)); err != nil {
-				return s.broken(err)
-			}
 			s.answer(s.do(line))
 		}
 		if stopAtError && s.failed > 0 {

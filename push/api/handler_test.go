@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -323,6 +324,9 @@ func TestForeignPagesCannotPublishWithoutKey(t *testing.T) {
 	}{
 		{"curl", nil, 200},
 		{"same origin", map[string]string{"Sec-Fetch-Site": "same-origin"}, 200},
+		{"this host's page", map[string]string{"Origin": "http://localhost:8001", "Host": "localhost:8001"}, 200},
+		{"this host's page, by address", map[string]string{"Origin": "http://[::1]", "Host": "[::1]"}, 200},
+		{"page of a name that leads here now", map[string]string{"Origin": "http://evil.example", "Host": "evil.example"}, 403},
 		{"typed by the user", map[string]string{"Sec-Fetch-Site": "none"}, 200},
 		{"foreign page", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403},
 		{"foreign page, old browser", map[string]string{"Origin": "https://evil.example"}, 403},
@@ -334,6 +338,7 @@ func TestForeignPagesCannotPublishWithoutKey(t *testing.T) {
 			for name, value := range test.header {
 				r.Header.Set(name, value)
 			}
+			r.Host = cmp.Or(test.header["Host"], r.Host)
 			if status, body, _ := do(h, r); status != test.status || (len(j.lines) == 1) != (status == 200) {
 				t.Errorf("%d %s, published %v", status, body, j.lines)
 			}

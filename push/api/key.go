@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -170,12 +172,22 @@ func (h *Handler) authenticate(r *http.Request) (*heldKey, error) {
 		if err := h.origins.Check(r); err != nil {
 			return nil, reject(http.StatusForbidden, hub.ErrPermissionDenied, "the request comes from a page of another origin")
 		}
+		if r.Header.Get("Origin") != "" && !isLoopback(r.Host) { // its page's name may lead here since a moment ago
+			return nil, reject(http.StatusForbidden, hub.ErrPermissionDenied, "without a key pages can use the API of localhost alone, not of %.60q", r.Host)
+		}
 		return h.open, nil
 	}
 	if key := h.key(r); key != nil {
 		return key, nil
 	}
 	return nil, reject(http.StatusUnauthorized, hub.ErrUnauthorized, `send a valid key as "X-API-Key: KEY" or "Authorization: apikey KEY"`)
+}
+
+// isLoopback reports whether host, of a request, is this one's name or address for itself.
+func isLoopback(host string) bool {
+	name := (&url.URL{Host: host}).Hostname()
+	address, err := netip.ParseAddr(name)
+	return strings.EqualFold(name, "localhost") || err == nil && address.IsLoopback()
 }
 
 // requestKey returns the key that a request shows, or "".

@@ -212,6 +212,17 @@ func TestRates(t *testing.T) {
 			t.Errorf("%s: Retry-After %q", want.key, after)
 		}
 	}
+	// An empty line of a bulk, and one that is too long, are paid for like any other.
+	for _, line := range []string{strings.Repeat(" ", 90) + "\n", strings.Repeat("x", 200) + "\n"} {
+		h = newHandler(t, Config{Hub: new(journal), Limits: Limits{MaxBodyBytes: 100, MaxBatchBytes: 100}, Keys: []Key{
+			key("thin", func(k *Key) { k.BytesPerSecond = 0.01 }),
+		}})
+		as(h, "thin", "bulk", line)
+		as(h, "thin", "publish", body)
+		if status, _, _ := as(h, "thin", "publish", body); status != 429 {
+			t.Errorf("after a line of %d bytes: %d", len(line), status)
+		}
+	}
 	// A batch takes as much as its commands would.
 	h = newHandler(t, Config{Hub: new(journal), Keys: []Key{key("k", func(k *Key) { k.RequestsPerSecond = 5 })}})
 	as(h, "k", "batch", `{"commands":[`+strings.Repeat(`{"info":{}},`, 20)+`{"info":{}}]}`)
