@@ -372,17 +372,17 @@ func TestWebhookRefresh(t *testing.T) {
 				?`)
 		})
 	}
-	t.Run("no more", func(t *testing.T) {
-		t.Parallel()
-		a := newApplication(t, map[string]string{
-			"connect": `{"result":{"user":"ann","expire_at":SOON}}`, "refresh": `{"result":{"expired":true}}`,
+	for _, says := range []string{`{"result":{"expired":true}}`, `{"result":{"expire_at":1}}`} {
+		t.Run("no more: "+says, func(t *testing.T) {
+			t.Parallel()
+			a := newApplication(t, map[string]string{"connect": `{"result":{"user":"ann","expire_at":SOON}}`, "refresh": says})
+			c := asksAll(a.URL)
+			c.Webhooks.Refresh = "refresh"
+			newStage(t, c, wire.JSON, users).play(`> ` + connectNone + `
+				< ` + connected + `
+				x 3005 connection expired`)
 		})
-		c := asksAll(a.URL)
-		c.Webhooks.Refresh = "refresh"
-		newStage(t, c, wire.JSON, users).play(`> ` + connectNone + `
-			< ` + connected + `
-			x 3005 connection expired`)
-	})
+	}
 }
 
 // A thousand clients wait for a backend that does not answer: nobody else does, no worker either, and who comes over
@@ -461,4 +461,24 @@ func TestWebhookAfterTheClient(t *testing.T) {
 	if n := s.hub.Stats().Subscriptions; n != 0 {
 		t.Errorf("%d subscriptions", n)
 	}
+}
+
+// Who waits for the backend for longer than it is between two pings answers each of them, as it has to.
+func TestWebhookSlowerThanPings(t *testing.T) {
+	a := newApplication(t, map[string]string{"connect": enterAnn})
+	c := asksAll(a.URL)
+	c.Engine.PingInterval, c.Engine.PongTimeout = time.Second, 500*time.Millisecond
+	s := startServer(t, c)
+	client := dialSDK(t, s, wire.JSON, "")
+	client.connect("")
+	client.send(`{"id":2,"rpc":{"method":"m"}}`)
+	for range 3 {
+		client.expect(`{}`)
+		client.send(`{}`)
+	}
+	a.say("rpc", `{"result":{"data":2}}`)
+	close(a.blocked)
+	client.expect(`{"id":2,"rpc":{"data":2}}`)
+	client.send(`{"id":3,"unsubscribe":{"channel":"free:a"}}`)
+	client.expect(`{"id":3,"unsubscribe":{}}`)
 }

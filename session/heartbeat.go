@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"runtime"
 	"time"
 
@@ -117,12 +118,12 @@ func (s *Session) ping() {
 	}
 	frame := codec.Ping
 	if pings := s.endpoint.pings; pings != nil {
-		choice := s.flags.Load() >> heartbeatShift
+		choice := byte(s.flags.Load() >> heartbeatShift)
 		if choice == 0 {
 			return
 		}
 		frame = pings[choice-1]
-		s.flags.Or(awaitingPong) // before it leaves
+		s.awaitPong() // before it leaves
 	}
 	_, err := s.conn.Send(frame.Bytes(), poller.Out{Pinned: true, Key: keyPing})
 	if err == nil {
@@ -139,7 +140,7 @@ func (s *Session) checkPong(now uint32) {
 	if s.state.Load() != open || silent <= s.srv.pongTicks+s.srv.ahead() || s.readingPaused() {
 		return
 	}
-	if s.endpoint.pings != nil && s.flags.Load()&awaitingPong == 0 {
+	if s.endpoint.pings != nil && s.flags.Load()>>unansweredShift == 0 {
 		return
 	}
 	s.fail(s.ending(ReasonPongTimeout), true)
@@ -150,9 +151,26 @@ func (s *Session) BeginHeartbeat(i int) {
 	s.flags.Or(uint32(i+1) << heartbeatShift)
 }
 
-// Answered notes that the client has answered the heartbeat, in the protocol's own way, and reports whether
-// one was unanswered.
-func (s *Session) Answered() bool { return s.flags.And(^awaitingPong)&awaitingPong != 0 }
+// awaitPong notes that a heartbeat of Endpoint.Pings is sent.
+func (s *Session) awaitPong() {
+	for f := s.flags.Load(); f <= math.MaxUint32-oneUnanswered && !s.flags.CompareAndSwap(f, f+oneUnanswered); {
+		f = s.flags.Load()
+	}
+}
+
+// Answered notes that the client has answered a heartbeat, in the protocol's own way, and reports whether
+// one was unanswered. There may be several: the answers of a client whose messages wait, too.
+func (s *Session) Answered() bool {
+	for {
+		f := s.flags.Load()
+		if f>>unansweredShift == 0 {
+			return false
+		}
+		if s.flags.CompareAndSwap(f, f-oneUnanswered) {
+			return true
+		}
+	}
+}
 
 // maxTicks is as good as never, three years, and far from where the clock's arithmetic wraps.
 const maxTicks = 1 << 30

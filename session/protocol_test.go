@@ -58,8 +58,8 @@ func TestHeartbeatOfAProtocol(t *testing.T) {
 		session.lastSeen.Store(s.clock.Load()) // it is alive
 	}
 	c.expect("binary \x00", "binary \x00")
-	if !session.Answered() || session.Answered() {
-		t.Error("one answer is owed, no more")
+	if !session.Answered() || !session.Answered() || session.Answered() {
+		t.Error("two answers are owed, no more")
 	}
 	silent.expect("text {}")
 	silent.expectClose(3012)

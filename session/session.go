@@ -48,10 +48,12 @@ type Session struct {
 
 // The bits of Session.flags.
 const (
-	inputDone      uint32 = 1 << iota // the peer's stream has ended and all of it was handled
-	awaitingPong                      // a heartbeat of Endpoint.Pings was sent and not answered
-	wakeDrained                       // Wake when the outbox is empty
-	heartbeatShift = 8                // above: its place in Endpoint.Pings, plus one; zero before BeginHeartbeat
+	inputDone   uint32 = 1 << iota // the peer's stream has ended and all of it was handled
+	wakeDrained                    // Wake when the outbox is empty
+
+	heartbeatShift         = 8       // a byte: its place in Endpoint.Pings, plus one; zero before BeginHeartbeat
+	unansweredShift        = 16      // above: how many heartbeats were sent and not answered, 65535 at most
+	oneUnanswered   uint32 = 1 << 16 // in that place
 )
 
 // The states. A session only moves forward.

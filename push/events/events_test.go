@@ -538,3 +538,37 @@ func TestRefusedAtTheEnd(t *testing.T) {
 		t.Errorf("lost %d, faults %v", lost, sink.Faults())
 	}
 }
+
+// A process that is never without events of its own adopts all the same what another has left.
+func TestAdoptionWhileBusy(t *testing.T) {
+	left := config(t, deadURL(t))
+	left.Dir, left.ShutdownTimeout = t.TempDir(), 50*time.Millisecond
+	first := start(t, left)
+	sink := eventsink.Start(t, secret)
+	c := config(t, sink.URL)
+	c.Dir, c.BatchEvents = left.Dir, 1
+	busy := start(t, c)
+	var visits atomic.Int64
+	visit := func() {
+		client := strconv.FormatInt(visits.Add(1), 10)
+		busy.Connected(client, "")
+		busy.Disconnected(client, "", 1000, "", "")
+	}
+	sink.SetMood(func(w http.ResponseWriter, r *http.Request) {
+		visit() // two more for each that is taken
+		sink.Take(w, r)
+	})
+	for range 100 {
+		visit()
+	}
+	sink.Wait(t, "the busy one", func() bool { return busy.Stats().Sent > 0 })
+	first.Connected("left", "")
+	if err := first.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sink.Wait(t, "what the first has left", func() bool { names, _ := sink.Nodes(); return slices.Contains(names, left.Node) })
+	sink.SetMood(nil)
+	if err := sink.Faults(); err != nil {
+		t.Error(err)
+	}
+}

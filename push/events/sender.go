@@ -97,7 +97,7 @@ func (s *sender) run() {
 	ticker := time.NewTicker(adoptEvery)
 	defer ticker.Stop()
 	for {
-		delivered := s.sendAll()
+		delivered := s.sendAll(ticker.C)
 		if delivered {
 			select {
 			case <-s.own.journal.Ready():
@@ -109,7 +109,7 @@ func (s *sender) run() {
 		}
 		if s.isEnding() {
 			if delivered { // else a batch would be passed over
-				s.sendAll()
+				s.sendAll(nil)
 			}
 			for _, a := range s.adopted {
 				s.close(a.journal.Close)
@@ -150,18 +150,36 @@ func (s *sender) pause(d time.Duration) {
 	}
 }
 
-// sendAll sends what there is. It reports false if the sender is to end meanwhile.
-func (s *sender) sendAll() bool {
-	for len(s.adopted) > 0 {
-		a := s.adopted[0]
-		if !s.sendFrom(a) {
-			return false
+// sendAll sends what there is, batch by batch. Whenever look says so it looks for what others have left, for its own may never end.
+// It reports false if the sender is to end meanwhile.
+func (s *sender) sendAll(look <-chan time.Time) bool {
+	for {
+		from, isOwn := s.own, len(s.adopted) == 0
+		if !isOwn {
+			from = s.adopted[0]
 		}
-		s.close(a.journal.Remove)
-		s.adopted = s.adopted[1:]
-		s.waiting.Store(int64(len(s.adopted)))
+		records := from.journal.Next(s.config.BatchEvents, s.config.BatchBytes)
+		switch {
+		case len(records) > 0:
+			if !s.send(from, records) {
+				return false
+			}
+		case isOwn:
+			return true
+		default:
+			s.close(from.journal.Remove)
+			s.adopted = s.adopted[1:]
+			s.waiting.Store(int64(len(s.adopted)))
+		}
+		if len(s.adopted) > 0 {
+			continue // one after another
+		}
+		select {
+		case <-look:
+			s.adopt()
+		default:
+		}
 	}
-	return s.sendFrom(s.own)
 }
 
 func (s *sender) close(f func() error) {
@@ -170,24 +188,19 @@ func (s *sender) close(f func() error) {
 	}
 }
 
-// sendFrom sends what a journal has, batch by batch.
-func (s *sender) sendFrom(from source) bool {
-	for {
-		records := from.journal.Next(s.config.BatchEvents, s.config.BatchBytes)
-		if len(records) == 0 {
-			return true
-		}
-		if from.dir != s.own.dir {
-			s.adoptedEvents.Store(from.journal.Stats().Records)
-		}
-		b := newBatch(from, records)
-		s.noteOldest(b.oldest)
-		if !s.deliver(b) {
-			return false
-		}
-		from.journal.Ack(b.last)
-		s.acknowledged(b)
+// send sends records of a journal as one batch.
+func (s *sender) send(from source, records []journal.Record) bool {
+	if from.dir != s.own.dir {
+		s.adoptedEvents.Store(from.journal.Stats().Records)
 	}
+	b := newBatch(from, records)
+	s.noteOldest(b.oldest)
+	if !s.deliver(b) {
+		return false
+	}
+	from.journal.Ack(b.last)
+	s.acknowledged(b)
+	return true
 }
 
 // batch is a POST that may have to be made several times.

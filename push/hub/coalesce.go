@@ -2,7 +2,7 @@ package hub
 
 // events is what a batch knows of its events while it is a queue.
 type events struct {
-	joins map[string]uint64 // the numbers of the joins that wait, by the client; nil while there are none
+	joins map[string]uint64 // the numbers of the joins that wait and have no leave behind them, by the client; nil while there are none
 	count int               // joins and leaves that wait
 	gaps  int               // places in the queue whose joins were taken out
 }
@@ -15,7 +15,11 @@ func (b *Batch) push(p *Publication, number uint64) {
 		return
 	}
 	b.events.count++
-	if p.Kind == KindJoin && p.Info != nil {
+	switch {
+	case p.Info == nil:
+	case p.Kind == KindLeave: // it stays: so does the join before it
+		delete(b.events.joins, p.Info.Client)
+	default:
 		if b.events.joins == nil {
 			b.events.joins = make(map[string]uint64)
 		}

@@ -79,6 +79,24 @@ func TestLeaveAfterItsJoin(t *testing.T) {
 	checkEmpty(t, h)
 }
 
+// A join whose leave waits behind it is not taken out by another leave.
+func TestLeaveWithoutAJoinTakesNothingOut(t *testing.T) {
+	m := new(manual)
+	h := newHub(t, hub.Config{Executor: m, MaxWaiting: 3})
+	d := new(diary)
+	sub := follow(t, h, d, true)
+	announce(t, h, hub.KindJoin, "a")
+	announce(t, h, hub.KindLeave, "a")
+	announce(t, h, hub.KindLeave, "z")
+	announce(t, h, hub.KindLeave, "a") // its join was not told, for nobody listened then
+	m.runAll()
+	if got := d.text(); got != "+a -a -z -a" {
+		t.Error(got)
+	}
+	sub.Unsubscribe()
+	checkEmpty(t, h)
+}
+
 // Who comes in while joins and leaves wait gets what comes after, whatever is taken out before it.
 func TestLatecomersWhileEventsAreTakenOut(t *testing.T) {
 	m := new(manual)

@@ -212,14 +212,16 @@ func (c *Client[F]) renewed(r Renewal, err error) {
 		c.expires = c.renewAgain()
 		c.schedule()
 		return
-	case r.over():
+	case r.Expired:
 		c.disconnect(DisconnectExpired)
 		return
 	}
 	if r.Info != nil {
 		c.about.Store(newAbout(r.Info, c.Meta(), c.headers(), c.token()))
 	}
-	_, _, _ = c.expire(r.Expires) // if that was just now, the backend is asked again
+	if _, _, err := c.expire(r.Expires); err != nil { // in the past
+		c.disconnect(DisconnectExpired)
+	}
 }
 
 // renewSubscription asks the backend whether a subscription goes on.
