@@ -75,7 +75,7 @@ func (s *Session) dispatch(kind byte, payload []byte) {
 		s.answerClose(payload)
 	case kindFault:
 		s.answerFault()
-	case kindEOF:
+	case kindEOF, kindLastEOF:
 		s.flags.Or(inputDone)
 		if !s.conn.NotifyDrained() {
 			s.conn.Close(nil)

@@ -89,6 +89,7 @@ const (
 	kindFault  = 0x11 // the payload of the close frame that answers a fault
 	kindEOF    = 0x12 // the peer has shut down sending
 
-	kindClosed = pool.Urgent | 0x13 // the socket is closed
-	kindWake   = pool.Urgent | 0x14 // Session.Wake
+	kindLastEOF = pool.Urgent | kindEOF // likewise, and nothing before it is handled any more
+	kindClosed  = pool.Urgent | 0x13    // the socket is closed
+	kindWake    = pool.Urgent | 0x14    // Session.Wake
 )

@@ -90,6 +90,29 @@ func TestClosesOfAProtocol(t *testing.T) {
 	}
 }
 
+// The closing handshake of a server that goes away waits for no handler that holds its session. No deadline comes, for the clock stands.
+func TestGoAwayWhileHeld(t *testing.T) {
+	held, done := make(chan *Session, 1), make(chan Status, 1)
+	s := chattyServer(t, Funcs{
+		Message: func(s *Session, _ Opcode, _ []byte) {
+			s.Hold()
+			held <- s
+		},
+		Close: func(_ *Session, why Status) { done <- why },
+	})
+	c := s.open()
+	c.write(append(text("hold"), text("this waits")...))
+	receive(t, held).goAway()
+	if op, payload := c.next(); op != codec.OpClose {
+		t.Fatalf("%v %q", op, payload)
+	}
+	c.write(closeFrame(1000, ""))
+	_ = c.Close()
+	if why := receive(t, done); why.Reason != ReasonShutdown {
+		t.Errorf("ended with %+v", why)
+	}
+}
+
 // While a handler holds its session, what the client sends waits, in the inbox and then in the kernel; wakes and the
 // end do not.
 func TestHold(t *testing.T) {

@@ -133,6 +133,10 @@ func (w *wire) OnEOF() {
 		s.conn.Close(nil)
 		return
 	}
+	if s.deaf() { // what waits for a handler that holds the session waits in vain
+		s.post(kindLastEOF, nil)
+		return
+	}
 	s.post(kindEOF, nil)
 }
 
