@@ -13,7 +13,7 @@ const (
 	trimQuiet = 256 << 10
 	// trimPause is the least time between two, as is trimShare times what the last one took: at a million connections that
 	// is about a second of CPU.
-	trimPause = 2 * time.Second
+	trimPause = 3 * time.Second
 	trimShare = 100
 )
 

@@ -21,7 +21,6 @@ func TestTrim(t *testing.T) {
 		{trimQuiet, 0},                     // little was allocated, there is nothing to give back
 		{trimAfter, 0}, {2 * trimAfter, 0}, // a storm
 		{trimQuiet + 1, 0}, {trimQuiet, 1}, // it is over
-		{0, 1}, {trimQuiet, 1}, // rest
 		{trimAfter, 1}, {0, 1}, // the next comes too early
 		{0, 2}, {0, 2},
 	} {
