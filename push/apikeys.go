@@ -86,7 +86,8 @@ func (s *Server) reloadAPIKeys() error {
 	return nil
 }
 
-// watchAPIKeys reads the files again once they have changed, and then stayed as they are for a second: they may be being written.
+// watchAPIKeys reads the files again once they have changed, and then stayed as they are for a second: they may be
+// being written.
 func (s *Server) watchAPIKeys() {
 	k := &s.apiKeys
 	now := look(s.config)

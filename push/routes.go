@@ -121,8 +121,8 @@ func (s *Server) newInternalSide(file *os.File) (*internalSide, error) {
 	}, nil
 }
 
-// boundBodies bounds the time for bodies: net/http reads those that no handler wants before the next request. ReadTimeout would cancel requests that
-// take long without one, such as profiles.
+// boundBodies bounds the time for bodies: net/http reads those that no handler wants before the next request.
+// ReadTimeout would cancel requests that take long without one, such as profiles.
 func boundBodies(h http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {

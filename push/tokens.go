@@ -140,7 +140,8 @@ func (r revoker) InvalidateUser(ctx context.Context, user string, before, until 
 	return s.revocations.Lasting(), errors.Join(err, s.centrifuge.RecheckUser(ctx, user), s.plain.RecheckUser(ctx, user))
 }
 
-// InvalidateAll implements api.Revoker. The clients are woken to check themselves; it does not wait for a million of them.
+// InvalidateAll implements api.Revoker. The clients are woken to check themselves; it does not wait for a million of
+// them.
 func (r revoker) InvalidateAll(_ context.Context, before, until time.Time) (lasting bool, err error) {
 	s := r.server
 	err = s.revocations.RevokeAll(before, until)

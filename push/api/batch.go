@@ -16,7 +16,8 @@ type batchRequest struct {
 	Parallel bool                         `json:"parallel"`
 }
 
-// batch carries out several commands, one after another or at the same time, and answers each: {"METHOD":{…}}, or {"error":{…}}.
+// batch carries out several commands, one after another or at the same time, and answers each: {"METHOD":{…}}, or
+// {"error":{…}}.
 func (h *Handler) batch(ctx context.Context, body []byte) (any, error) {
 	var request batchRequest
 	if err := decode(body, &request); err != nil {

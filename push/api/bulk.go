@@ -47,8 +47,8 @@ type stream struct {
 	ended   bool   // the last one came
 }
 
-// bulk carries out the lines of a body as they come, and answers each with a line. It keeps one line in memory, and a few answers: a caller
-// that does not read them is not read from.
+// bulk carries out the lines of a body as they come, and answers each with a line. It keeps one line in memory, and a
+// few answers: a caller that does not read them is not read from.
 func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, c *call) (any, error) {
 	if err := enter(h.streams, c, "bulks under way"); err != nil {
 		return nil, err
@@ -126,7 +126,8 @@ func (s *stream) run(stopAtError bool) error {
 	}
 }
 
-// next returns the next line, which is valid until the next call. A last line needs no end; ErrTooLong is of that line alone.
+// next returns the next line, which is valid until the next call. A last line needs no end; ErrTooLong is of that line
+// alone.
 func (s *stream) next() (line []byte, err error) {
 	s.number++
 	s.long = s.long[:0]

@@ -62,7 +62,8 @@ type channelsRequest struct {
 	Pattern string `json:"pattern"`
 }
 
-// channels lists the channels that have subscribers, of which the names match a pattern: "*" stands for any characters but a slash.
+// channels lists the channels that have subscribers, of which the names match a pattern: "*" stands for any characters
+// but a slash.
 func (h *Handler) channels(ctx context.Context, body []byte) (any, error) {
 	var request channelsRequest
 	if err := decodeOptional(body, &request); err != nil {

@@ -20,7 +20,8 @@
 //	batch           {"commands":[{"publish":{…}},{"history":{…}}]}      → {"replies":[{"publish":{…}},{"error":{…}}]}, as a whole
 //	bulk            a line for each publish or broadcast                → {"line":1,"result":{…}}, a line for each
 //
-// openapi.json has all their fields, and docs/api.md says what they mean. POST /api takes lines of {"method":…,"params":{…}}, as older libraries send them.
+// openapi.json has all their fields, and docs/api.md says what they mean. POST /api takes lines of
+// {"method":…,"params":{…}}, as older libraries send them.
 //
 // Data is any JSON value, or bytes in base64 as "b64data". Unknown fields are
 // ignored, and so is the Content-Type: curl -d sends that of a form.
@@ -32,8 +33,9 @@
 // page, 404 for an unknown method, 405 for another HTTP method than POST, 408 for a body that does not come, 413
 // for one that is too large, 429 and 503 for too many. Those have an error in the body too.
 //
-// The key comes as "X-API-Key: KEY", "Authorization: apikey KEY" or "?api_key=KEY". Neither it nor a query is ever logged.
+// The key comes as "X-API-Key: KEY", "Authorization: apikey KEY" or "?api_key=KEY". Neither it nor a query is ever
+// logged.
 //
-// The package has no goroutine but those of parallel batches. Handler.accountsMu guards the accounts of keys while they change, logLines.mu what was logged; neither is held
-// while anything else is called.
+// The package has no goroutine but those of parallel batches. Handler.accountsMu guards the accounts of keys while they
+// change, logLines.mu what was logged; neither is held while anything else is called.
 package api

@@ -301,7 +301,8 @@ func (h *Handler) invoke(ctx context.Context, name string, body []byte) (result 
 	return result, err
 }
 
-// checkRoom refuses another command when the replies to those before take too much memory: a small one may ask for a whole history.
+// checkRoom refuses another command when the replies to those before take too much memory: a small one may ask for a
+// whole history.
 func (h *Handler) checkRoom(c *call) error {
 	if c.answered.Load() > h.config.MaxBatchBytes {
 		return fmt.Errorf("%w: the replies to the commands before have more than %d bytes; ask again for the rest", hub.ErrLimitExceeded, h.config.MaxBatchBytes)

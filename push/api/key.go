@@ -41,8 +41,9 @@ type Key struct {
 	Hash [sha256.Size]byte
 	// Scopes are what it is good for. Zero means ScopeAll.
 	Scopes Scope
-	// Channels are patterns, as of the method channels, and Namespaces are those whose channels it may name, "" for channels without one. With
-	// either, the key is good for those channels alone, and for no method that concerns more.
+	// Channels are patterns, as of the method channels, and Namespaces are those whose channels it may name, "" for
+	// channels without one. With either, the key is good for those channels alone, and for no method that concerns
+	// more.
 	Channels   []string
 	Namespaces []string
 	// RequestsPerSecond and BytesPerSecond bound what is done with the key. Zero means the Config's.
@@ -120,8 +121,8 @@ type heldKey struct {
 	*account
 }
 
-// find returns the key that was shown, or nil. Its time tells nothing of which key it is, how much of it is right, or whether it is one at
-// all: all are compared, by their hashes.
+// find returns the key that was shown, or nil. Its time tells nothing of which key it is, how much of it is right, or
+// whether it is one at all: all are compared, by their hashes.
 func find(keys []heldKey, shown string) *heldKey {
 	hash := sha256.Sum256([]byte(shown))
 	place := -1

@@ -30,7 +30,8 @@ func as(h http.Handler, name, method, body string) (status int, answer string, h
 	return do(h, r)
 }
 
-// What a key is good for, and nothing else, is done with it: also in batches and pipes, where the commands are looked at one by one.
+// What a key is good for, and nothing else, is done with it: also in batches and pipes, where the commands are looked
+// at one by one.
 func TestScopes(t *testing.T) {
 	h := newHandler(t, Config{Hub: new(journal), Keys: []Key{
 		key("all", nil),

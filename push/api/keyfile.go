@@ -58,7 +58,8 @@ func (n NamedKey) Read() (Key, error) {
 	return k, nil
 }
 
-// ReadKeyFile reads a file with a key a line. Keys of such a file are named line1, line2 and so on, and are good for everything.
+// ReadKeyFile reads a file with a key a line. Keys of such a file are named line1, line2 and so on, and are good for
+// everything.
 func ReadKeyFile(path string) (keys []Key, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

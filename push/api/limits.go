@@ -9,8 +9,9 @@ import (
 
 // Limits bound what the API may cost. The zero value works.
 type Limits struct {
-	// MaxBodyBytes bounds a request's body, and a line of a bulk. Zero means 1 MiB. MaxBatchBytes bounds the bodies of batch, broadcast and
-	// pipes, and the replies to the commands of one: when those have more, the rest are not carried out. Zero means 8 MiB.
+	// MaxBodyBytes bounds a request's body, and a line of a bulk. Zero means 1 MiB. MaxBatchBytes bounds the bodies of
+	// batch, broadcast and pipes, and the replies to the commands of one: when those have more, the rest are not
+	// carried out. Zero means 8 MiB.
 	MaxBodyBytes  int64
 	MaxBatchBytes int64
 
@@ -20,13 +21,13 @@ type Limits struct {
 	// MaxCommands bounds the commands of one batch. Zero means 1,000.
 	MaxCommands int
 
-	// MaxRequests bounds the requests that are carried out at the same time, MaxStreams the bulks, which have places of their own. Either has
-	// a body or a line in memory. Zero means 256, and 32.
+	// MaxRequests bounds the requests that are carried out at the same time, MaxStreams the bulks, which have places of
+	// their own. Either has a body or a line in memory. Zero means 256, and 32.
 	MaxRequests int
 	MaxStreams  int
 
-	// Timeout bounds how long a request's body may take to come, how long a method may take, and how long an answer may take to leave. Zero
-	// means 10 s. StreamTimeout bounds how long a bulk may be silent. Zero means 60 s.
+	// Timeout bounds how long a request's body may take to come, how long a method may take, and how long an answer may
+	// take to leave. Zero means 10 s. StreamTimeout bounds how long a bulk may be silent. Zero means 60 s.
 	Timeout       time.Duration
 	StreamTimeout time.Duration
 

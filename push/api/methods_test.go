@@ -162,7 +162,8 @@ func (v *vast) History(context.Context, string, hub.HistoryQuery) (hub.History, 
 	return hub.History{Publications: []*hub.Publication{{Offset: 1, Data: []byte(`"` + strings.Repeat("x", 1000) + `"`)}}}, nil
 }
 
-// Small commands cannot ask for more replies than there is memory for; those that are left are told so, and not carried out.
+// Small commands cannot ask for more replies than there is memory for; those that are left are told so, and not carried
+// out.
 func TestRepliesOfManyCommandsAreBounded(t *testing.T) {
 	history := `{"history":{"channel":"a","limit":-1}}`
 	for _, c := range []struct{ method, body string }{

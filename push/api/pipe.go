@@ -25,7 +25,8 @@ type pipeReply struct {
 	response
 }
 
-// pipe carries out the commands of a body, {"method":…,"params":{…}} one after another, and answers each on a line of its own.
+// pipe carries out the commands of a body, {"method":…,"params":{…}} one after another, and answers each on a line of
+// its own.
 func (h *Handler) pipe(w http.ResponseWriter, r *http.Request, c *call) (any, error) {
 	return h.whole(w, r, c, func(ctx context.Context, body []byte) (any, error) {
 		commands, err := h.decodePipe(body)

@@ -8,12 +8,13 @@ import (
 	"github.com/millpond/millpond/push/hub"
 )
 
-// Revoker refuses tokens that are good otherwise, and ends what was made with them, on this node, before it returns. lasting says that a revocation
-// outlives the process. A zero until is for ever.
+// Revoker refuses tokens that are good otherwise, and ends what was made with them, on this node, before it returns.
+// lasting says that a revocation outlives the process. A zero until is for ever.
 type Revoker interface {
 	// RevokeToken does it to the token with an id, its claim jti.
 	RevokeToken(ctx context.Context, id string, until time.Time) (lasting bool, err error)
-	// InvalidateUser does it to a user's tokens that were issued before a time, by their claim iat; without one a token is as old as can be.
+	// InvalidateUser does it to a user's tokens that were issued before a time, by their claim iat; without one a token
+	// is as old as can be.
 	InvalidateUser(ctx context.Context, user string, before, until time.Time) (lasting bool, err error)
 	// InvalidateAll does it to everybody's. It returns when the clients have been told to look.
 	InvalidateAll(ctx context.Context, before, until time.Time) (lasting bool, err error)

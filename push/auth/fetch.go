@@ -18,13 +18,15 @@ import (
 type JWKS struct {
 	// Refresh is how often it is. Zero means an hour.
 	Refresh time.Duration
-	// MinInterval is the least time between two fetches, however many tokens have a kid that is not known. Zero means 10 s.
+	// MinInterval is the least time between two fetches, however many tokens have a kid that is not known. Zero means
+	// 10 s.
 	MinInterval time.Duration
 	// Timeout bounds one. Zero means 5 s.
 	Timeout time.Duration
 	// MaxBytes bounds the answer. Zero means 1 MiB.
 	MaxBytes int64
-	// MaxWaiting bounds the clients that wait for a fetch since their kid is not known; others are told to try again later. Zero means 64.
+	// MaxWaiting bounds the clients that wait for a fetch since their kid is not known; others are told to try again
+	// later. Zero means 64.
 	MaxWaiting int
 }
 
@@ -72,8 +74,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// remote is a key set that is fetched, by one goroutine. What was fetched last stays until something better comes: a server that is gone, or
-// says nonsense, changes nothing for the keys that are known.
+// remote is a key set that is fetched, by one goroutine. What was fetched last stays until something better comes: a
+// server that is gone, or says nonsense, changes nothing for the keys that are known.
 type remote struct {
 	// Immutable after newRemote.
 	url    string
@@ -123,7 +125,8 @@ func (r *remote) close() {
 	<-r.done
 }
 
-// run fetches at once, then at each Refresh, and when a kid is wanted, never sooner than MinInterval after the fetch before.
+// run fetches at once, then at each Refresh, and when a kid is wanted, never sooner than MinInterval after the fetch
+// before.
 func (r *remote) run(ctx context.Context) {
 	defer close(r.done)
 	for {
@@ -223,8 +226,8 @@ func (r *remote) get(ctx context.Context) ([]key, error) {
 	return parseJWKS(b)
 }
 
-// await returns when a fetch that began after the call has ended, as far as that is possible soon, and reports whether the keys are then
-// such that one which is not among them does not exist. It waits no longer than ctx.
+// await returns when a fetch that began after the call has ended, as far as that is possible soon, and reports whether
+// the keys are then such that one which is not among them does not exist. It waits no longer than ctx.
 func (r *remote) await(ctx context.Context) bool {
 	r.mu.Lock()
 	soon := time.Since(r.begun) >= r.config.MinInterval || r.latest.Load() == 0 && r.failed.Load() == 0 // the first is under way

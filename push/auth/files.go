@@ -15,16 +15,19 @@ import (
 
 // Keys says where the keys are that sign tokens. Those of several sources count side by side. The zero value has none.
 type Keys struct {
-	// Secret is that of HS256, HS384 and HS512: at least 32 bytes. SecretFile has it in a file; white space around it does not count.
+	// Secret is that of HS256, HS384 and HS512: at least 32 bytes. SecretFile has it in a file; white space around it
+	// does not count.
 	Secret     []byte
 	SecretFile string
-	// PreviousSecretFile has the secret before, good until PreviousUntil, so that tokens which are on their way stay good.
+	// PreviousSecretFile has the secret before, good until PreviousUntil, so that tokens which are on their way stay
+	// good.
 	PreviousSecretFile string
 	PreviousUntil      time.Time
-	// PublicKeyFiles have public keys, or certificates, in PEM: "FILE", or "KID=FILE" for a key that only tokens with this kid, or
-	// without one, are tried with.
+	// PublicKeyFiles have public keys, or certificates, in PEM: "FILE", or "KID=FILE" for a key that only tokens with
+	// this kid, or without one, are tried with.
 	PublicKeyFiles []string
-	// JWKSFile is a JSON Web Key Set (RFC 7517) with public keys, JWKSURL is where one is fetched: https, or http on this host.
+	// JWKSFile is a JSON Web Key Set (RFC 7517) with public keys, JWKSURL is where one is fetched: https, or http on
+	// this host.
 	JWKSFile string
 	JWKSURL  string
 }

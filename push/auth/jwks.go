@@ -22,8 +22,8 @@ func loadJWKS(path string) ([]key, error) {
 	return keys, nil
 }
 
-// parseJWKS reads the public keys of a set that sign. Others are left out, as RFC 7517 §5 wants it: those for encryption, of other types, on
-// other curves. A set of which nothing is left is an error.
+// parseJWKS reads the public keys of a set that sign. Others are left out, as RFC 7517 §5 wants it: those for
+// encryption, of other types, on other curves. A set of which nothing is left is an error.
 func parseJWKS(b []byte) ([]key, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`

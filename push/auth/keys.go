@@ -74,8 +74,8 @@ func newSecret(secret []byte, until time.Time) (key, error) {
 // ring is the keys that a token may have been signed with.
 type ring []key
 
-// find appends those that may verify a token to found: those with its kid, or else those without one; of a token without a kid all.
-// named says that the kid is there, whatever its algorithms.
+// find appends those that may verify a token to found: those with its kid, or else those without one; of a token
+// without a kid all. named says that the kid is there, whatever its algorithms.
 func (r ring) find(found []jwt.VerificationKey, id, alg string, now time.Time) (keys []jwt.VerificationKey, named bool) {
 	keys = found
 	if id != "" {

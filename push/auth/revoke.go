@@ -21,8 +21,9 @@ var ErrTooManyRevocations = errors.New("as many revocations are kept as may be")
 // DefaultMaxRevocations is what zero means for OpenRevocations.
 const DefaultMaxRevocations = 100_000
 
-// Revocations are tokens that are refused though they are signed and not expired: by their ids, and those of a user, or of everybody, that
-// were issued before a time. With a file they outlive the process. The methods may be called by any goroutine; a nil *Revocations has none.
+// Revocations are tokens that are refused though they are signed and not expired: by their ids, and those of a user, or
+// of everybody, that were issued before a time. With a file they outlive the process. The methods may be called by any
+// goroutine; a nil *Revocations has none.
 type Revocations struct {
 	// Immutable after OpenRevocations.
 	path string // empty keeps them in memory alone
@@ -57,8 +58,9 @@ type entry struct {
 // revocationsFile is its name in the directory for data.
 const revocationsFile = "revocations.jsonl"
 
-// OpenRevocations reads what the file in dir has, and goes on there; without a dir it keeps all in memory alone. At most maxKept are kept, zero means
-// DefaultMaxRevocations. A last line that was not finished is left out: nobody was told that it holds.
+// OpenRevocations reads what the file in dir has, and goes on there; without a dir it keeps all in memory alone. At
+// most maxKept are kept, zero means DefaultMaxRevocations. A last line that was not finished is left out: nobody was
+// told that it holds.
 func OpenRevocations(dir string, maxKept int) (*Revocations, error) {
 	r := &Revocations{max: maxKept, tokens: map[string]int64{}, users: map[string]cutoff{}}
 	if r.max == 0 {
@@ -103,7 +105,8 @@ func (r *Revocations) read() error {
 	}
 }
 
-// compact writes a file with what counts now, in place of the one that is there, and opens it. The caller holds writing.
+// compact writes a file with what counts now, in place of the one that is there, and opens it. The caller holds
+// writing.
 func (r *Revocations) compact() error {
 	var b bytes.Buffer
 	lines := json.NewEncoder(&b)
@@ -207,8 +210,8 @@ func (c cutoff) refuses(issued, now int64) bool {
 
 func holds(until, now int64) bool { return until == 0 || now < until }
 
-// RevokeToken refuses the token with an id from now on, until a time after which it would have expired anyway; zero is for ever. When it returns without an
-// error, that lasts.
+// RevokeToken refuses the token with an id from now on, until a time after which it would have expired anyway; zero is
+// for ever. When it returns without an error, that lasts.
 func (r *Revocations) RevokeToken(id string, until time.Time) error {
 	return r.add(entry{Token: id, Until: unix(until)})
 }

@@ -100,7 +100,8 @@ func TestVerifierRefusesRevoked(t *testing.T) {
 	}
 }
 
-// A crash in the middle of a write costs the line that was not finished; any other damage is an error, not a token that is good again.
+// A crash in the middle of a write costs the line that was not finished; any other damage is an error, not a token that
+// is good again.
 func TestDamagedRevocations(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, revocationsFile)

@@ -72,7 +72,8 @@ func parsePrivate(b []byte) (crypto.Signer, error) {
 	return nil, errors.New("it has no private key in PEM that is not encrypted")
 }
 
-// Sign returns the token with claims. alg is one of the key's algorithms, or empty for the usual one; kid goes into the header if it is not empty.
+// Sign returns the token with claims. alg is one of the key's algorithms, or empty for the usual one; kid goes into the
+// header if it is not empty.
 func (s *Signer) Sign(alg, kid string, claims map[string]any) (string, error) {
 	if alg == "" {
 		alg = s.algs[0]

@@ -55,7 +55,8 @@ var ErrToken = errors.New("invalid token")
 // ErrExpired is wrapped, beside ErrToken, by the refusal of a token that was good until it expired.
 var ErrExpired = errors.New("expired")
 
-// ErrUnavailable says that the key of a token is not known, and that it cannot be found out just now. The same token may be good later.
+// ErrUnavailable says that the key of a token is not known, and that it cannot be found out just now. The same token
+// may be good later.
 var ErrUnavailable = errors.New("the token's key is not known yet")
 
 // refusal is why a token is refused: what the metric has, and, beside ErrToken, what the client may read.

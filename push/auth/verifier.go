@@ -25,7 +25,8 @@ type Config struct {
 	JWKS JWKS
 	// Audience has values of which the claim aud must have one. Empty accepts any.
 	Audience []string
-	// Issuer is what the claim iss must be, IssuerPattern a regular expression that it must match as a whole. Empty accepts any.
+	// Issuer is what the claim iss must be, IssuerPattern a regular expression that it must match as a whole. Empty
+	// accepts any.
 	Issuer        string
 	IssuerPattern string
 	// Leeway is by how much the backend's clock may differ from this one. Zero is none.
@@ -255,8 +256,8 @@ func (v *Verifier) Stats() Stats {
 	return st
 }
 
-// Verify checks a connection's token and returns who it names. It may wait for a key to be fetched, no longer than ctx. The error wraps ErrToken or
-// ErrUnavailable.
+// Verify checks a connection's token and returns who it names. It may wait for a key to be fetched, no longer than ctx.
+// The error wraps ErrToken or ErrUnavailable.
 func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	c, err := v.claims(ctx, v.connection, token)
 	if err != nil {
@@ -332,7 +333,8 @@ func (v *Verifier) believe(token string) (*claims, error) {
 	return c, nil
 }
 
-// parse verifies a token with the keys that are known now. If it fails, unknown says that another fetch may bring its key.
+// parse verifies a token with the keys that are known now. If it fails, unknown says that another fetch may bring its
+// key.
 func (v *Verifier) parse(s *source, token string) (c *claims, unknown bool, err error) {
 	c = new(claims)
 	_, err = v.parser.ParseWithClaims(token, c, func(t *jwt.Token) (any, error) {
@@ -353,7 +355,8 @@ func (v *Verifier) parse(s *source, token string) (c *claims, unknown bool, err 
 	return c, false, nil
 }
 
-// find returns the keys that may verify a token. unknown says that its kid is not among those that were fetched, so that a newer set may have it.
+// find returns the keys that may verify a token. unknown says that its kid is not among those that were fetched, so
+// that a newer set may have it.
 func (s *source) find(id, alg string, now time.Time) (keys []jwt.VerificationKey, unknown bool) {
 	keys, local := s.local.Load().find(nil, id, alg, now)
 	if s.remote == nil || slices.Contains(hmacAlgs, alg) { // no set has secrets
@@ -364,7 +367,8 @@ func (s *source) find(id, alg string, now time.Time) (keys []jwt.VerificationKey
 	return keys, len(fetched) == 0 || id != "" && !named && !local
 }
 
-// cause names the fault in our own words, so that no byte of a token gets into a log or an answer. Expired is what is nothing else.
+// cause names the fault in our own words, so that no byte of a token gets into a log or an answer. Expired is what is
+// nothing else.
 func cause(err error) error {
 	var r refusal
 	if errors.As(err, &r) {

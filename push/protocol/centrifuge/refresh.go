@@ -10,8 +10,8 @@ import (
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
-// Refresh gives the connections a new lifetime, and tells them: until expires, for ever if that is zero, or with expired none at all. Info is what
-// others may see of them from then on; nil changes nothing.
+// Refresh gives the connections a new lifetime, and tells them: until expires, for ever if that is zero, or with
+// expired none at all. Info is what others may see of them from then on; nil changes nothing.
 func (h *Handler[F]) Refresh(ctx context.Context, t Target, expired bool, expires time.Time, info json.RawMessage) error {
 	if !expired && !expires.IsZero() && time.Until(expires) <= 0 {
 		return fmt.Errorf("%w: the connection", hub.ErrExpired)

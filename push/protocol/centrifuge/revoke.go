@@ -8,8 +8,8 @@ import (
 	"github.com/millpond/millpond/push/hub"
 )
 
-// This file has what becomes of clients whose tokens are revoked. Config.Revoked must know of a revocation before the methods here are called; they
-// may be by any goroutine.
+// This file has what becomes of clients whose tokens are revoked. Config.Revoked must know of a revocation before the
+// methods here are called; they may be by any goroutine.
 
 // RevokeToken ends the connections, and the subscriptions, that were made with the token of an id.
 func (h *Handler[F]) RevokeToken(ctx context.Context, id string) error {
@@ -43,14 +43,16 @@ func (c *Client[F]) revoked(t Token) bool {
 	return f != nil && !t.Issued.IsZero() && f(c.User(), t)
 }
 
-// recheckIfDue is recheck, once there was a RecheckAll: wakes are rare, so that nothing is kept of which client has looked.
+// recheckIfDue is recheck, once there was a RecheckAll: wakes are rare, so that nothing is kept of which client has
+// looked.
 func (c *Client[F]) recheckIfDue() {
 	if c.handler.recheck.Load() {
 		c.recheck()
 	}
 }
 
-// recheck ends what the client has by tokens that were issued too early. Those with a revoked id are found by RevokeToken.
+// recheck ends what the client has by tokens that were issued too early. Those with a revoked id are found by
+// RevokeToken.
 func (c *Client[F]) recheck() {
 	if c.state != connected {
 		return
@@ -77,7 +79,8 @@ func (c *Client[F]) endSubs(which func(subscription[F]) bool) {
 	}
 }
 
-// hold notes by which token a subscription was made, for it to be found when that is revoked. It fails if that has happened meanwhile.
+// hold notes by which token a subscription was made, for it to be found when that is revoked. It fails if that has
+// happened meanwhile.
 func (c *Client[F]) hold(s subscription[F], t Token) error {
 	if s.special != nil {
 		c.handler.tokens.Remove(s.special.token)

@@ -168,7 +168,8 @@ func (h *Handler[F]) RecheckUser(ctx context.Context, user string) error {
 // RecheckAll does it for all users: of each client that is woken from now on.
 func (h *Handler[F]) RecheckAll() { h.recheck.Store(true) }
 
-// recheckIfDue is recheck, once there was a RecheckAll: wakes are rare, so that nothing is kept of which client has looked.
+// recheckIfDue is recheck, once there was a RecheckAll: wakes are rare, so that nothing is kept of which client has
+// looked.
 func (c *Client[F]) recheckIfDue() {
 	if c.handler.recheck.Load() {
 		c.recheck()

@@ -9,8 +9,9 @@ import (
 	"github.com/millpond/millpond/push/hub"
 )
 
-// Refresh gives a user's logins, or that of the connection with that id, a new end: expires, or none if that is zero. Info is what others may see of
-// the client from then on; nil changes nothing. The client is told nothing: it has not asked.
+// Refresh gives a user's logins, or that of the connection with that id, a new end: expires, or none if that is zero.
+// Info is what others may see of the client from then on; nil changes nothing. The client is told nothing: it has not
+// asked.
 func (h *Handler[F]) Refresh(ctx context.Context, user, id string, expires time.Time, info json.RawMessage) error {
 	return h.roster.Each(ctx, h.clients(user, id), func(c *Client[F]) error {
 		if c.closed {

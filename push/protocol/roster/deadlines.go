@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Deadlines has the clients of which something is due, the next one first: no client has a timer. Seconds count from where the protocol begins to.
-// The zero value is ready. The methods may be called by any goroutine.
+// Deadlines has the clients of which something is due, the next one first: no client has a timer. Seconds count from
+// where the protocol begins to. The zero value is ready. The methods may be called by any goroutine.
 type Deadlines[C Scheduled] struct {
 	// Guarded by mu.
 	mu    sync.Mutex

@@ -1,5 +1,5 @@
-// Package roster knows the clients of a protocol by their users, and has done in a client's own turn what others want of
-// it: the API, the clock, the hub.
+// Package roster knows the clients of a protocol by their users, and has done in a client's own turn what others want
+// of it: the API, the clock, the hub.
 package roster
 
 import (
@@ -174,12 +174,12 @@ func (r *Roster[C]) take(c C, last bool) []func() {
 	return tasks
 }
 
-// Each carries out a task in the turn of each client, and returns when all of them did, or when ctx ends; of several errors the
-// first. For a client that goes meanwhile task may be called all the same, or not.
+// Each carries out a task in the turn of each client, and returns when all of them did, or when ctx ends; of several
+// errors the first. For a client that goes meanwhile task may be called all the same, or not.
 //
-// Several tasks may run at the same time, each in its client's turn, and may go on after Each has returned. A task may use
-// the roster and the hub. It must not wait for another client's turn, so it must not call Each; nor must whatever else runs
-// in a client's turn: with every worker waiting so, no turn would come.
+// Several tasks may run at the same time, each in its client's turn, and may go on after Each has returned. A task may
+// use the roster and the hub. It must not wait for another client's turn, so it must not call Each; nor must whatever
+// else runs in a client's turn: with every worker waiting so, no turn would come.
 func (r *Roster[C]) Each(ctx context.Context, clients []C, task func(c C) error) error {
 	results := make(chan error, len(clients))
 	for _, c := range clients {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Timeout returns a context that ends after d. It has a timer only if somebody asks for Done: most commands of clients are
-// carried out at once, and a timer for each would be a third of their garbage.
+// Timeout returns a context that ends after d. It has a timer only if somebody asks for Done: most commands of clients
+// are carried out at once, and a timer for each would be a third of their garbage.
 func Timeout(d time.Duration) (context.Context, context.CancelFunc) {
 	t := &timeout{at: time.Now().Add(d)}
 	return t, t.cancel

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Tokens finds clients by the ids of the tokens that they showed. Clients whose tokens have none are not in it. Its zero value cannot be used. The
-// methods may be called by any goroutine.
+// Tokens finds clients by the ids of the tokens that they showed. Clients whose tokens have none are not in it. Its
+// zero value cannot be used. The methods may be called by any goroutine.
 type Tokens[C comparable] struct {
 	// Immutable after NewTokens.
 	seed maphash.Seed
