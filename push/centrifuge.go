@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/protocol/centrifuge"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/session"
 )
 
@@ -23,7 +24,7 @@ func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
 		MaxConnectionsPerUser: c.MaxConnectionsPerUser, MaxHistory: c.MaxRecovered, MaxAnswerBytes: c.MaxAnswerBytes, SlowPolicy: slowPolicyName(c.SlowPolicy),
 		PersonalChannels: c.PersonalChannels, PersonalNamespace: c.PersonalNamespace, OnInternalError: s.onInternalError,
 		OnConnect: s.onConnect(),
-		Backend:   s.backend.functions(), EmulatedHeaders: s.backend.emulated,
+		Backend:   s.backend.centrifuge(), EmulatedHeaders: s.backend.emulated,
 	}
 	return centrifuge.NewHandler(config, func(isText bool, payload []byte) *session.Frame {
 		if isText {
@@ -92,7 +93,7 @@ func (s *Server) acceptCentrifuge(r *session.Request) (any, error) {
 // paramsWithHeaders are those of an opening request of which headers are kept.
 type paramsWithHeaders struct {
 	centrifuge.Params
-	headers []centrifuge.Header
+	headers []inquiry.Header
 }
 
 // chosenSubprotocol is the one that the handshake agrees on: of those that the client offers the first that is ours.

@@ -15,7 +15,7 @@ func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 	c := plain.Config{
 		Hub: s.hub, MaxChannels: s.config.MaxChannels, MaxHistory: s.config.MaxRecovered, MaxAnswerBytes: s.config.MaxAnswerBytes,
 		SlowPolicy: slowPolicyName(s.config.SlowPolicy), Revoked: s.revokedPlain, OnInternalError: s.onInternalError,
-		OnConnect: s.onConnect(),
+		OnConnect: s.onConnect(), Backend: s.backend.plain(), EmulatedHeaders: s.backend.emulated,
 	}
 	if s.config.Dev {
 		c.Anonymous, c.Authenticator = &plain.Identity{Everything: true}, plain.AcceptAny{}
@@ -25,21 +25,24 @@ func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 			c.Anonymous = &plain.Identity{}
 		}
 	}
+	if c.Backend.Connect != nil {
+		c.Anonymous = nil // it says who a client without a token is
+	}
 	return plain.NewHandler(c, func(text []byte) *session.Frame { return session.NewFrame(session.OpText, text) })
 }
 
 func (s *Server) plainEndpoint() session.Endpoint {
 	return session.Endpoint{
-		Path: "/push", Handler: plainHandler{s.plain, s}, Accept: acceptPlain,
+		Path: "/push", Handler: plainHandler{s.plain, s}, Accept: s.acceptPlain,
 		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
 		Compression: s.config.compression(),
 	}
 }
 
 // acceptPlain reads what the query of the opening request asks for.
-func acceptPlain(r *session.Request) (any, error) {
+func (s *Server) acceptPlain(r *session.Request) (any, error) {
 	query := r.Query()
-	p := plain.Params{Token: query.Get("token")}
+	p := plain.Params{Token: query.Get("token"), Headers: s.backend.keep(r)}
 	if channels := query.Get("channels"); channels != "" {
 		p.Channels = strings.Split(channels, ",")
 	}
@@ -68,6 +71,12 @@ func (c *plainConn) WakeWhenDrained() bool { return (*session.Session)(c).WakeWh
 func (c *plainConn) SendBatch(channel, policy string, fs []*session.Frame) error {
 	return sendBatch((*session.Session)(c), channel, policy, fs)
 }
+
+// Hold implements plain.Conn.
+func (c *plainConn) Hold() { (*session.Session)(c).Hold() }
+
+// Resume implements plain.Conn.
+func (c *plainConn) Resume() { (*session.Session)(c).Resume() }
 
 // Wake implements plain.Conn.
 func (c *plainConn) Wake() bool { return (*session.Session)(c).Wake() }

@@ -10,6 +10,7 @@ import (
 	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/session"
 )
@@ -72,7 +73,7 @@ func (t *centrifugeTokens) Subscribe(ctx context.Context, r centrifuge.Subscribe
 	case token.Channel != r.Channel || token.User != r.User || token.Client != "" && token.Client != r.Client:
 		return centrifuge.Grant{}, centrifuge.DisconnectInvalidToken
 	}
-	return centrifuge.Grant{Info: token.Info, Override: token.Override, Expires: token.Expires, Token: centrifuge.Token(token.Mark)}, nil
+	return centrifuge.Grant{Grant: inquiry.Grant{Info: token.Info, Override: token.Override, Expires: token.Expires}, Token: centrifuge.Token(token.Mark)}, nil
 }
 
 // tokenError is what a client is told of a token that is not good; invalid, unless something else can be said.
@@ -100,7 +101,7 @@ func (t plainTokens) Authenticate(ctx context.Context, c plain.Credentials) (*pl
 	if err != nil {
 		return nil, tokenError(err, hub.ErrUnauthorized)
 	}
-	out := &plain.Identity{User: id.User, Info: id.Info, Expires: id.Expires, Token: plain.Token(id.Mark)}
+	out := &plain.Identity{User: id.User, Info: id.Info, Meta: id.Meta, Expires: id.Expires, Token: plain.Token(id.Mark)}
 	for _, s := range id.Subs {
 		out.Channels = append(out.Channels, s.Channel)
 	}

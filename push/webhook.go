@@ -15,6 +15,8 @@ import (
 	"github.com/millpond/millpond/internal/nearest"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge"
+	"github.com/millpond/millpond/push/protocol/inquiry"
+	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/push/webhook"
 	"github.com/millpond/millpond/session"
 )
@@ -120,40 +122,45 @@ func (b *backend) close(ctx context.Context) error {
 }
 
 // keep returns the headers of an opening request that are wanted.
-func (b *backend) keep(r *session.Request) (headers []centrifuge.Header) {
+func (b *backend) keep(r *session.Request) (headers []inquiry.Header) {
 	for _, name := range b.headers {
 		for _, value := range r.Headers(name) {
-			headers = append(headers, centrifuge.Header{Name: name, Value: value})
+			headers = append(headers, inquiry.Header{Name: name, Value: value})
 		}
 	}
 	return headers
 }
 
-// functions are what the Centrifuge protocol asks.
-func (b *backend) functions() centrifuge.Backend {
-	var f centrifuge.Backend
-	if c := b.endpoints[b.config.Connect]; c != nil {
-		f.Connect = func(who centrifuge.Caller, r centrifuge.ConnectRequest, done func(centrifuge.Identity, error)) error {
-			q := webhook.Question{Name: r.Name, Version: r.Version, Channels: r.Channels, Payload: r.Data}
-			return ask(c, webhook.EventConnect, who, q, b.identity, done)
-		}
-	}
+// functions are what all protocols ask.
+func (b *backend) functions() (f inquiry.Functions) {
 	if c := b.endpoints[b.config.Refresh]; c != nil {
-		f.Refresh = func(who centrifuge.Caller, _ struct{}, done func(centrifuge.Renewal, error)) error {
+		f.Refresh = func(who inquiry.Caller, _ struct{}, done func(inquiry.Renewal, error)) error {
 			return ask(c, webhook.EventRefresh, who, webhook.Question{}, renewal, done)
 		}
 	}
 	if len(b.endpoints) > 0 {
-		f.Subscribe = func(who centrifuge.Caller, s centrifuge.SubscribeQuestion, done func(centrifuge.Grant, error)) error {
+		f.Subscribe = func(who inquiry.Caller, s inquiry.SubscribeQuestion, done func(inquiry.Grant, error)) error {
 			q := webhook.Question{Channel: s.Channel, Payload: s.Data}
 			return ask(b.endpoints[s.Webhook], webhook.EventSubscribe, who, q, grant, done)
 		}
-		f.SubRefresh = func(who centrifuge.Caller, s centrifuge.SubscribeQuestion, done func(centrifuge.Renewal, error)) error {
+		f.SubRefresh = func(who inquiry.Caller, s inquiry.SubscribeQuestion, done func(inquiry.Renewal, error)) error {
 			return ask(b.endpoints[s.Webhook], webhook.EventSubRefresh, who, webhook.Question{Channel: s.Channel}, renewal, done)
 		}
-		f.Publish = func(who centrifuge.Caller, p centrifuge.PublishQuestion, done func(centrifuge.Publishing, error)) error {
+		f.Publish = func(who inquiry.Caller, p inquiry.PublishQuestion, done func(inquiry.Publishing, error)) error {
 			q := webhook.Question{Channel: p.Channel, Payload: p.Data}
 			return ask(b.endpoints[p.Webhook], webhook.EventPublish, who, q, publishing, done)
+		}
+	}
+	return f
+}
+
+// centrifuge is what the Centrifuge protocol asks.
+func (b *backend) centrifuge() centrifuge.Backend {
+	f := centrifuge.Backend{Functions: b.functions()}
+	if c := b.endpoints[b.config.Connect]; c != nil {
+		f.Connect = func(who inquiry.Caller, r centrifuge.ConnectRequest, done func(centrifuge.Identity, error)) error {
+			q := webhook.Question{Name: r.Name, Version: r.Version, Channels: r.Channels, Payload: r.Data}
+			return ask(c, webhook.EventConnect, who, q, b.identity, done)
 		}
 	}
 	if b.config.RPC != "" || len(b.config.RPCNamespaces) > 0 {
@@ -162,7 +169,19 @@ func (b *backend) functions() centrifuge.Backend {
 	return f
 }
 
-func (b *backend) rpc(who centrifuge.Caller, r centrifuge.RPCQuestion, done func([]byte, error)) error {
+// plain is what the plain protocol asks.
+func (b *backend) plain() plain.Backend {
+	f := plain.Backend{Functions: b.functions()}
+	if c := b.endpoints[b.config.Connect]; c != nil {
+		f.Connect = func(who inquiry.Caller, r plain.ConnectRequest, done func(*plain.Identity, error)) error {
+			q := webhook.Question{Channels: r.Channels, Payload: r.Data}
+			return ask(c, webhook.EventConnect, who, q, b.plainIdentity, done)
+		}
+	}
+	return f
+}
+
+func (b *backend) rpc(who inquiry.Caller, r inquiry.RPCQuestion, done func([]byte, error)) error {
 	name := b.config.RPC
 	if namespace, _, ok := strings.Cut(r.Method, hub.NamespaceBoundary); ok {
 		name = ""
@@ -180,7 +199,7 @@ func (b *backend) rpc(who centrifuge.Caller, r centrifuge.RPCQuestion, done func
 }
 
 // ask asks an endpoint when it is its turn, and gives done what convert makes of the answer.
-func ask[A any](c *webhook.Client, event webhook.Event, who centrifuge.Caller, q webhook.Question, convert func(*webhook.Answer) (A, error), done func(A, error)) error {
+func ask[A any](c *webhook.Client, event webhook.Event, who inquiry.Caller, q webhook.Question, convert func(*webhook.Answer) (A, error), done func(A, error)) error {
 	q.Client, q.User, q.Transport, q.Protocol, q.Meta = who.Client, who.User, "websocket", "json", who.Meta
 	if who.Protobuf {
 		q.Protocol = "protobuf"
@@ -209,7 +228,7 @@ func ask[A any](c *webhook.Client, event webhook.Event, who centrifuge.Caller, q
 	return nil
 }
 
-func webhookHeaders(list []centrifuge.Header) []webhook.Header {
+func webhookHeaders(list []inquiry.Header) []webhook.Header {
 	out := make([]webhook.Header, 0, len(list))
 	for _, h := range list {
 		out = append(out, webhook.Header(h))
@@ -227,7 +246,7 @@ func refusal(err error) error {
 	case errors.As(err, &own):
 		return &hub.Error{Code: own.Code, Message: own.Message, Temporary: own.Temporary}
 	case errors.As(err, &end):
-		return &centrifuge.Disconnect{Code: end.Code, Reason: end.Reason}
+		return &inquiry.Disconnect{Code: end.Code, Reason: end.Reason}
 	case errors.Is(err, webhook.ErrOverloaded):
 		return hub.ErrTooManyRequests
 	case errors.Is(err, webhook.ErrPayload):
@@ -258,16 +277,24 @@ func (b *backend) identity(a *webhook.Answer) (centrifuge.Identity, error) {
 	return id, nil
 }
 
-func grant(a *webhook.Answer) (centrifuge.Grant, error) {
-	return centrifuge.Grant{Info: a.Info, Data: a.Data, Expires: when(a.ExpireAt), Override: a.Override}, nil
+// plainIdentity is who a client of the plain protocol is. It subscribes by itself to the channels that it is given.
+func (b *backend) plainIdentity(a *webhook.Answer) (*plain.Identity, error) {
+	return &plain.Identity{
+		User: *a.User, Info: a.Info, Data: a.Data, Meta: a.Meta, Expires: when(a.ExpireAt), Everything: b.everything,
+		Channels: append(slices.Sorted(maps.Keys(a.Subs)), a.Channels...),
+	}, nil
 }
 
-func renewal(a *webhook.Answer) (centrifuge.Renewal, error) {
-	return centrifuge.Renewal{Expired: a.Expired, Expires: when(a.ExpireAt), Info: a.Info}, nil
+func grant(a *webhook.Answer) (inquiry.Grant, error) {
+	return inquiry.Grant{Info: a.Info, Data: a.Data, Expires: when(a.ExpireAt), Override: a.Override}, nil
 }
 
-func publishing(a *webhook.Answer) (centrifuge.Publishing, error) {
-	return centrifuge.Publishing{Data: a.Data, Options: hub.PublishOptions{
+func renewal(a *webhook.Answer) (inquiry.Renewal, error) {
+	return inquiry.Renewal{Expired: a.Expired, Expires: when(a.ExpireAt), Info: a.Info}, nil
+}
+
+func publishing(a *webhook.Answer) (inquiry.Publishing, error) {
+	return inquiry.Publishing{Data: a.Data, Options: hub.PublishOptions{
 		Tags: a.Tags, SkipHistory: a.SkipHistory, IdempotencyKey: a.IdempotencyKey, Delta: a.Delta, Version: a.PubVersion, VersionEpoch: a.VersionEpoch,
 	}}, nil
 }

@@ -54,7 +54,7 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/events", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
@@ -68,14 +68,15 @@ var table = []row{
 	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub", "push/hub/names"}, nil},
 	{
 		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",
-		[]string{"push/hub", "push/protocol/pace", "push/protocol/roster"},
+		[]string{"push/hub", "push/protocol/inquiry", "push/protocol/pace", "push/protocol/roster"},
 		[]string{"push/broker/memory"},
 	},
 	{"push/protocol/pace", "knows how much waits for a client and nothing of the protocol", []string{"push/hub", "push/protocol/roster"}, nil},
+	{"push/protocol/inquiry", "says what a backend is asked and asks nobody", []string{"push/hub"}, nil},
 	{"push/protocol/roster", "knows a protocol's clients and nothing of the protocol", []string{"push/hub"}, nil},
 	{
 		"push/protocol/centrifuge", "a protocol sees the hub, and the connection by an interface of its own",
-		[]string{"push/hub", "push/protocol/pace", "push/protocol/roster", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},
+		[]string{"push/hub", "push/protocol/inquiry", "push/protocol/pace", "push/protocol/roster", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", "github.com/google/uuid"},
 		[]string{"push/broker/memory"},
 	},
 	{

@@ -30,6 +30,13 @@ func (o *Options) MaySubscribe(channel string, a Actor) bool {
 	return a.allowed(o.AllowSubscribeForClient, o.AllowSubscribeForAnonymous, false)
 }
 
+// MayAskToSubscribe reports whether SubscribeWebhook is to be asked about a client without a token for the channel. What
+// the channel's name says goes before: that it is private, or whose it is.
+func (o *Options) MayAskToSubscribe(channel string) bool {
+	return o.SubscribeWebhook != "" && !strings.HasPrefix(channel, PrivatePrefix) &&
+		!(o.AllowUserLimitedChannels && strings.Contains(channel, UserBoundary))
+}
+
 // Users returns the users that the name of a user-limited channel lists.
 func Users(channel string) []string {
 	_, list, ok := strings.Cut(channel, UserBoundary)

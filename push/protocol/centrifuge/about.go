@@ -4,19 +4,20 @@ import (
 	"encoding/json"
 	"math"
 
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // about is what there is to know of a client that is more than a user. It is immutable.
 type about[F comparable] struct {
 	text    string                     // two values in JSON, either of which may be empty: what others may see, then what only the backend may
-	headers *Headers                   // that the backend may be sent; nil is none
+	headers *inquiry.Headers           // that the backend may be sent; nil is none
 	token   *roster.Holder[*Client[F]] // nil if the token has no id
 	meta    uint32                     // where the second value begins
 }
 
 // newAbout returns nil if there is nothing.
-func newAbout[F comparable](info, meta []byte, headers *Headers, token *roster.Holder[*Client[F]]) *about[F] {
+func newAbout[F comparable](info, meta []byte, headers *inquiry.Headers, token *roster.Holder[*Client[F]]) *about[F] {
 	if len(info)+len(meta) == 0 && headers == nil && token == nil {
 		return nil
 	}
@@ -54,7 +55,7 @@ func (c *Client[F]) Meta() json.RawMessage {
 	return nil
 }
 
-func (c *Client[F]) headers() *Headers {
+func (c *Client[F]) headers() *inquiry.Headers {
 	if a := c.about.Load(); a != nil {
 		return a.headers
 	}

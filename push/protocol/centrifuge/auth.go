@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 )
 
 // ConnectRequest is what a client says of itself.
@@ -57,13 +58,10 @@ type SubscribeRequest struct {
 	Token   string
 }
 
-// Grant is what a subscription's token gives.
+// Grant is what a subscription's token gives; another one is needed when it expires.
 type Grant struct {
-	Info     json.RawMessage // what others in the channel may see
-	Data     []byte          // for the client, in the answer
-	Expires  time.Time       // when another token is needed; zero is never
-	Override *hub.Override   // what is different for it in the channel's options; nil is nothing
-	Token    Token
+	inquiry.Grant
+	Token Token
 }
 
 // Authenticator checks tokens. An error should be a *Disconnect, or wrap a *hub.Error, such as hub.ErrTokenExpired;

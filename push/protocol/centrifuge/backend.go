@@ -1,113 +1,41 @@
 package centrifuge
 
 import (
-	"encoding/json"
 	"errors"
-	"math/rand/v2"
-	"net/textproto"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
 
 // This file has what the application's backend is asked. No goroutine waits for the answers: the client's further
 // messages do, and the answer is a task in its turn.
 
-// Ask asks the backend something on behalf of a client, and returns at once. done is called once with the answer, later
-// and by another goroutine; its error is as those of Authenticator. An error of Ask says that the question was not
-// asked, and done is not called.
-type Ask[Q, A any] func(who Caller, question Q, done func(A, error)) error
-
 // Backend is what the application's own program is asked; nil is never. The functions may be called by many goroutines
 // and must not block.
 type Backend struct {
+	inquiry.Functions
+
 	// Connect says who a client without a token is.
-	Connect Ask[ConnectRequest, Identity]
-	// Refresh says whether a connection that expires may stay, whatever let it in. Without it a client with a token
-	// brings another one, and one that Connect let in has to connect again.
-	Refresh Ask[struct{}, Renewal]
-	// Subscribe decides in namespaces with a SubscribeWebhook, where a client shows no token.
-	Subscribe Ask[SubscribeQuestion, Grant]
-	// SubRefresh does in namespaces with a SubRefreshWebhook for subscriptions what Refresh does for connections.
-	SubRefresh Ask[SubscribeQuestion, Renewal]
-	// Publish decides in namespaces with a PublishWebhook.
-	Publish Ask[PublishQuestion, Publishing]
+	Connect inquiry.Ask[ConnectRequest, Identity]
 	// RPC answers calls. Without it there are none.
-	RPC Ask[RPCQuestion, []byte]
+	RPC inquiry.Ask[inquiry.RPCQuestion, []byte]
 }
-
-// Caller is the client on whose behalf a question is asked.
-type Caller struct {
-	Client   string // the connection's id
-	User     string
-	Protobuf bool
-	Meta     json.RawMessage
-	Headers  *Headers // nil is none
-}
-
-// Header is one of a request.
-type Header struct{ Name, Value string }
-
-// Headers are those that are kept of a client: of its opening request, and what its connect command calls so.
-type Headers struct{ Connection, Emulated []Header }
-
-// SubscribeQuestion is about one channel.
-type SubscribeQuestion struct {
-	Webhook string // of the namespace's options
-	Channel string
-	Data    []byte
-}
-
-// PublishQuestion is whether something may be published.
-type PublishQuestion struct {
-	Webhook string
-	Channel string
-	Data    []byte
-}
-
-// Publishing is what is published then. Nil data is what the client wanted.
-type Publishing struct {
-	Data    []byte
-	Options hub.PublishOptions
-}
-
-// RPCQuestion is a client's call.
-type RPCQuestion struct {
-	Method string
-	Data   []byte
-}
-
-// Renewal is until when something that expires goes on.
-type Renewal struct {
-	Expired bool            // it does not
-	Expires time.Time       // zero is for ever
-	Info    json.RawMessage // what others may see of a connection from now on; nil is what they see
-}
-
-func (r *Renewal) over() bool { return r.Expired || !r.Expires.IsZero() && time.Until(r.Expires) <= 0 }
 
 // KeepHeaders keeps what was chosen of the opening request. It is called before OnOpen.
-func (c *Client[F]) KeepHeaders(headers []Header) {
+func (c *Client[F]) KeepHeaders(headers []inquiry.Header) {
 	if len(headers) > 0 {
-		c.about.Store(newAbout[F](nil, nil, &Headers{Connection: headers}, nil))
+		c.about.Store(newAbout[F](nil, nil, &inquiry.Headers{Connection: headers}, nil))
 	}
 }
 
 // emulate keeps what the connect command has of the headers that the backend may be sent.
 func (c *Client[F]) emulate(headers map[string]string) {
-	var list []Header
-	for _, name := range c.handler.config.EmulatedHeaders {
-		for key, value := range headers {
-			if textproto.CanonicalMIMEHeaderKey(key) == name && value != "" {
-				list = append(list, Header{name, value})
-				break
-			}
-		}
-	}
+	list := inquiry.Emulated(c.handler.config.EmulatedHeaders, headers)
 	if len(list) > 0 {
-		h := Headers{Emulated: list}
+		h := inquiry.Headers{Emulated: list}
 		if before := c.headers(); before != nil {
 			h.Connection = before.Connection
 		}
@@ -115,8 +43,8 @@ func (c *Client[F]) emulate(headers map[string]string) {
 	}
 }
 
-func (c *Client[F]) caller() Caller {
-	return Caller{Client: c.ID(), User: c.User(), Protobuf: c.params&paramProtobuf != 0, Meta: c.Meta(), Headers: c.headers()}
+func (c *Client[F]) caller() inquiry.Caller {
+	return inquiry.Caller{Client: c.ID(), User: c.User(), Protobuf: c.params&paramProtobuf != 0, Meta: c.Meta(), Headers: c.headers()}
 }
 
 // errWaiting is the error of a command that is not carried out yet: the turn has its question.
@@ -131,7 +59,7 @@ type question[F comparable] struct {
 }
 
 // wait asks for a command. It returns errWaiting, or an error at once. then is called in a later turn with the answer.
-func wait[F comparable, Q, A any](t *turn[F], ask Ask[Q, A], q Q, then func(t *turn[F], answer A) error) error {
+func wait[F comparable, Q, A any](t *turn[F], ask inquiry.Ask[Q, A], q Q, then func(t *turn[F], answer A) error) error {
 	c, asked := t.client, &question[F]{}
 	err := ask(c.caller(), q, func(answer A, err error) {
 		c.whenever(func() {
@@ -179,37 +107,23 @@ func (c *Client[F]) answered(q *question[F], then func(t *turn[F]) error) {
 	}
 }
 
-// The backend is asked before a connection or a subscription expires, and asked again a while after it gave no answer:
-// that it is gone for some time is no reason to lose the clients, and when it comes back not all of them ask at once.
-const (
-	renewBefore     = 5 // seconds, of longer times
-	renewAgainAfter = 5 // seconds, and as many again by chance
-)
-
-// renewalDue is when the backend is to be asked about what expires in so many seconds.
-func renewalDue(now, ttl uint32) uint32 { return now + ttl - min(renewBefore, ttl/2) }
-
-func (c *Client[F]) renewAgain() uint32 {
-	return c.handler.now() + renewAgainAfter + rand.Uint32N(renewAgainAfter+1)
-}
-
 // renew asks the backend whether the connection goes on.
 func (c *Client[F]) renew() {
 	c.expires = 0
-	err := c.handler.config.Backend.Refresh(c.caller(), struct{}{}, func(r Renewal, err error) {
+	err := c.handler.config.Backend.Refresh(c.caller(), struct{}{}, func(r inquiry.Renewal, err error) {
 		c.handler.roster.Do(c, func() { c.renewed(r, err) })
 	})
 	if err != nil {
-		c.renewed(Renewal{}, err)
+		c.renewed(inquiry.Renewal{}, err)
 	}
 }
 
-func (c *Client[F]) renewed(r Renewal, err error) {
+func (c *Client[F]) renewed(r inquiry.Renewal, err error) {
 	switch {
 	case c.state != connected:
 		return
 	case err != nil:
-		c.expires = c.renewAgain()
+		c.expires = c.handler.now() + inquiry.RenewAgainIn()
 		c.schedule()
 		return
 	case r.Expired:
@@ -227,25 +141,25 @@ func (c *Client[F]) renewed(r Renewal, err error) {
 // renewSubscription asks the backend whether a subscription goes on.
 func (c *Client[F]) renewSubscription(s subscription[F], webhook string) {
 	s.special.expires = 0
-	done := func(r Renewal, err error) {
+	done := func(r inquiry.Renewal, err error) {
 		i, found := c.find(s.sub.Channel())
 		switch {
 		case c.state != connected || !found || c.subs[i] != s.sub:
 		case err != nil:
-			s.special.expires = c.renewAgain()
+			s.special.expires = c.handler.now() + inquiry.RenewAgainIn()
 			c.schedule()
-		case r.over():
+		case r.Over():
 			c.expireSubscription(s)
 		case !r.Expires.IsZero():
-			s.special.expires = renewalDue(c.handler.now(), roster.Seconds(time.Until(r.Expires)))
+			s.special.expires = c.handler.now() + inquiry.RenewIn(roster.Seconds(time.Until(r.Expires)))
 			c.schedule()
 		}
 	}
-	err := c.handler.config.Backend.SubRefresh(c.caller(), SubscribeQuestion{Webhook: webhook, Channel: s.sub.Channel()}, func(r Renewal, err error) {
+	err := c.handler.config.Backend.SubRefresh(c.caller(), inquiry.SubscribeQuestion{Webhook: webhook, Channel: s.sub.Channel()}, func(r inquiry.Renewal, err error) {
 		c.handler.roster.Do(c, func() { done(r, err) })
 	})
 	if err != nil {
-		done(Renewal{}, err)
+		done(inquiry.Renewal{}, err)
 	}
 }
 
@@ -255,7 +169,7 @@ func (c *Client[F]) rpc(t *turn[F], m *wire.RPCRequest, reply *wire.Reply) error
 	if ask == nil {
 		return hub.ErrNotAvailable
 	}
-	return wait(t, ask, RPCQuestion{m.Method, m.Data}, func(_ *turn[F], data []byte) error {
+	return wait(t, ask, inquiry.RPCQuestion{Method: m.Method, Data: m.Data}, func(_ *turn[F], data []byte) error {
 		reply.Rpc = &wire.RPCResult{Data: data}
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 )
 
 // run carries out one command and adds its reply to the turn.
@@ -132,7 +133,7 @@ func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Repl
 	if !asks {
 		return publish(m.Data, hub.PublishOptions{})
 	}
-	err = wait(t, ask, PublishQuestion{o.PublishWebhook, m.Channel, m.Data}, func(_ *turn[F], p Publishing) error {
+	err = wait(t, ask, inquiry.PublishQuestion{Webhook: o.PublishWebhook, Channel: m.Channel, Data: m.Data}, func(_ *turn[F], p inquiry.Publishing) error {
 		if p.Data == nil {
 			p.Data = m.Data
 		}

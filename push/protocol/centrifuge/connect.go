@@ -10,6 +10,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
 
@@ -148,7 +149,7 @@ func (c *Client[F]) expire(at time.Time) (expires bool, ttl uint32, err error) {
 	c.expires = c.handler.now() + ttl
 	switch {
 	case c.handler.config.Backend.Refresh != nil:
-		c.expires = renewalDue(c.handler.now(), ttl)
+		c.expires = c.handler.now() + inquiry.RenewIn(ttl)
 		return false, 0, nil
 	case c.standing&invited != 0:
 		return false, 0, nil // it has nothing to renew it with

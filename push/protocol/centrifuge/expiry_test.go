@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 )
 
 func soon(d time.Duration) time.Time { return time.Now().Add(d) }
@@ -90,7 +91,7 @@ func TestConnectionExpires(t *testing.T) {
 
 func expiringGrants() tokens {
 	return tokens{grants: map[string]Grant{
-		"short": {Expires: soon(100 * time.Second)}, "long": {Expires: soon(time.Hour)}, "ever": {}, "over": {Expires: soon(-time.Minute)},
+		"short": {Grant: inquiry.Grant{Expires: soon(100 * time.Second)}}, "long": {Grant: inquiry.Grant{Expires: soon(time.Hour)}}, "ever": {}, "over": {Grant: inquiry.Grant{Expires: soon(-time.Minute)}},
 	}}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 )
 
 var epochs = regexp.MustCompile(`"epoch":"[^"]*"`)
@@ -88,13 +89,13 @@ func TestIdentityTakesEffect(t *testing.T) {
 // Each option of a channel can be another for one subscription.
 func TestOverrides(t *testing.T) {
 	a := tokens{identities: map[string]Identity{"ann": {User: "ann"}, "bob": {User: "bob"}}, grants: map[string]Grant{
-		"data":     {Data: []byte(`{"k":1}`)},
-		"hidden":   {Override: &hub.Override{Presence: off}},
-		"silent":   {Override: &hub.Override{JoinLeave: off}},
-		"pushed":   {Override: &hub.Override{JoinLeave: on, ForcePushJoinLeave: on}},
-		"position": {Override: &hub.Override{ForcePositioning: on}},
-		"recover":  {Override: &hub.Override{ForceRecovery: on}},
-		"lossy":    {Override: &hub.Override{ForceRecovery: off}},
+		"data":     {Grant: inquiry.Grant{Data: []byte(`{"k":1}`)}},
+		"hidden":   {Grant: inquiry.Grant{Override: &hub.Override{Presence: off}}},
+		"silent":   {Grant: inquiry.Grant{Override: &hub.Override{JoinLeave: off}}},
+		"pushed":   {Grant: inquiry.Grant{Override: &hub.Override{JoinLeave: on, ForcePushJoinLeave: on}}},
+		"position": {Grant: inquiry.Grant{Override: &hub.Override{ForcePositioning: on}}},
+		"recover":  {Grant: inquiry.Grant{Override: &hub.Override{ForceRecovery: on}}},
+		"lossy":    {Grant: inquiry.Grant{Override: &hub.Override{ForceRecovery: off}}},
 	}}
 	lossy := hub.Namespace{Name: "lossy", Options: hub.Options{HistorySize: 10, HistoryTTL: time.Minute, SlowPolicy: hub.SlowDropOldest}}
 	h := newHandler(t, Config{Authenticator: a, Hub: newHub(t, hub.Config{Channels: open, Namespaces: []hub.Namespace{quiet, past, lossy}})})

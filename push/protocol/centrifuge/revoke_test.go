@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 )
 
 // A token that is revoked after it was checked, and before the client can be found by it, does not slip through: at none of the commands.
@@ -18,7 +19,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 			"":     {Token: Token{}},
 		},
 		grants: map[string]Grant{
-			"good": {Token: Token{ID: "s", Issued: issued}, Expires: soon(time.Hour)}, "bad": {Token: Token{ID: "bad", Issued: issued}, Expires: soon(time.Hour)},
+			"good": {Token: Token{ID: "s", Issued: issued}, Grant: inquiry.Grant{Expires: soon(time.Hour)}}, "bad": {Token: Token{ID: "bad", Issued: issued}, Grant: inquiry.Grant{Expires: soon(time.Hour)}},
 		},
 	}
 	h := newHandler(t, Config{Authenticator: a, Revoked: func(_ string, t Token) bool { return t.ID == "bad" }})

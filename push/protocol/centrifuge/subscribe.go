@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 	"unique"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
 
@@ -63,12 +63,12 @@ func (c *Client[F]) subscribe(t *turn[F], m *wire.SubscribeRequest, reply *wire.
 
 // askToSubscribe does it if the backend allows it.
 func (c *Client[F]) askToSubscribe(t *turn[F], j joining, reply *wire.Reply) error {
-	q := SubscribeQuestion{j.options.SubscribeWebhook, j.channel, j.request.Data}
-	return wait(t, c.handler.config.Backend.Subscribe, q, func(t *turn[F], grant Grant) (err error) {
+	q := inquiry.SubscribeQuestion{Webhook: j.options.SubscribeWebhook, Channel: j.channel, Data: j.request.Data}
+	return wait(t, c.handler.config.Backend.Subscribe, q, func(t *turn[F], grant inquiry.Grant) (err error) {
 		if err := c.checkFree(j.channel); err != nil { // the server may have subscribed it meanwhile
 			return err
 		}
-		if err := c.allow(&j, grant); err != nil {
+		if err := c.allow(&j, Grant{Grant: grant}); err != nil {
 			return err
 		}
 		reply.Subscribe, err = c.join(t, &j)
@@ -150,7 +150,7 @@ func (c *Client[F]) checkSubscribe(j *joining) (err error) {
 func (c *Client[F]) authorize(j *joining) error {
 	m := j.request
 	if m.Token == "" {
-		if j.asks = c.asksToSubscribe(j); j.asks {
+		if j.asks = c.handler.config.Backend.Subscribe != nil && j.options.MayAskToSubscribe(m.Channel); j.asks {
 			return nil
 		}
 		if !j.options.MaySubscribe(m.Channel, c.actor(m.Channel)) {
@@ -163,14 +163,6 @@ func (c *Client[F]) authorize(j *joining) error {
 		return err
 	}
 	return c.allow(j, grant)
-}
-
-// asksToSubscribe reports whether the backend decides. What the name of a channel says goes before: that it is private,
-// or whose it is.
-func (c *Client[F]) asksToSubscribe(j *joining) bool {
-	name := j.request.Channel
-	return j.options.SubscribeWebhook != "" && c.handler.config.Backend.Subscribe != nil && !strings.HasPrefix(name, hub.PrivatePrefix) &&
-		!(j.options.AllowUserLimitedChannels && strings.Contains(name, hub.UserBoundary))
 }
 
 // allow notes what a token or the backend gives.
@@ -193,7 +185,7 @@ func (c *Client[F]) limit(j *joining, at time.Time) error {
 	}
 	j.special.expires = c.handler.now() + roster.Seconds(left)
 	if c.subRefreshWebhook(j.channel) != "" {
-		j.special.expires = renewalDue(c.handler.now(), roster.Seconds(left))
+		j.special.expires = c.handler.now() + inquiry.RenewIn(roster.Seconds(left))
 		j.special.invited = true
 	} else if j.asks {
 		j.special.invited = true

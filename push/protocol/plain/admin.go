@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 )
 
 // This file has what a backend does to clients. The methods may be called by any goroutine.
@@ -47,7 +48,7 @@ func (h *Handler[F]) Subscribe(ctx context.Context, user, id, channel string, si
 		if limit := c.handler.config.MaxChannels; len(c.subs) >= limit {
 			return tooManyChannels(limit)
 		}
-		j, err := c.joinOne(ctx, channel, since, false)
+		j, err := c.joinOne(ctx, channel, since, false, inquiry.Grant{})
 		if err != nil {
 			return err
 		}

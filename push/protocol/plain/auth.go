@@ -17,6 +17,8 @@ type Credentials struct {
 type Identity struct {
 	User     string
 	Info     json.RawMessage // what others may see of it
+	Data     json.RawMessage // for the client, in the answer to its login
+	Meta     json.RawMessage // for the backend; no client sees it
 	Channels []string        // that it may subscribe to, whatever their options say
 	Expires  time.Time       // when another token is needed; zero is never
 	Token    Token           // that it showed

@@ -1,11 +1,13 @@
 package plain
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/pace"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
@@ -21,6 +23,8 @@ type Params struct {
 	Token    string
 	Channels []string
 	Since    []string // for the channel at the same place, "OFFSET.EPOCH" or empty
+	// Headers are those of the opening request that the backend may be sent.
+	Headers []inquiry.Header
 }
 
 // Client is one connection's end of the protocol. The engine calls OnOpen,
@@ -42,7 +46,10 @@ type Client[F any] struct {
 	loggedIn bool
 	told     bool         // Config.OnConnect was called
 	closed   bool         // Close was called, or OnClose came: nothing more is done
+	waiting  bool         // for the backend, before its next message
 	answers  pace.Answers // that are on their way
+
+	about *about // nil for nearly all
 
 	// Any goroutine (atomic).
 	login atomic.Pointer[login[F]] // nil until the login, unless anonymous clients have one
@@ -59,6 +66,9 @@ const (
 func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
 	c := &Client[F]{handler: h, conn: conn}
 	c.login.Store(h.anonymous)
+	if len(params.Headers) > 0 {
+		c.about = &about{headers: &inquiry.Headers{Connection: params.Headers}}
+	}
 	if params.Token != "" || len(params.Channels) > 0 {
 		kept := params // a variable of its own: else every call would allocate
 		c.params = &kept
@@ -69,33 +79,44 @@ func (h *Handler[F]) NewClient(conn Conn[F], params Params) *Client[F] {
 // Wake implements roster.Client.
 func (c *Client[F]) Wake() bool { return c.conn.Wake() }
 
-// OnOpen carries out what the opening request asked for: the login, then the
-// subscriptions. A bad token closes with 1008, since such a client may never
-// send anything; refused channels leave the connection open.
+// OnOpen carries out what the opening request asked for: the login, then the subscriptions. It asks for channels without
+// a token: that is a login too, if the backend decides on those. A bad token closes with 1008, since such a client may
+// never send anything; refused channels leave the connection open.
 func (c *Client[F]) OnOpen() {
 	params := c.params
 	c.params = nil
-	if c.login.Load() != nil && (params == nil || params.Token == "") {
-		c.connected()
-	}
-	if params == nil {
-		return
-	}
-	if params.Token != "" {
-		if err := c.authenticate(Credentials{Token: params.Token}); err != nil {
-			c.sendError(nil, err)
-			c.close(closePolicyViolation, "login failed")
-			return
+	switch {
+	case params != nil && params.Token != "":
+		c.opened(params, c.authenticate(Credentials{Token: params.Token}))
+	case params != nil && c.handler.config.Backend.Connect != nil:
+		opened := func(err error) { c.opened(params, err) }
+		opened(c.invite(ConnectRequest{Channels: params.Channels}, opened, nil))
+	default:
+		if c.login.Load() != nil {
+			c.connected()
 		}
+		if params != nil {
+			c.opened(params, nil)
+		}
+	}
+}
+
+// opened goes on after the login of the opening request, err, with its subscriptions.
+func (c *Client[F]) opened(params *Params, err error) {
+	switch {
+	case errors.Is(err, errWaiting):
+		return
+	case err != nil:
+		c.refuse(nil, err)
+		c.close(closePolicyViolation, "login failed")
+		return
 	}
 	if len(params.Channels) > 0 {
 		list, err := params.channels()
 		if err == nil {
 			err = c.subscribe(nil, list)
 		}
-		if err != nil {
-			c.sendError(nil, err)
-		}
+		c.finish(nil, err)
 	}
 }
 
@@ -114,11 +135,17 @@ func (c *Client[F]) OnMessage(isText bool, payload []byte) {
 	if err == nil {
 		err = c.run(command)
 	}
-	if err == nil {
-		c.faults = 0
+	c.finish(command.ID, err)
+}
+
+// finish ends a command that was carried out, or was not because of err.
+func (c *Client[F]) finish(id rawID, err error) {
+	switch {
+	case errors.Is(err, errWaiting):
 		return
+	case err != nil:
+		c.refuse(id, err)
 	}
-	c.sendError(command.ID, err)
 	if !isFault(err) {
 		c.faults = 0
 		return
@@ -172,15 +199,6 @@ func (c *Client[F]) deliver(b *hub.Batch, policy string) {
 	_ = c.conn.SendBatch(b.Channel(), policy, hub.Frames(b, hub.EncodingPlain, c.handler.message))
 }
 
-// withPolicy is a client in a channel whose namespace has a slow policy of its own.
-type withPolicy[F any] struct {
-	*Client[F]
-	policy string
-}
-
-// Deliver sends publications by that policy.
-func (w withPolicy[F]) Deliver(b *hub.Batch) { w.deliver(b, w.policy) }
-
 // Is implements hub.Identified.
 func (c *Client[F]) Is(id string) bool { return c.conn.ID() == id }
 
@@ -195,6 +213,7 @@ func (c *Client[F]) Presence() *hub.ClientInfo {
 func (c *Client[F]) close(code uint16, reason string) {
 	c.closed = true
 	c.conn.Close(code, reason)
+	c.conn.Resume() // the client's own close frame must not wait for the backend
 }
 
 // send sends an answer. A client that asks and asks, and does not read the answers, is closed.
@@ -209,6 +228,16 @@ func (c *Client[F]) send(text []byte) {
 // checkRoom refuses commands that are answered with messages of the past while much waits already.
 func (c *Client[F]) checkRoom() error {
 	return pace.CheckRoom(c.conn.Waiting(), c.handler.config.MaxAnswerBytes)
+}
+
+// refuse tells the client of an error, or ends the connection if the backend wants that.
+func (c *Client[F]) refuse(id rawID, err error) {
+	var d *inquiry.Disconnect
+	if errors.As(err, &d) {
+		c.close(d.Code, d.Reason)
+		return
+	}
+	c.sendError(id, err)
 }
 
 func (c *Client[F]) sendError(id rawID, err error) {

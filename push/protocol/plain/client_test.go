@@ -40,6 +40,7 @@ type wire struct {
 	epoch     string // the latest that was sent
 	policy    string // of the latest batch
 	closed    string
+	held      bool
 }
 
 func (w *wire) Send(frames ...*string) error {
@@ -63,6 +64,18 @@ func (w *wire) Wake() bool {
 	defer w.mu.Unlock()
 	w.wakes++
 	return true
+}
+
+func (w *wire) Hold() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = true
+}
+
+func (w *wire) Resume() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = false
 }
 
 func (w *wire) ID() string { return w.id }
@@ -494,6 +507,8 @@ func (n *nullConn) SendBatch(_, _ string, f []*string) error {
 	return nil
 }
 func (*nullConn) Close(uint16, string) {}
+func (*nullConn) Hold()                {}
+func (*nullConn) Resume()              {}
 func (*nullConn) Wake() bool           { return true }
 func (*nullConn) ID() string           { return "null" }
 

@@ -26,6 +26,10 @@ type loginPayload struct {
 	Token    string `json:"token"`
 	Username string `json:"username"`
 	Password string `json:"password"`
+
+	// For the backend, of a client that shows nothing.
+	Data    json.RawMessage   `json:"data"`
+	Headers map[string]string `json:"headers"`
 }
 
 type channelsPayload struct {
@@ -33,6 +37,7 @@ type channelsPayload struct {
 	Channels  []string        `json:"channels"`
 	Since     json.RawMessage `json:"since"`
 	JoinLeave bool            `json:"join_leave"`
+	Data      json.RawMessage `json:"data"` // for the backend
 }
 
 type channelPayload struct {

@@ -5,6 +5,7 @@
 // Up:
 //
 //	{"type":"login","id":1,"payload":{"token":"…"}}          or "username" and "password"
+//	{"type":"login","id":1,"payload":{"data":…,"headers":{…}}}   where the backend says who the client is
 //	{"type":"subscribe","id":2,"payload":{"channel":"news"}} or "channels":["a","b"]
 //	{"type":"unsubscribe","id":3,"payload":{"channel":"news"}}
 //	{"type":"publish","id":4,"payload":{"channel":"news","data":{"n":1}}}
@@ -39,6 +40,9 @@
 // before those that come; after false nothing is known of what was missed.
 //
 // A subscribe with "join_leave":true also asks for "join" and "leave", where the namespace has them.
+//
+// Where the backend is asked (Config.Backend), the client's next messages wait for its answer. A subscribe, too, may have
+// "data" for it, and the answers to both may have "data" of its own, for several channels by channel.
 //
 // Data that is not JSON (another protocol may publish such) comes as "b64data" in standard base64; tags as "tags".
 //

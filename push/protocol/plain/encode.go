@@ -42,12 +42,19 @@ func appendInfo(b []byte, info *hub.ClientInfo) []byte {
 	b = appendString(b, info.User)
 	b = append(b, `,"client":`...)
 	b = appendString(b, info.Client)
-	if len(info.ConnInfo) > 0 && json.Valid(info.ConnInfo) {
-		compacted := bytes.NewBuffer(append(b, `,"info":`...))
-		_ = json.Compact(compacted, info.ConnInfo) // it is valid
-		b = compacted.Bytes()
-	}
+	b = appendValid(b, `,"info":`, info.ConnInfo)
+	b = appendValid(b, `,"chan_info":`, info.ChanInfo)
 	return append(b, '}')
+}
+
+// appendValid adds a member whose value is JSON, or nothing if it is not.
+func appendValid(b []byte, name string, value []byte) []byte {
+	if !json.Valid(value) {
+		return b
+	}
+	compacted := bytes.NewBuffer(append(b, name...))
+	_ = json.Compact(compacted, value) // it is valid
+	return compacted.Bytes()
 }
 
 // appendMessage adds a publication. Its data is compacted if it is JSON, and
@@ -108,7 +115,7 @@ func appendReply(b []byte, id rawID, channels channels, made []joined) []byte {
 			b = append(b, ',')
 			b = appendPosition(b, made[0])
 		}
-		return append(b, '}')
+		return append(appendValid(b, `,"data":`, channels.grants[channels.list[0]].Data), '}')
 	}
 	b = appendChannels(b, channels)
 	comma := `,"positions":{`
@@ -122,6 +129,18 @@ func appendReply(b []byte, id rawID, channels channels, made []joined) []byte {
 		b = appendPosition(b, j)
 		b = append(b, '}')
 		comma = ","
+	}
+	if comma == "," {
+		b = append(b, '}')
+	}
+	comma = `,"data":{`
+	for _, name := range channels.list {
+		if data := channels.grants[name].Data; json.Valid(data) {
+			b = append(b, comma...)
+			b = appendString(b, name)
+			b = appendValid(b, ":", data)
+			comma = ","
+		}
 	}
 	if comma == "," {
 		b = append(b, '}')
@@ -210,11 +229,12 @@ func appendChannels(b []byte, channels channels) []byte {
 	return append(b, ']')
 }
 
-func appendLogin(b []byte, id rawID, user string) []byte {
+// appendLogin adds the answer to a login, with what the backend has for the client.
+func appendLogin(b []byte, id rawID, user string, data []byte) []byte {
 	b = appendOK(b, id)
 	b = append(b, `,"user":`...)
 	b = appendString(b, user)
-	return append(b, '}')
+	return append(appendValid(b, `,"data":`, data), '}')
 }
 
 func appendPublished(b []byte, id rawID, channel string, offset uint64) []byte {

@@ -33,6 +33,10 @@ type Conn[F any] interface {
 	// Close begins the closing handshake with a code of RFC 6455 §7.4.
 	Close(code uint16, reason string)
 
+	// Hold keeps the client's messages from it, until Resume. Both are called in the client's turn.
+	Hold()
+	Resume()
+
 	// Wake has OnWake called, in its place among the other calls. False says that the connection is closed.
 	Wake() bool
 
@@ -76,6 +80,11 @@ type Config struct {
 
 	// ExpiredDelay is how long a connection outlives its token, for the client to log in with another. Zero means 25 s.
 	ExpiredDelay time.Duration
+
+	// Backend is what the application's own program is asked. EmulatedHeaders are the headers of logins that it may be
+	// sent, by their canonical names.
+	Backend         Backend
+	EmulatedHeaders []string
 
 	// Revoked, if set, reports whether a token of a user's that was good is revoked now. Its ID may be empty, for one that was shown before.
 	Revoked func(user string, t Token) bool
@@ -156,6 +165,7 @@ type Handler[F any] struct {
 	// With locks of their own.
 	roster    *roster.Roster[*Client[F]]
 	deadlines roster.Deadlines[*login[F]]
+	ends      roster.Deadlines[*special[F]]
 	tokens    *roster.Tokens[*Client[F]]
 
 	// Any goroutine (atomic).

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
 
@@ -26,6 +27,7 @@ type login[F any] struct {
 	info       uint32 // where in text it begins
 	issued     uint32 // when the token was, in Unix seconds; 0 is without one, 1 one that does not say
 	everything bool
+	invited    bool // the backend has let it in, not a token
 }
 
 func newLogin[F any](c *Client[F], i *Identity) *login[F] {
@@ -75,13 +77,19 @@ func (c *Client[F]) authenticate(credentials Credentials) error {
 	if err != nil {
 		return err
 	}
+	return c.enter(identity, false)
+}
+
+// enter makes an identity the client's: that of its token, or the one under which the backend invites it.
+func (c *Client[F]) enter(identity *Identity, invited bool) error {
 	if c.loggedIn && identity.User != c.login.Load().user() {
 		return fmt.Errorf("%w: already logged in as another user", hub.ErrBadRequest)
 	}
 	if !identity.Expires.IsZero() && time.Until(identity.Expires) <= 0 {
 		return fmt.Errorf("%w: the login", hub.ErrExpired)
 	}
-	c.adopt(identity)
+	c.adopt(identity, invited)
+	c.know(nil, identity.Meta)
 	if c.revoked(identity.Token) { // since it was checked; from here on those who revoke find the client
 		c.close(closePolicyViolation, tokenRevoked)
 		return fmt.Errorf("%w: the token is revoked", hub.ErrUnauthorized)
@@ -90,11 +98,12 @@ func (c *Client[F]) authenticate(credentials Credentials) error {
 }
 
 // adopt makes an identity the client's.
-func (c *Client[F]) adopt(identity *Identity) {
+func (c *Client[F]) adopt(identity *Identity, invited bool) {
 	h := c.handler
 	first := !c.loggedIn
 	c.forgetLogin()
 	l := newLogin(c, identity)
+	l.invited = invited
 	c.loggedIn = true
 	c.login.Store(l)
 	if first {
@@ -107,17 +116,38 @@ func (c *Client[F]) adopt(identity *Identity) {
 	l.endAt(identity.Expires)
 }
 
-// endAt schedules the end of the login; zero is never.
+// endAt schedules the end of the login, or the question whether it goes on; zero is never.
 func (l *login[F]) endAt(expires time.Time) {
-	if h := l.client.handler; !expires.IsZero() {
-		h.deadlines.Set(l, h.now()+roster.Seconds(time.Until(expires))+roster.Seconds(h.config.ExpiredDelay))
+	if expires.IsZero() {
+		return
+	}
+	h, left := l.client.handler, roster.Seconds(time.Until(expires))
+	switch {
+	case h.config.Backend.Refresh != nil:
+		left = inquiry.RenewIn(left)
+	case !l.invited: // who has a token may bring another
+		left += roster.Seconds(h.config.ExpiredDelay)
+	}
+	h.deadlines.Set(l, h.now()+left)
+}
+
+// ended closes the connection, unless another login has come meanwhile or the backend has a say.
+func (l *login[F]) ended() {
+	switch c := l.client; {
+	case c.closed || c.login.Load() != l:
+	case c.handler.config.Backend.Refresh != nil:
+		c.renew(l)
+	case l.invited:
+		c.close(closePolicyViolation, "login expired")
+	default:
+		c.close(closePolicyViolation, "login expired: log in with a new token")
 	}
 }
 
 // renewed is the login with another info; nil is the one that it has.
 func (l *login[F]) renewed(info []byte) *login[F] {
 	out := &login[F]{
-		client: l.client, token: l.token, text: l.text, channels: l.channels, info: l.info, issued: l.issued, everything: l.everything,
+		client: l.client, token: l.token, text: l.text, channels: l.channels, info: l.info, issued: l.issued, everything: l.everything, invited: l.invited,
 	}
 	if info != nil {
 		out.text = l.user() + string(info)
@@ -136,11 +166,10 @@ func (c *Client[F]) forgetLogin() {
 // Tick does what is due; it is called about once a second.
 func (h *Handler[F]) Tick() {
 	for _, l := range h.deadlines.Take(h.now()) {
-		h.roster.Do(l.client, func() {
-			if l.client.login.Load() == l { // no other has come meanwhile
-				l.client.close(closePolicyViolation, "login expired: log in with a new token")
-			}
-		})
+		h.roster.Do(l.client, l.ended)
+	}
+	for _, s := range h.ends.Take(h.now()) {
+		h.roster.Do(s.Client, s.ended)
 	}
 }
 

@@ -1,9 +1,11 @@
 package plain
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 )
 
 const commandTypes = `"login", "subscribe", "unsubscribe", "publish", "presence", "history", "ping"`
@@ -48,14 +50,26 @@ func (c *Client[F]) runLogin(command command) error {
 	if err := command.payload(&payload); err != nil {
 		return err
 	}
-	if payload.Token == "" && payload.Username == "" {
-		return badRequest(`login needs "payload.token", or "payload.username" and "payload.password"`)
+	switch {
+	case payload.Token != "" || payload.Username != "":
+		if err := c.authenticate(Credentials{Token: payload.Token, Username: payload.Username, Password: payload.Password}); err != nil {
+			return fault{err} // so that passwords can't be tried without end
+		}
+		c.send(appendLogin(nil, command.ID, c.login.Load().user(), nil))
+		return nil
+	case c.handler.config.Backend.Connect != nil:
+		c.know(inquiry.Emulated(c.handler.config.EmulatedHeaders, payload.Headers), nil)
+		finish := func(err error) {
+			if err != nil {
+				err = fault{err}
+			}
+			c.finish(command.ID, err)
+		}
+		return c.invite(ConnectRequest{Data: payload.Data}, finish, func(i *Identity) {
+			c.send(appendLogin(nil, command.ID, i.User, i.Data))
+		})
 	}
-	if err := c.authenticate(Credentials(payload)); err != nil {
-		return fault{err} // so that passwords can't be tried without end
-	}
-	c.send(appendLogin(nil, command.ID, c.login.Load().user()))
-	return nil
+	return badRequest(`login needs "payload.token", or "payload.username" and "payload.password"`)
 }
 
 // who returns the client's identity, or the error for one that has none. what is what it wants to do.
@@ -110,16 +124,40 @@ func (c *Client[F]) runPublish(command command) error {
 	if err != nil {
 		return err
 	}
-	if !o.MayPublish(channel, who.actor(c.isSubscribed(channel))) {
+	actor := who.actor(c.isSubscribed(channel))
+	ask := c.handler.config.Backend.Publish
+	asks := o.PublishWebhook != "" && ask != nil
+	switch {
+	case asks && !o.MayAskToPublish(channel, actor), !asks && !o.MayPublish(channel, actor):
 		return fmt.Errorf("%w: you may not publish to channel %q", hub.ErrPermissionDenied, channel)
+	case !asks:
+		return c.publish(command.ID, channel, payload.Data, hub.PublishOptions{Info: c.seen(channel)})
 	}
+	info := c.seen(channel) // as it is now: the client may have gone when the backend has answered
+	waits := inquired{finish: func(err error) { c.finish(command.ID, err) }, outlive: true}
+	q := inquiry.PublishQuestion{Webhook: o.PublishWebhook, Channel: channel, Data: payload.Data}
+	return wait(c, waits, ask, q, func(p inquiry.Publishing) error {
+		if p.Data == nil {
+			p.Data = payload.Data
+		}
+		if o.JSONData && !json.Valid(p.Data) {
+			return hub.ErrInternal
+		}
+		p.Options.Info = info
+		return c.publish(command.ID, channel, p.Data, p.Options)
+	})
+}
+
+// publish publishes, for subscribers by other protocols too, and answers.
+func (c *Client[F]) publish(id rawID, channel string, data []byte, options hub.PublishOptions) error {
 	ctx, cancel := c.handler.context()
 	defer cancel()
-	options := hub.PublishOptions{Info: c.Presence()} // for subscribers by other protocols
-	position, err := c.handler.config.Hub.Publish(ctx, channel, payload.Data, options)
+	position, err := c.handler.config.Hub.Publish(ctx, channel, data, options)
 	if err != nil {
 		return err
 	}
-	c.send(appendPublished(nil, command.ID, channel, position.Offset))
+	if !c.closed { // while the backend was asked
+		c.send(appendPublished(nil, id, channel, position.Offset))
+	}
 	return nil
 }

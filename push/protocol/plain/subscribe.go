@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/pace"
 )
 
@@ -17,7 +19,9 @@ type channels struct {
 	list   []string
 	since  []*hub.Position // where the client stands in the channel at the same place; nil where it does not say
 	plural bool
-	events bool // it wants to hear who comes and goes
+	events bool                     // it wants to hear who comes and goes
+	data   []byte                   // for the backend
+	grants map[string]inquiry.Grant // that the backend has given, by channel
 }
 
 // channels returns the channels that the payload names, at least one and at
@@ -27,7 +31,7 @@ func (c *command) channels(limit int) (channels, error) {
 	if err := c.payload(&payload); err != nil {
 		return channels{}, err
 	}
-	out := channels{events: payload.JoinLeave}
+	out := channels{events: payload.JoinLeave, data: payload.Data}
 	switch {
 	case payload.Channel != nil && payload.Channels == nil:
 		out.list = []string{*payload.Channel}
@@ -96,11 +100,55 @@ type joined struct {
 	asked    bool // the client said where it stands
 }
 
-// subscribe joins all channels or none, answers, sends what was missed, and lets messages through.
+// subscribe joins all channels or none, once the backend has allowed those that it decides on.
 func (c *Client[F]) subscribe(id rawID, list channels) error {
-	if err := c.checkSubscribe(list.list); err != nil {
+	if err := c.checkSubscribe(list); err != nil {
 		return err
 	}
+	for _, name := range list.list {
+		if webhook := c.subscribeWebhook(name); webhook != "" && !list.granted(name) {
+			return c.askToSubscribe(id, list, name, webhook)
+		}
+	}
+	return c.subscribeAll(id, list)
+}
+
+// askToSubscribe asks the backend about one of the channels, and begins again: the server may have subscribed the client
+// to one of them meanwhile.
+func (c *Client[F]) askToSubscribe(id rawID, list channels, name, webhook string) error {
+	q := inquiry.SubscribeQuestion{Webhook: webhook, Channel: name, Data: list.data}
+	waits := inquired{finish: func(err error) { c.finish(id, err) }}
+	return wait(c, waits, c.handler.config.Backend.Subscribe, q, func(g inquiry.Grant) error {
+		if !g.Expires.IsZero() && time.Until(g.Expires) <= 0 {
+			return fmt.Errorf("%w: the subscription to channel %q", hub.ErrExpired, clip(name))
+		}
+		if list.grants == nil {
+			list.grants = map[string]inquiry.Grant{}
+		}
+		list.grants[name] = g
+		return c.subscribe(id, list)
+	})
+}
+
+func (l *channels) granted(name string) bool {
+	_, ok := l.grants[name]
+	return ok
+}
+
+// subscribeWebhook is who decides whether the client may subscribe to a channel; empty is its options.
+func (c *Client[F]) subscribeWebhook(channel string) string {
+	o, err := c.handler.config.Hub.Options(channel)
+	if err != nil || c.handler.config.Backend.Subscribe == nil || !o.MayAskToSubscribe(channel) {
+		return ""
+	}
+	if who := c.login.Load(); who == nil || slices.Contains(who.channels, channel) {
+		return ""
+	}
+	return o.SubscribeWebhook
+}
+
+// subscribeAll joins all channels or none, answers, sends what was missed, and lets messages through.
+func (c *Client[F]) subscribeAll(id rawID, list channels) error {
 	made, err := c.join(list)
 	if err != nil {
 		return err
@@ -128,11 +176,11 @@ func (c *Client[F]) startAll(made []joined) {
 }
 
 // checkSubscribe reports why the client may not join all of list.
-func (c *Client[F]) checkSubscribe(list []string) error {
-	if limit := c.handler.config.MaxChannels; len(c.subs)+len(list) > limit {
+func (c *Client[F]) checkSubscribe(list channels) error {
+	if limit := c.handler.config.MaxChannels; len(c.subs)+len(list.list) > limit {
 		return tooManyChannels(limit)
 	}
-	for _, name := range list {
+	for _, name := range list.list {
 		o, err := c.handler.config.Hub.Options(name)
 		if err != nil {
 			return err
@@ -141,14 +189,14 @@ func (c *Client[F]) checkSubscribe(list []string) error {
 		if err != nil {
 			return err
 		}
-		if !who.maySubscribe(name, o) {
+		if c.subscribeWebhook(name) == "" && !who.maySubscribe(name, o) {
 			return fmt.Errorf("%w: you may not subscribe to channel %q", hub.ErrPermissionDenied, name)
 		}
 		if c.isSubscribed(name) {
 			return fmt.Errorf("%w: to channel %q", hub.ErrSubscribed, name)
 		}
 	}
-	return checkDistinct(list)
+	return checkDistinct(list.list)
 }
 
 func checkDistinct(list []string) error {
@@ -170,10 +218,10 @@ func (c *Client[F]) join(list channels) ([]joined, error) {
 	defer cancel()
 	made := make([]joined, 0, len(list.list))
 	for i, name := range list.list {
-		j, err := c.joinOne(ctx, name, list.since[i], list.events)
+		j, err := c.joinOne(ctx, name, list.since[i], list.events, list.grants[name])
 		if err != nil {
 			for _, j := range made {
-				j.sub.Unsubscribe()
+				c.leave(j.sub)
 			}
 			return nil, err
 		}
@@ -183,14 +231,19 @@ func (c *Client[F]) join(list channels) ([]joined, error) {
 }
 
 // joinOne subscribes to one channel and finds out where its stream stands, if it has one.
-func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Position, events bool) (j joined, err error) {
+func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Position, events bool, g inquiry.Grant) (j joined, err error) {
 	h := c.handler.config.Hub
 	if j.options, err = h.Options(name); err != nil {
 		return j, err
 	}
+	shown := j.options.Presence
+	j.options = g.Override.Apply(j.options)
+	policy, hidden := j.options.PolicyBeside(c.handler.config.SlowPolicy), shown && !j.options.Presence
 	var subscriber hub.Subscriber = c
-	if policy := j.options.PolicyBeside(c.handler.config.SlowPolicy); policy != "" {
-		subscriber = withPolicy[F]{c, policy}
+	var one *special[F]
+	if policy != "" || hidden || g.Info != nil || !g.Expires.IsZero() {
+		one = &special[F]{Client: c, policy: policy, info: g.Info, hidden: hidden}
+		subscriber = one
 	}
 	if since != nil {
 		if err := c.checkRoom(); err != nil {
@@ -210,8 +263,13 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 	}
 	if err != nil {
 		j.sub.Unsubscribe()
+		return j, err
 	}
-	return j, err
+	if one != nil {
+		one.sub = j.sub
+		one.endAt(g.Expires)
+	}
+	return j, nil
 }
 
 // sendMissed sends what the client missed.
@@ -242,14 +300,14 @@ func (c *Client[F]) start(j joined) {
 	}
 	if j.options.JoinLeave {
 		j.sub.Tag |= tagAnnounced
-		c.announce(j.sub.Channel(), hub.KindJoin)
+		c.announce(j.sub, hub.KindJoin)
 	}
 }
 
-func (c *Client[F]) announce(channel string, kind hub.Kind) {
+func (c *Client[F]) announce(s *hub.Subscription, kind hub.Kind) {
 	ctx, cancel := c.handler.context()
 	defer cancel()
-	if err := c.handler.config.Hub.Announce(ctx, channel, kind, c.Presence()); err != nil && c.handler.config.OnInternalError != nil {
+	if err := c.handler.config.Hub.Announce(ctx, s.Channel(), kind, seenIn(c, s)); err != nil && c.handler.config.OnInternalError != nil {
 		c.handler.config.OnInternalError(err)
 	}
 }
@@ -257,8 +315,11 @@ func (c *Client[F]) announce(channel string, kind hub.Kind) {
 // leave ends a subscription that is no longer in c.subs, and tells the others.
 func (c *Client[F]) leave(s *hub.Subscription) {
 	s.Unsubscribe()
+	if one := specialOf[F](s); one != nil {
+		c.handler.ends.Remove(one)
+	}
 	if s.Tag&tagAnnounced != 0 {
-		c.announce(s.Channel(), hub.KindLeave)
+		c.announce(s, hub.KindLeave)
 	}
 }
 
@@ -285,6 +346,7 @@ type ending struct {
 
 var (
 	endedByServer     = ending{2000, "server unsubscribe"}
+	expired           = ending{2501, "subscription expired"}
 	insufficientState = ending{2500, "insufficient state: subscribe again"}
 )
 
