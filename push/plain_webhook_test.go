@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -78,13 +79,11 @@ func (p *plainPeer) play(dialogue string) {
 	}
 }
 
+// variable is what is not the same in each run.
+var variable = regexp.MustCompile(`"(client|epoch)":"[^"]*"`)
+
 func anonymized(text string) string {
-	before, after, ok := strings.Cut(text, `"client":"`)
-	if !ok {
-		return text
-	}
-	_, after, _ = strings.Cut(after, `"`)
-	return before + `"client":"<client>"` + anonymized(after)
+	return variable.ReplaceAllString(text, `"$1":"<$1>"`)
 }
 
 // What a backend says is what a client of the plain protocol gets, in the same shapes as the other protocol's.
@@ -183,6 +182,21 @@ func TestPlainWebhookOutcomes(t *testing.T) {
 		{name: "subscribe: slow", says: map[string]string{}, change: func(c *Config) { c.Webhooks.Endpoints[2].Timeout = 100 * time.Millisecond }, lines: enter(`
 			> {"type":"subscribe","id":2,"payload":{"channel":"ask:a"}}
 			< {"type":"error","id":2,` + fault)},
+		{name: "subscribe: nothing more", says: map[string]string{"subscribe": `{}`, "publish": `500 `}, lines: enter(`
+			> {"type":"subscribe","id":2,"payload":{"channel":"more:b"}}
+			< {"type":"reply","id":2,"ok":true,"channel":"more:b","offset":0,"epoch":"<epoch>"}
+			> {"type":"publish","id":3,"payload":{"channel":"more:b","data":1}}
+			< {"type":"error","id":3,` + fault + `
+			> {"type":"presence","id":4,"payload":{"channel":"more:b"}}
+			< {"type":"error","id":4,"code":103,"message":"permission denied: you may not ask who is in channel \"more:b\""}
+			> {"type":"history","id":5,"payload":{"channel":"more:b"}}
+			< {"type":"error","id":5,"code":103,"message":"permission denied: you may not ask for the history of channel \"more:b\""}`)},
+		{name: "subscribe: what it allows beside", says: map[string]string{"subscribe": `{"result":{"allow":["pub","prs","hst"]}}`, "publish": `500 `}, lines: enter(`
+			> {"type":"subscribe","id":2,"payload":{"channel":"more:a","since":{"offset":0,"epoch":"no"}}}
+			< {"type":"reply","id":2,"ok":true,"channel":"more:a","offset":0,"epoch":"<epoch>","recovered":false}
+			> {"type":"publish","id":3,"payload":{"channel":"more:a","data":1}}
+			~ {"type":"message","channel":"more:a","offset":1,"data":1}
+			~ {"type":"reply","id":3,"ok":true,"channel":"more:a","offset":1}`)},
 		{name: "subscribe: what the name says goes before", says: map[string]string{"subscribe": `{}`}, lines: enter(`
 			> {"type":"subscribe","id":2,"payload":{"channel":"ask:a#bob"}}
 			< {"type":"error","id":2,"code":103,"message":"permission denied: you may not subscribe to channel \"ask:a#bob\""}
@@ -295,14 +309,16 @@ func TestPlainWebhookRefresh(t *testing.T) {
 	p.play(`< {"type":"reply","ok":true,"channels":["renew:a"]}`)
 	eventually(t, "the backend is asked", func() bool { return a.questions("refresh") > 0 && a.questions("sub_refresh") > 0 })
 	a.say("refresh", fmt.Sprintf(`{"result":{"expire_at":%d,"info":{"name":"Anna"}}}`, in(time.Hour)))
-	a.say("sub_refresh", fmt.Sprintf(`{"result":{"expire_at":%d}}`, in(time.Hour)))
+	a.say("sub_refresh", fmt.Sprintf(`{"result":{"expire_at":%d,"info":{"seat":1}}}`, in(time.Hour)))
 	n, m := a.questions("refresh"), a.questions("sub_refresh")
 	eventually(t, "it is asked again", func() bool { return a.questions("refresh") > n && a.questions("sub_refresh") > m })
 	a.say("subscribe", `{}`)
 	p.play(`> {"type":"subscribe","id":1,"payload":{"channel":"ask:a"}}
 		< {"type":"reply","id":1,"ok":true,"channel":"ask:a"}
 		> {"type":"presence","id":2,"payload":{"channel":"ask:a"}}
-		< {"type":"reply","id":2,"ok":true,"channel":"ask:a","clients":[{"user":"ann","client":"<client>","info":{"name":"Anna"}}]}`)
+		< {"type":"reply","id":2,"ok":true,"channel":"ask:a","clients":[{"user":"ann","client":"<client>","info":{"name":"Anna"}}]}
+		> {"type":"presence","id":3,"payload":{"channel":"renew:a"}}
+		< {"type":"reply","id":3,"ok":true,"channel":"renew:a","clients":[{"user":"ann","client":"<client>","info":{"name":"Anna"},"chan_info":{"seat":1}}]}`)
 }
 
 // Clients wait for a backend that does not answer: nobody else does, no worker either, and what they sent meanwhile is

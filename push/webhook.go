@@ -286,7 +286,7 @@ func (b *backend) plainIdentity(a *webhook.Answer) (*plain.Identity, error) {
 }
 
 func grant(a *webhook.Answer) (inquiry.Grant, error) {
-	return inquiry.Grant{Info: a.Info, Data: a.Data, Expires: when(a.ExpireAt), Override: a.Override}, nil
+	return inquiry.Grant{Info: a.Info, Data: a.Data, Expires: when(a.ExpireAt), Override: a.Override, Rights: a.Rights}, nil
 }
 
 func renewal(a *webhook.Answer) (inquiry.Renewal, error) {

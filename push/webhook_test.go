@@ -92,7 +92,8 @@ func asksAll(url string) Config {
 		Version: "v1",
 		Namespaces: []Namespace{
 			{Name: "ask", Options: hub.Options{JSONData: true, SubscribeWebhook: "subscribe", PublishWebhook: "publish", Presence: true, AllowPresenceForSubscriber: true, AllowUserLimitedChannels: true}},
-			{Name: "renew", Options: hub.Options{SubscribeWebhook: "subscribe", SubRefreshWebhook: "sub_refresh"}},
+			{Name: "more", Options: hub.Options{SubscribeWebhook: "subscribe", PublishWebhook: "publish", Presence: true, HistorySize: 10, HistoryTTL: time.Hour}},
+			{Name: "renew", Options: hub.Options{SubscribeWebhook: "subscribe", SubRefreshWebhook: "sub_refresh", Presence: true, AllowPresenceForSubscriber: true}},
 			{Name: "ends", Options: hub.Options{SubscribeWebhook: "subscribe"}},
 		},
 		Webhooks: Webhooks{Connect: "connect", RPC: "rpc", RPCNamespaces: []RPCNamespace{{"shop", "shop"}}},
@@ -180,6 +181,36 @@ func TestWebhookOutcomes(t *testing.T) {
 		{name: "subscribe: slow", says: map[string]string{}, change: func(c *Config) { c.Webhooks.Endpoints[2].Timeout = 100 * time.Millisecond }, lines: enter(`
 			> {"id":2,"subscribe":{"channel":"ask:a"}}
 			< {"id":2,` + internal), want: `millpond_webhook_requests_total{outcome="timeout",webhook="subscribe"} 1`},
+		{name: "subscribe: nothing more", says: map[string]string{"subscribe": `{"result":{"allow":["sub"]}}`, "publish": `500 `}, lines: enter(`
+			> {"id":2,"subscribe":{"channel":"more:a","recoverable":true}}
+			< {"id":2,"subscribe":{}}
+			> {"id":3,"publish":{"channel":"more:a","data":1}}
+			< {"id":3,` + internal + `
+			> {"id":4,"presence":{"channel":"more:a"}}
+			< {"id":4,"error":{"code":103,"message":"permission denied"}}
+			> {"id":5,"history":{"channel":"more:a"}}
+			< {"id":5,"error":{"code":103,"message":"permission denied"}}`)},
+		{name: "subscribe: what it allows beside", says: map[string]string{"subscribe": `{"result":{"allow":["pub","prs"]}}`, "publish": `500 `}, lines: enter(`
+			> {"id":2,"subscribe":{"channel":"more:a"}}
+			< {"id":2,"subscribe":{}}
+			> {"id":3,"publish":{"channel":"more:a","data":1}}
+			~ {"push":{"channel":"more:a","pub":{"data":1,"info":{"user":"ann","client":"<client>","conn_info":{"name":"Ann"}},"offset":1}}}
+			~ {"id":3,"publish":{}}
+			> {"id":4,"presence_stats":{"channel":"more:a"}}
+			< {"id":4,"presence_stats":{"num_clients":1,"num_users":1}}
+			> {"id":5,"history":{"channel":"more:a"}}
+			< {"id":5,"error":{"code":103,"message":"permission denied"}}
+			> {"id":6,"unsubscribe":{"channel":"more:a"}}
+			< {"id":6,"unsubscribe":{}}
+			> {"id":7,"publish":{"channel":"more:a","data":1}}
+			< {"id":7,` + internal)},
+		{name: "subscribe: it allows the past", says: map[string]string{"subscribe": `{"result":{"allow":["hst"]}}`}, lines: enter(`
+			> {"id":2,"subscribe":{"channel":"more:a","recoverable":true}}
+			< {"id":2,"subscribe":{"recoverable":true,"epoch":"<epoch>","positioned":true}}
+			> {"id":3,"history":{"channel":"more:a"}}
+			< {"id":3,"history":{"publications":[],"epoch":"<epoch>","offset":0}}
+			> {"id":4,"presence":{"channel":"more:a"}}
+			< {"id":4,"error":{"code":103,"message":"permission denied"}}`)},
 		{name: "subscribe: what the name says goes before", says: map[string]string{"subscribe": `{}`}, lines: enter(`
 			> {"id":2,"subscribe":{"channel":"ask:a#bob"}}
 			< {"id":2,"error":{"code":103,"message":"permission denied"}}
@@ -335,6 +366,29 @@ func TestWebhookQuestions(t *testing.T) {
 	}
 }
 
+// What the backend has said of a connection goes to those endpoints alone that are to have it.
+func TestWebhookConnectionMeta(t *testing.T) {
+	a := newApplication(t, map[string]string{"connect": enterAnn, "subscribe": `{}`, "rpc": `{}`})
+	c := asksAll(a.URL)
+	for i := range c.Webhooks.Endpoints {
+		c.Webhooks.Endpoints[i].IncludeConnectionMeta = c.Webhooks.Endpoints[i].Name == "rpc"
+	}
+	newStage(t, c, wire.JSON, nil).play(`> ` + connectNone + `
+		< ` + connected + `
+		> {"id":2,"subscribe":{"channel":"ask:a"}}
+		< {"id":2,"subscribe":{}}
+		> {"id":3,"rpc":{}}
+		< {"id":3,"rpc":{}}`)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if meta, ok := a.asked["subscribe"][0]["meta"]; ok {
+		t.Errorf("subscribe: told %v", meta)
+	}
+	if meta := fmt.Sprint(a.asked["rpc"][0]["meta"]); meta != "map[plan:gold]" {
+		t.Errorf("rpc: told %s", meta)
+	}
+}
+
 // A connection and a subscription that expire stay while the backend says so, and the client is not bothered, whether a
 // token has let it in or the backend.
 func TestWebhookRefresh(t *testing.T) {
@@ -365,9 +419,15 @@ func TestWebhookRefresh(t *testing.T) {
 				< {"id":2,"subscribe":{}}`)
 			eventually(t, "the backend is asked", func() bool { return a.questions("refresh") > 0 && a.questions("sub_refresh") > 0 })
 			a.say("refresh", fmt.Sprintf(`{"result":{"expire_at":%d}}`, in(time.Hour)))
-			a.say("sub_refresh", `{"result":{"expired":true}}`)
 			n := a.questions("refresh")
 			eventually(t, "it is asked again", func() bool { return a.questions("refresh") > n })
+			a.say("sub_refresh", `{"result":{"expire_at":SOON,"info":{"seat":1}}}`)
+			m := a.questions("sub_refresh")
+			eventually(t, "the subscription goes on", func() bool { return a.questions("sub_refresh") > m+1 })
+			if seen, err := s.server.hub.Presence("renew:a"); err != nil || len(seen) != 1 || string(seen[0].ChanInfo) != `{"seat":1}` {
+				t.Errorf("others see %v, %v", seen, err)
+			}
+			a.say("sub_refresh", `{"result":{"expired":true}}`)
 			s.play(`< {"push":{"channel":"renew:a","unsubscribe":{"code":2501,"reason":"subscription expired"}}}
 				?`)
 		})

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -10,7 +11,36 @@ type Actor struct {
 	User       string // empty is an anonymous one
 	Subscribed bool   // to the channel
 	Everything bool   // it may do all there is: development
+	Granted    Rights // beside what the options say
 }
+
+// Rights are what a subscription may be given beside what the options of its channel say.
+type Rights uint8
+
+// The rights.
+const (
+	RightPublish  Rights = 1 << iota // without a question to PublishWebhook
+	RightPresence                    // and to hear who comes and goes
+	RightHistory                     // and to have what was missed recovered
+)
+
+// rightNames are those of Centrifugo's capabilities. A subscription has the first as it is.
+var rightNames = map[string]Rights{"sub": 0, "pub": RightPublish, "prs": RightPresence, "hst": RightHistory}
+
+// ParseRights reads a list of names: pub, prs, hst, and sub, which says nothing more of a subscription.
+func ParseRights(names []string) (r Rights, err error) {
+	for _, name := range names {
+		right, ok := rightNames[name]
+		if !ok {
+			return 0, fmt.Errorf("%w: it is not a list of pub, prs, hst and sub", ErrBadRequest)
+		}
+		r |= right
+	}
+	return r, nil
+}
+
+// has reports whether a right is given to a.
+func (a Actor) has(r Rights) bool { return a.Granted&r != 0 }
 
 // allowed reports whether one of the three permissions is given to a.
 func (a Actor) allowed(client, anonymous, subscriber bool) bool {
@@ -75,18 +105,21 @@ func (o *Options) inside(channel string, a Actor) bool {
 
 // MayPublish reports whether a may publish to the channel.
 func (o *Options) MayPublish(channel string, a Actor) bool {
-	return o.inside(channel, a) && a.allowed(o.AllowPublishForClient, o.AllowPublishForAnonymous, o.AllowPublishForSubscriber)
+	return o.inside(channel, a) && (a.has(RightPublish) || a.allowed(o.AllowPublishForClient, o.AllowPublishForAnonymous, o.AllowPublishForSubscriber))
 }
+
+// AsksToPublish reports whether PublishWebhook decides whether a may publish, rather than the options.
+func (o *Options) AsksToPublish(a Actor) bool { return o.PublishWebhook != "" && !a.has(RightPublish) }
 
 // MayAskToPublish reports whether PublishWebhook is to be asked whether a may publish: what the channel's name says goes before.
 func (o *Options) MayAskToPublish(channel string, a Actor) bool { return o.inside(channel, a) }
 
 // MayAskPresence reports whether a may know who is subscribed to the channel.
 func (o *Options) MayAskPresence(channel string, a Actor) bool {
-	return o.inside(channel, a) && a.allowed(o.AllowPresenceForClient, o.AllowPresenceForAnonymous, o.AllowPresenceForSubscriber)
+	return o.inside(channel, a) && (a.has(RightPresence) || a.allowed(o.AllowPresenceForClient, o.AllowPresenceForAnonymous, o.AllowPresenceForSubscriber))
 }
 
 // MayAskHistory reports whether a may have what is kept of the channel's past.
 func (o *Options) MayAskHistory(channel string, a Actor) bool {
-	return o.inside(channel, a) && a.allowed(o.AllowHistoryForClient, o.AllowHistoryForAnonymous, o.AllowHistoryForSubscriber)
+	return o.inside(channel, a) && (a.has(RightHistory) || a.allowed(o.AllowHistoryForClient, o.AllowHistoryForAnonymous, o.AllowHistoryForSubscriber))
 }

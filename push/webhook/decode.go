@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/millpond/millpond/push/hub"
 )
 
 // The bounds of what a backend may say. WebSocket leaves 123 bytes for a reason, RFC 6455 §5.5.
@@ -106,7 +108,11 @@ func (a *Answer) finish(event Event) error {
 		return unreadable("result.meta is no object")
 	}
 	a.Meta = withoutNull(a.Meta)
-	if err := payloads("result", &a.Info, &a.B64Info, &a.Data, &a.B64Data); err != nil {
+	var err error
+	if a.Rights, err = hub.ParseRights(a.Allow); err != nil {
+		return unreadable("result.allow: %v", err)
+	}
+	if err = payloads("result", &a.Info, &a.B64Info, &a.Data, &a.B64Data); err != nil {
 		return err
 	}
 	for channel, s := range a.Subs {

@@ -46,6 +46,8 @@ var answers = []struct {
 	{EventRPC, `{"disconnect":{"code":5000,"reason":"no"}}`, "disconnect.code: 5000"},
 	{EventRPC, `{"disconnect":{"code":70000,"reason":"no"}}`, "disconnect.code has the wrong type"},
 	{EventRPC, `{"disconnect":{"code":4501,"reason":"` + strings.Repeat("x", 124) + `"}}`, "disconnect.reason"},
+	{EventSubscribe, `{"result":{"allow":["sub","pub","prs","hst"]}}`, ""},
+	{EventSubscribe, `{"result":{"allow":["all"]}}`, "result.allow"},
 	{EventRPC, `{"result":{"data":{"a":1}}}`, ""},
 	{EventRPC, `{}`, ""},
 	{EventRPC, `[]`, "no JSON object"},

@@ -71,6 +71,7 @@ type Answer struct {
 	Meta     json.RawMessage          `json:"meta"`     // connect: an object
 	Override *hub.Override            `json:"override"` // subscribe
 	Allow    []string                 `json:"allow"`    // subscribe: what the subscriber may do beside
+	Rights   hub.Rights               `json:"-"`        // Allow, read by Ask
 
 	// publish
 	SkipHistory    bool              `json:"skip_history"`

@@ -93,7 +93,7 @@ func (c *Client[F]) subscribeByBackend(channel string, o SubscribeOptions) error
 		return hub.ErrLimitExceeded
 	}
 	j := &joining{channel: channel, request: &wire.SubscribeRequest{Channel: channel}, options: o.Override.Apply(options), tag: tagServerSide}
-	j.special.info = o.Info
+	j.info = o.Info
 	if !o.Expires.IsZero() {
 		j.special.expires = c.handler.now() + roster.Seconds(time.Until(o.Expires))
 	}

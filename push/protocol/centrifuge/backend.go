@@ -150,9 +150,12 @@ func (c *Client[F]) renewSubscription(s subscription[F], webhook string) {
 			c.schedule()
 		case r.Over():
 			c.expireSubscription(s)
-		case !r.Expires.IsZero():
-			s.special.expires = c.handler.now() + inquiry.RenewIn(roster.Seconds(time.Until(r.Expires)))
-			c.schedule()
+		default:
+			s.special.setInfo(r.Info)
+			if !r.Expires.IsZero() {
+				s.special.expires = c.handler.now() + inquiry.RenewIn(roster.Seconds(time.Until(r.Expires)))
+				c.schedule()
+			}
 		}
 	}
 	err := c.handler.config.Backend.SubRefresh(c.caller(), inquiry.SubscribeQuestion{Webhook: webhook, Channel: s.sub.Channel()}, func(r inquiry.Renewal, err error) {

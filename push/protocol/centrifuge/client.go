@@ -214,8 +214,14 @@ func (c *Client[F]) close(d *Disconnect) {
 
 // actor is the client as the permissions of a channel see it.
 func (c *Client[F]) actor(channel string) hub.Actor {
-	_, subscribed := c.find(channel)
-	return hub.Actor{User: c.User(), Subscribed: subscribed, Everything: c.standing&everything != 0}
+	a := hub.Actor{User: c.User(), Everything: c.standing&everything != 0}
+	i, subscribed := c.find(channel)
+	if a.Subscribed = subscribed; subscribed {
+		if special := c.subscription(i).special; special != nil {
+			a.Granted = special.rights
+		}
+	}
+	return a
 }
 
 // find returns the place of channel in subs and whether it is there.

@@ -108,7 +108,8 @@ func (c *Client[F]) unsubscribe(m *wire.UnsubscribeRequest) (*wire.UnsubscribeRe
 func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Reply) error {
 	o, err := c.options(m.Channel)
 	ask := c.handler.config.Backend.Publish
-	asks := err == nil && o.PublishWebhook != "" && ask != nil
+	actor := c.actor(m.Channel)
+	asks := err == nil && ask != nil && o.AsksToPublish(actor)
 	switch {
 	case err != nil:
 		return err
@@ -116,7 +117,7 @@ func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Repl
 		return hub.ErrPermissionDenied // channels of keys and values are not here
 	case len(m.Data) == 0:
 		return fmt.Errorf("%w: there is no data", hub.ErrBadRequest)
-	case asks && !o.MayAskToPublish(m.Channel, c.actor(m.Channel)), !asks && !o.MayPublish(m.Channel, c.actor(m.Channel)):
+	case asks && !o.MayAskToPublish(m.Channel, actor), !asks && !o.MayPublish(m.Channel, actor):
 		return hub.ErrPermissionDenied
 	case o.JSONData && !isJSON(m.Data):
 		return fmt.Errorf("%w: the data is not JSON", hub.ErrBadRequest)

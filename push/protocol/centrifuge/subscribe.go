@@ -2,6 +2,7 @@ package centrifuge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,9 +34,10 @@ type joining struct {
 	channel string
 	request *wire.SubscribeRequest
 	options *hub.Options
-	special special // what is not the same for all subscribers
-	data    []byte  // for the client, in the answer
-	token   Token   // that it was made with
+	info    json.RawMessage // what others in the channel may see
+	special special         // what is not the same for all subscribers
+	data    []byte          // for the client, in the answer
+	token   Token           // that it was made with
 	tag     uint8
 	from    uint64 // the offset after which publications are wanted
 	placed  bool   // from counts
@@ -104,7 +106,7 @@ func (c *Client[F]) subscribeServerSide(t *turn[F], s *ServerSubscription, since
 		request: &wire.SubscribeRequest{Channel: s.Channel, Recover: since.Recover, Epoch: since.Epoch, Offset: since.Offset},
 	}
 	j.request.Recover = j.request.Recover || s.RecoverLatest && j.options.RecoverLatest
-	j.special.info = s.Info
+	j.info = s.Info
 	if err := c.limit(j, s.Expires); err != nil {
 		return nil, err
 	}
@@ -167,7 +169,8 @@ func (c *Client[F]) authorize(j *joining) error {
 
 // allow notes what a token or the backend gives.
 func (c *Client[F]) allow(j *joining, grant Grant) error {
-	j.special.info, j.data, j.options = grant.Info, grant.Data, grant.Override.Apply(j.options)
+	j.info, j.data, j.options = grant.Info, grant.Data, grant.Override.Apply(j.options)
+	j.special.rights = grant.Rights
 	if j.token = grant.Token; !j.token.Issued.IsZero() {
 		j.tag |= tagGranted
 	}
@@ -218,8 +221,9 @@ func (c *Client[F]) join(t *turn[F], j *joining) (*wire.SubscribeResult, error) 
 		j.special.policy = unique.Make(policy) // half the size
 	}
 	j.special.hidden = !j.options.Presence && c.hasPresence(j.channel)
-	if j.special.needed() || j.token.ID != "" {
+	if j.special.needed() || j.info != nil || j.token.ID != "" {
 		entry.special = &specialSubscriber[F]{client: c, special: j.special}
+		entry.special.setInfo(j.info)
 		subscriber = entry.special
 	}
 	var err error
@@ -263,7 +267,7 @@ func (c *Client[F]) wantsEvents(j *joining) bool {
 	if !j.options.JoinLeave {
 		return false
 	}
-	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.standing&everything != 0}
+	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.standing&everything != 0, Granted: j.special.rights}
 	return j.options.ForcePushJoinLeave || j.request.JoinLeave && j.options.MayAskPresence(j.channel, actor)
 }
 
@@ -275,8 +279,9 @@ func (c *Client[F]) place(ctx context.Context, j *joining) (*wire.SubscribeResul
 	if left := int64(j.special.expires) - int64(c.handler.now()); j.special.expires > 0 && j.tag&tagServerSide == 0 && !j.special.invited {
 		result.Expires, result.Ttl = true, uint32(max(left, 1))
 	}
-	result.Recoverable = o.ForceRecovery || o.AllowRecovery && m.Recoverable
-	result.Positioned = result.Recoverable || o.ForcePositioning || o.AllowPositioning && m.Positioned
+	mayAsk := o.HasHistory() && j.special.rights&hub.RightHistory != 0
+	result.Recoverable = o.ForceRecovery || (o.AllowRecovery || mayAsk) && m.Recoverable
+	result.Positioned = result.Recoverable || o.ForcePositioning || (o.AllowPositioning || mayAsk) && m.Positioned
 	if !result.Positioned {
 		return result, nil
 	}

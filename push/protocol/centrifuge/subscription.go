@@ -3,6 +3,7 @@ package centrifuge
 import (
 	"encoding/json"
 	"slices"
+	"sync/atomic"
 	"unique"
 
 	"github.com/millpond/millpond/push/hub"
@@ -29,7 +30,7 @@ func (s subscription[F]) chanInfo() json.RawMessage {
 	if s.special == nil {
 		return nil
 	}
-	return s.special.info
+	return s.special.chanInfo()
 }
 
 // chanInfo is what the subscription's token says of the client.
@@ -84,13 +85,13 @@ func (c *Client[F]) reset(sub *hub.Subscription) { c.handler.roster.Do(c, func()
 
 // special is what distinguishes a subscriber of a channel from the others.
 type special struct {
-	info    json.RawMessage // of the subscription's token
 	filter  *wire.FilterNode
 	policy  unique.Handle[string] // of the channel, where it is another than the server's
 	expires uint32                // when the token does, in the handler's seconds; 0 is never
 	issued  uint32                // when the token was, as in Client
 	delta   bool
-	hidden  bool   // from the presence
+	hidden  bool // from the presence
+	rights  hub.Rights
 	invited bool   // the server or the backend renews it, or nobody does, but not the client
 	last    []byte // the data of the latest publication that it has, from which a delta may be made
 }
@@ -104,14 +105,15 @@ func (s *special) slowPolicy() string {
 }
 
 func (s *special) needed() bool {
-	return s.info != nil || s.filter != nil || s.delta || s.hidden || s.policy != (unique.Handle[string]{}) || s.expires > 0
+	return s.filter != nil || s.rights != 0 || s.delta || s.hidden || s.policy != (unique.Handle[string]{}) || s.expires > 0
 }
 
 // specialSubscriber gets its publications in a way of its own.
 type specialSubscriber[F comparable] struct {
 	client *Client[F]
-	token  *roster.Holder[*Client[F]] // nil if the subscription's token has no id
-	// info, filter, delta, hidden, invited and policy are immutable; expires, issued and token are owned by the client's turn; last by it until the
+	info   atomic.Pointer[json.RawMessage] // what others in the channel may see; nil is nothing
+	token  *roster.Holder[*Client[F]]      // nil if the subscription's token has no id
+	// filter, delta, hidden, rights, invited and policy are immutable; expires, issued and token are owned by the client's turn; last by it until the
 	// start, and by Deliver then.
 	special
 }
@@ -129,7 +131,21 @@ func (s *specialSubscriber[F]) Presence() *hub.ClientInfo {
 	if s.hidden {
 		return nil
 	}
-	return s.client.clientInfo(s.info)
+	return s.client.clientInfo(s.chanInfo())
+}
+
+func (s *specialSubscriber[F]) chanInfo() json.RawMessage {
+	if info := s.info.Load(); info != nil {
+		return *info
+	}
+	return nil
+}
+
+// setInfo changes what others may see from now on. Nil changes nothing.
+func (s *specialSubscriber[F]) setInfo(info json.RawMessage) {
+	if info != nil {
+		s.info.Store(&info)
+	}
 }
 
 // Deliver sends what the subscriber wants of b, in the form it wants it in.

@@ -70,6 +70,7 @@ type Grant struct {
 	Data     []byte          // for the client, in the answer
 	Expires  time.Time       // zero is never
 	Override *hub.Override   // what is different for it in the channel's options; nil is nothing
+	Rights   hub.Rights      // what it may do beside
 }
 
 // PublishQuestion is whether something may be published.

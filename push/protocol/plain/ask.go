@@ -14,7 +14,7 @@ func (c *Client[F]) runPresence(command command) error {
 		return err
 	case !o.Presence:
 		return fmt.Errorf("%w: channel %q has no presence", hub.ErrNotAvailable, clip(channel))
-	case !o.MayAskPresence(channel, who.actor(c.isSubscribed(channel))):
+	case !o.MayAskPresence(channel, c.actor(who, channel)):
 		return fmt.Errorf("%w: you may not ask who is in channel %q", hub.ErrPermissionDenied, clip(channel))
 	}
 	if err := c.checkRoom(); err != nil {
@@ -34,7 +34,7 @@ func (c *Client[F]) runHistory(command command) error {
 	if err != nil {
 		return err
 	}
-	if !o.MayAskHistory(channel, who.actor(c.isSubscribed(channel))) && o.HasHistory() {
+	if !o.MayAskHistory(channel, c.actor(who, channel)) && o.HasHistory() {
 		return fmt.Errorf("%w: you may not ask for the history of channel %q", hub.ErrPermissionDenied, clip(channel))
 	}
 	if err := c.checkRoom(); err != nil {

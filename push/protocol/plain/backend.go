@@ -174,6 +174,7 @@ func (c *Client[F]) renewSubscription(s *special[F], webhook string) {
 		case r.Over():
 			c.expel(channel, expired)
 		default:
+			s.setInfo(r.Info)
 			s.endAt(r.Expires)
 		}
 	}

@@ -124,9 +124,9 @@ func (c *Client[F]) runPublish(command command) error {
 	if err != nil {
 		return err
 	}
-	actor := who.actor(c.isSubscribed(channel))
+	actor := c.actor(who, channel)
 	ask := c.handler.config.Backend.Publish
-	asks := o.PublishWebhook != "" && ask != nil
+	asks := ask != nil && o.AsksToPublish(actor)
 	switch {
 	case asks && !o.MayAskToPublish(channel, actor), !asks && !o.MayPublish(channel, actor):
 		return fmt.Errorf("%w: you may not publish to channel %q", hub.ErrPermissionDenied, channel)

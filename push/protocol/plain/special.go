@@ -2,6 +2,7 @@ package plain
 
 import (
 	"encoding/json"
+	"sync/atomic"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -18,9 +19,12 @@ type special[F any] struct {
 
 	// Immutable after join.
 	sub    *hub.Subscription
-	policy string          // what happens when the outbox is full; empty is the server's
-	info   json.RawMessage // what others in the channel may see
-	hidden bool            // from the presence
+	policy string // what happens when the outbox is full; empty is the server's
+	rights hub.Rights
+	hidden bool // from the presence
+
+	// Any goroutine (atomic).
+	info atomic.Pointer[json.RawMessage] // what others in the channel may see; nil is nothing
 }
 
 // Deliver sends publications by the policy.
@@ -37,8 +41,17 @@ func (s *special[F]) Presence() *hub.ClientInfo {
 // seen is the client as others in the channel see it.
 func (s *special[F]) seen() *hub.ClientInfo {
 	info := s.Client.Presence()
-	info.ChanInfo = s.info
+	if own := s.info.Load(); own != nil {
+		info.ChanInfo = *own
+	}
 	return info
+}
+
+// setInfo changes what others may see from now on. Nil changes nothing.
+func (s *special[F]) setInfo(info json.RawMessage) {
+	if info != nil {
+		s.info.Store(&info)
+	}
 }
 
 // specialOf is what distinguishes a subscription from others; nil is nothing.
@@ -60,6 +73,18 @@ func seenIn[F any](c *Client[F], sub *hub.Subscription) *hub.ClientInfo {
 		return s.seen()
 	}
 	return c.Presence()
+}
+
+// actor is the client as the permissions of a channel see it.
+func (c *Client[F]) actor(who *login[F], channel string) hub.Actor {
+	i, subscribed := c.find(channel)
+	a := who.actor(subscribed)
+	if subscribed {
+		if s := specialOf[F](c.subs[i]); s != nil {
+			a.Granted = s.rights
+		}
+	}
+	return a
 }
 
 // has reports whether a subscription is the client's still.

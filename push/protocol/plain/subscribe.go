@@ -241,8 +241,9 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 	policy, hidden := j.options.PolicyBeside(c.handler.config.SlowPolicy), shown && !j.options.Presence
 	var subscriber hub.Subscriber = c
 	var one *special[F]
-	if policy != "" || hidden || g.Info != nil || !g.Expires.IsZero() {
-		one = &special[F]{Client: c, policy: policy, info: g.Info, hidden: hidden}
+	if policy != "" || hidden || g.Rights != 0 || g.Info != nil || !g.Expires.IsZero() {
+		one = &special[F]{Client: c, policy: policy, rights: g.Rights, hidden: hidden}
+		one.setInfo(g.Info)
 		subscriber = one
 	}
 	if since != nil {
@@ -253,10 +254,12 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 	if j.sub, err = h.Subscribe(ctx, name, subscriber); err != nil {
 		return j, err
 	}
-	if events && j.options.JoinLeave && j.options.MayAskPresence(name, c.login.Load().actor(true)) || j.options.ForcePushJoinLeave {
+	actor := c.login.Load().actor(true)
+	actor.Granted = g.Rights
+	if events && j.options.JoinLeave && j.options.MayAskPresence(name, actor) || j.options.ForcePushJoinLeave {
 		j.sub.ReceiveEvents()
 	}
-	if j.asked = since != nil && (j.options.ForceRecovery || j.options.AllowRecovery); j.asked {
+	if j.asked = since != nil && (j.options.ForceRecovery || j.options.AllowRecovery || j.options.HasHistory() && g.Rights&hub.RightHistory != 0); j.asked {
 		j.recovery, err = h.Recover(ctx, j.sub.Channel(), *since)
 	} else {
 		j.recovery.From, err = h.Position(ctx, j.sub.Channel())
