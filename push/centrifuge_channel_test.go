@@ -364,6 +364,9 @@ func TestCentrifugeSubRefresh(t *testing.T) {
 	refresh := func(channel, token string) string {
 		return `> {"id":3,"sub_refresh":{"channel":"` + channel + `","token":"` + token + `"}}` + "\n"
 	}
+	const endless = `> {"id":4,"subscribe":{"channel":"$b","token":"<other>"}}
+		< {"id":4,"subscribe":{}}
+		`
 	table := []conversation{
 		{name: "another token", lines: refresh("$a", "<again>") + `< {"id":3,"sub_refresh":{"expires":true,"ttl":7<any>}}`},
 		{name: "one that does not expire", lines: refresh("$a", "<ever>") + `< {"id":3,"sub_refresh":{}}`},
@@ -381,6 +384,9 @@ func TestCentrifugeSubRefresh(t *testing.T) {
 			~ {"push":{"channel":"$a","unsubscribe":{"code":2501,"reason":"subscription expired"}}}
 			> {"id":4,"subscribe":{"channel":"$a","token":"<first>"}}
 			< {"id":4,"subscribe":{"expires":true,"ttl":<any>}}`},
+		{name: "for one without an end", lines: endless + refresh("$b", "<other>") + `< {"id":3,"sub_refresh":{}}`},
+		{name: "for one without an end, malformed", lines: endless + refresh("$b", "<forged>") + "x 3500 invalid token"},
+		{name: "for one without an end, of another channel", lines: endless + refresh("$b", "<again>") + "x 3500 invalid token"},
 		{name: "shared poll", lines: `
 			> {"id":3,"sub_refresh":{"channel":"$a","type":1,"track":[{"signature":"s","items":[{"key":"k"}]}]}}
 			< {"id":3,` + denied + `}`},

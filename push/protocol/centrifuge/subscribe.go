@@ -407,9 +407,9 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		return nil, hub.ErrPermissionDenied
 	case m.Token == "":
 		return nil, hub.ErrBadRequest
-	case c.subscription(i).special == nil || c.subscription(i).special.expires == 0:
-		return &wire.SubRefreshResult{}, nil // it does not end
-	case c.subscription(i).special.invited:
+	}
+	s := c.subscription(i)
+	if s.special != nil && s.special.invited {
 		return nil, DisconnectBadRequest // it is not the client's to renew
 	}
 	grant, err := c.grant(m.Channel, m.Token)
@@ -421,23 +421,22 @@ func (c *Client[F]) subRefresh(m *wire.SubRefreshRequest) (*wire.SubRefreshResul
 		return nil, DisconnectInvalidToken
 	case err != nil:
 		return nil, err
+	case !grant.Expires.IsZero() && time.Until(grant.Expires) <= 0:
+		return nil, hub.ErrExpired
 	}
-	result := &wire.SubRefreshResult{}
-	expires := uint32(0)
-	if !grant.Expires.IsZero() {
-		left := time.Until(grant.Expires)
-		if left <= 0 {
-			return nil, hub.ErrExpired
-		}
-		result.Expires, result.Ttl = true, roster.Seconds(left)
-		expires = c.handler.now() + result.Ttl
-	}
-	s := c.subscription(i)
 	if err := c.hold(s, grant.Token); err != nil {
 		return nil, DisconnectInvalidToken
 	}
-	s.special.expires = expires
-	c.schedule()
+	result := &wire.SubRefreshResult{}
+	if s.special == nil || s.special.expires == 0 { // it has no end, and gets none
+		return result, nil
+	}
+	s.special.expires = 0
+	defer c.schedule()
+	if !grant.Expires.IsZero() {
+		result.Expires, result.Ttl = true, roster.Seconds(time.Until(grant.Expires))
+		s.special.expires = c.handler.now() + result.Ttl
+	}
 	return result, nil
 }
 
