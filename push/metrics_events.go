@@ -56,6 +56,7 @@ func (c *collector) collectEvents(out chan<- prometheus.Metric, gauge emitInt, c
 	counter(descEventsDropped, int64(st.GivenUp), "queue_full")
 	counter(descEventsDropped, int64(st.NotWritten), "not_written")
 	counter(descEventsDropped, int64(st.TooLarge), "too_large")
+	counter(descEventsDropped, int64(st.Rejected), "rejected")
 	counter(descEventsInferred, int64(st.Inferred))
 	counter(descEventsDamaged, int64(st.Damaged))
 	counter(descEventsWrites, int64(st.WriteErrors))

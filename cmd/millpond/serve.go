@@ -114,6 +114,7 @@ type serveCommand struct {
 	EventsDebounce        time.Duration `help:"Time for which a departure is held back: who comes back within it has not been away; negative: none." default:"1s"`
 	EventsTimeout         time.Duration `help:"Time that the backend has to answer a POST." default:"10s"`
 	EventsBackoff         time.Duration `help:"Time between two attempts, at most." default:"30s"`
+	EventsMaxRejections   int           `help:"Times that the backend may reject a batch of events, with 400, 410, 413 or 422, until it is given up; negative: no bound." default:"20"`
 	EventsShutdownTimeout time.Duration `help:"Time to send what waits when the server ends." default:"5s"`
 	EventsQueueBytes      int64         `help:"Bytes of events that wait for the backend; of more, the oldest are given up." default:"67108864"`
 	EventsSync            time.Duration `help:"Time between two fsyncs of the events' queue, at least; negative: none." default:"20ms"`
@@ -276,7 +277,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations, MaxBadTokens: c.MaxBadTokens,
 		Events: push.Events{Kinds: c.Events, EventsConfig: push.EventsConfig{
 			URL: c.EventsURL, BatchEvents: c.EventsBatch, BatchBytes: c.EventsBatchBytes, Delay: c.EventsDelay, Debounce: c.EventsDebounce,
-			Timeout: c.EventsTimeout, MaxBackoff: c.EventsBackoff, ShutdownTimeout: c.EventsShutdownTimeout, QueueBytes: c.EventsQueueBytes,
+			Timeout: c.EventsTimeout, MaxBackoff: c.EventsBackoff, MaxRejections: c.EventsMaxRejections, ShutdownTimeout: c.EventsShutdownTimeout, QueueBytes: c.EventsQueueBytes,
 			SyncInterval: c.EventsSync,
 		}},
 		Inherited: activation.Files(true), Takeover: c.Takeover,

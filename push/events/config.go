@@ -37,6 +37,9 @@ type Config struct {
 	Timeout time.Duration
 	// MaxBackoff bounds the time between two attempts. Zero means 30 s.
 	MaxBackoff time.Duration
+	// MaxRejections is how often the backend may reject a batch, with 400, 410, 413 or 422, until it is given up, so that the
+	// others get their turn. Zero means 20, negative no bound.
+	MaxRejections int
 	// ShutdownTimeout bounds the last attempt to send what waits when the process ends. Zero means 5 s.
 	ShutdownTimeout time.Duration
 
@@ -107,6 +110,7 @@ func (c Config) withDefaults() Config {
 	c.Debounce = orNone(cmp.Or(c.Debounce, time.Second))
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
 	c.MaxBackoff = cmp.Or(c.MaxBackoff, 30*time.Second)
+	c.MaxRejections = cmp.Or(c.MaxRejections, 20)
 	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, 5*time.Second)
 	c.SyncInterval = orNone(cmp.Or(c.SyncInterval, 20*time.Millisecond))
 	if c.Logger == nil {

@@ -176,7 +176,8 @@ type Stats struct {
 	AdoptedEvents uint64    // that wait in them
 	Inferred      uint64    // events that say what nobody saw
 	Sent          uint64    // events that the backend has acknowledged
-	Attempts      [4]uint64 // by Outcome
+	Rejected      uint64    // events that were given up, for the backend rejects them
+	Attempts      [5]uint64 // by Outcome
 	Oldest        time.Time // when the event happened that is being sent; zero if none is
 	Tracked       int       // channels, members and clients of which the backend was told that they are there
 	Held          int       // departures that are held back

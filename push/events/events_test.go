@@ -258,6 +258,41 @@ func TestBackends(t *testing.T) {
 	}
 }
 
+// A batch that the backend never takes does not hold up the others for ever; one that it does not take now is not lost.
+func TestRejected(t *testing.T) {
+	for status, rejected := range map[int]uint64{400: 1, 410: 1, 413: 1, 422: 1, 401: 0, 404: 0, 429: 0, 500: 0} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			sink := eventsink.Start(t, secret)
+			const most = 3
+			var refusals atomic.Int32
+			first := ""
+			sink.SetMood(func(w http.ResponseWriter, r *http.Request) { // one batch at a time
+				if id := r.Header.Get(events.HeaderBatch); first == "" || id == first && (rejected > 0 || refusals.Load() <= most) {
+					first = id
+					refusals.Add(1)
+					w.WriteHeader(status)
+					return
+				}
+				sink.Take(w, r)
+			})
+			c := config(t, sink.URL)
+			c.BatchEvents, c.MaxRejections = 1, most
+			e := start(t, c)
+			for i := range 3 {
+				e.Connected(strconv.Itoa(i), "u")
+			}
+			sink.Wait(t, "the rest", func() bool { st := e.Stats(); return st.Sent+st.Rejected == 3 && st.Records == 0 })
+			st := e.Stats()
+			if st.Rejected != rejected || rejected > 0 && (refusals.Load() != most || st.Attempts[events.Rejected] != most) {
+				t.Errorf("%d refusals, %+v", refusals.Load(), st)
+			}
+			if err := sink.Faults(); err != nil && rejected == 0 {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // discard keeps the status from the client.
 type discard struct{ http.ResponseWriter }
 

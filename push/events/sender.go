@@ -33,13 +33,14 @@ type Outcome int
 const (
 	Acknowledged Outcome = iota // 2xx
 	Refused                     // another status
+	Rejected                    // 400, 410, 413 or 422: this batch is not what the backend takes
 	TimedOut
 	Failed // no answer
 )
 
 // String returns the word for metrics.
 func (o Outcome) String() string {
-	return [...]string{"acknowledged", "refused", "timeout", "failed"}[o]
+	return [...]string{"acknowledged", "refused", "rejected", "timeout", "failed"}[o]
 }
 
 // source is a journal whose events are sent.
@@ -199,7 +200,6 @@ func (s *sender) send(from source, records []journal.Record) bool {
 		return false
 	}
 	from.journal.Ack(b.last)
-	s.acknowledged(b)
 	return true
 }
 
@@ -230,14 +230,24 @@ func newBatch(from source, records []journal.Record) batch {
 	return b
 }
 
-// deliver posts a batch until it is acknowledged. It reports false if the sender is to end and the backend still refuses.
+// deliver posts a batch until it is acknowledged, or was rejected so often that it would hold up the others for ever. It reports false if the sender is to end and the backend still refuses.
 func (s *sender) deliver(b batch) bool {
+	rejections := 0
 	for attempt := 1; ; attempt++ {
 		ending := s.isEnding()
 		outcome, after, err := s.post(b, attempt)
 		s.count(outcome)
 		if outcome == Acknowledged {
 			s.recovered()
+			s.acknowledged(b)
+			return true
+		}
+		if outcome == Rejected {
+			rejections++
+		}
+		if most := s.config.MaxRejections; most > 0 && rejections >= most {
+			s.config.Logger.Error("events: a batch is given up, for the backend rejects it", "batch", b.id, "events", b.events, "error", err, "attempts", attempt)
+			s.gaveUp(b)
 			return true
 		}
 		s.failures++
@@ -301,8 +311,12 @@ func (s *sender) post(b batch, attempt int) (outcome Outcome, after time.Duratio
 	if answer.StatusCode/100 == 2 {
 		return Acknowledged, 0, nil
 	}
+	switch outcome = Refused; answer.StatusCode {
+	case http.StatusBadRequest, http.StatusGone, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		outcome = Rejected
+	}
 	seconds, _ := strconv.ParseUint(answer.Header.Get("Retry-After"), 10, 31)
-	return Refused, time.Duration(seconds) * time.Second, errors.New(answer.Status)
+	return outcome, time.Duration(seconds) * time.Second, errors.New(answer.Status)
 }
 
 // withoutURL keeps what may be secret in the URL out of the log.
@@ -327,6 +341,13 @@ func (s *sender) count(o Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.figures.Attempts[o]++
+}
+
+// gaveUp counts what the backend will never have.
+func (s *sender) gaveUp(b batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.figures.Rejected += uint64(b.events)
 }
 
 func (s *sender) noteOldest(t time.Time) {
