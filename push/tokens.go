@@ -56,7 +56,7 @@ func (t *centrifugeTokens) Connect(ctx context.Context, r centrifuge.ConnectRequ
 		return centrifuge.Identity{}, tokenError(err, centrifuge.DisconnectInvalidToken)
 	}
 	out := centrifuge.Identity{
-		User: id.User, Info: id.Info, Meta: id.Meta, Expires: id.Expires, Token: centrifuge.Token(id.Mark), Everything: t.dev,
+		User: id.User, Info: id.Info, Meta: id.Meta, Caps: id.Caps, Expires: id.Expires, Token: centrifuge.Token(id.Mark), Everything: t.dev,
 	}
 	for _, s := range id.Subs {
 		out.Subs = append(out.Subs, centrifuge.ServerSubscription{Channel: s.Channel, Info: s.Info, Data: s.Data, Override: s.Override})
@@ -101,7 +101,7 @@ func (t plainTokens) Authenticate(ctx context.Context, c plain.Credentials) (*pl
 	if err != nil {
 		return nil, tokenError(err, hub.ErrUnauthorized)
 	}
-	out := &plain.Identity{User: id.User, Info: id.Info, Meta: id.Meta, Expires: id.Expires, Token: plain.Token(id.Mark)}
+	out := &plain.Identity{User: id.User, Info: id.Info, Meta: id.Meta, Caps: id.Caps, Expires: id.Expires, Token: plain.Token(id.Mark)}
 	for _, s := range id.Subs {
 		out.Channels = append(out.Channels, s.Channel)
 	}

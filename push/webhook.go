@@ -264,7 +264,7 @@ func when(seconds int64) time.Time {
 }
 
 func (b *backend) identity(a *webhook.Answer) (centrifuge.Identity, error) {
-	id := centrifuge.Identity{User: *a.User, Info: a.Info, Data: a.Data, Meta: a.Meta, Expires: when(a.ExpireAt), Everything: b.everything}
+	id := centrifuge.Identity{User: *a.User, Info: a.Info, Data: a.Data, Meta: a.Meta, Caps: a.Capabilities, Expires: when(a.ExpireAt), Everything: b.everything}
 	for _, name := range slices.Sorted(maps.Keys(a.Subs)) {
 		s := a.Subs[name]
 		id.Subs = append(id.Subs, centrifuge.ServerSubscription{
@@ -280,7 +280,7 @@ func (b *backend) identity(a *webhook.Answer) (centrifuge.Identity, error) {
 // plainIdentity is who a client of the plain protocol is. It subscribes by itself to the channels that it is given.
 func (b *backend) plainIdentity(a *webhook.Answer) (*plain.Identity, error) {
 	return &plain.Identity{
-		User: *a.User, Info: a.Info, Data: a.Data, Meta: a.Meta, Expires: when(a.ExpireAt), Everything: b.everything,
+		User: *a.User, Info: a.Info, Data: a.Data, Meta: a.Meta, Caps: a.Capabilities, Expires: when(a.ExpireAt), Everything: b.everything,
 		Channels: append(slices.Sorted(maps.Keys(a.Subs)), a.Channels...),
 	}, nil
 }
@@ -290,7 +290,7 @@ func grant(a *webhook.Answer) (inquiry.Grant, error) {
 }
 
 func renewal(a *webhook.Answer) (inquiry.Renewal, error) {
-	return inquiry.Renewal{Expired: a.Expired, Expires: when(a.ExpireAt), Info: a.Info}, nil
+	return inquiry.Renewal{Expired: a.Expired, Expires: when(a.ExpireAt), Info: a.Info, Caps: a.Capabilities}, nil
 }
 
 func publishing(a *webhook.Answer) (inquiry.Publishing, error) {

@@ -16,11 +16,12 @@ import (
 
 // Identity is what a connection's token says.
 type Identity struct {
-	User    string          // the claim sub; empty is an anonymous user
-	Info    json.RawMessage // the claim info, or b64info decoded, JSON: what others may see of the user
-	Meta    json.RawMessage // the claim meta, JSON: for the backend alone
-	Subs    []ServerSub     // the claims subs and channels, by channel: what the user may subscribe to, and is by the Centrifuge protocol
-	Expires time.Time       // the claim expire_at, or else exp; zero is never
+	User    string            // the claim sub; empty is an anonymous user
+	Info    json.RawMessage   // the claim info, or b64info decoded, JSON: what others may see of the user
+	Meta    json.RawMessage   // the claim meta, JSON: for the backend alone
+	Caps    *hub.Capabilities // the claim caps: what the user may do beside what the channels' options say
+	Subs    []ServerSub       // the claims subs and channels, by channel: what the user may subscribe to, and is by the Centrifuge protocol
+	Expires time.Time         // the claim expire_at, or else exp; zero is never
 	Mark    Mark
 }
 
@@ -107,6 +108,7 @@ type claims struct {
 	Info     json.RawMessage      `json:"info"`
 	B64Info  []byte               `json:"b64info"`
 	Meta     json.RawMessage      `json:"meta"`
+	Caps     []hub.Capability     `json:"caps"`
 	Override *hub.Override        `json:"override"`
 	ExpireAt *int64               `json:"expire_at"` // overrides exp as the end of what the token gives; 0 is never
 }
@@ -168,6 +170,9 @@ func (c *claims) identity() (i Identity, err error) {
 	}
 	if i.Meta, err = shown(c.Meta, nil); err != nil {
 		return Identity{}, err
+	}
+	if i.Caps, err = hub.ParseCapabilities(c.Caps); err != nil {
+		return Identity{}, refusedClaim
 	}
 	if i.Subs, err = c.subs(); err != nil {
 		return Identity{}, err

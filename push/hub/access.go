@@ -11,23 +11,24 @@ type Actor struct {
 	User       string // empty is an anonymous one
 	Subscribed bool   // to the channel
 	Everything bool   // it may do all there is: development
-	Granted    Rights // beside what the options say
+	Granted    Rights // in the channel, beside what the options say
 }
 
-// Rights are what a subscription may be given beside what the options of its channel say.
+// Rights are what a subscription, or a connection, may be given beside what the options of a channel say.
 type Rights uint8
 
 // The rights.
 const (
-	RightPublish  Rights = 1 << iota // without a question to PublishWebhook
-	RightPresence                    // and to hear who comes and goes
-	RightHistory                     // and to have what was missed recovered
+	RightPublish   Rights = 1 << iota // without a question to PublishWebhook
+	RightPresence                     // and to hear who comes and goes
+	RightHistory                      // and to have what was missed recovered
+	RightSubscribe                    // where neither the channel's name nor SubscribeWebhook decides
 )
 
-// rightNames are those of Centrifugo's capabilities. A subscription has the first as it is.
-var rightNames = map[string]Rights{"sub": 0, "pub": RightPublish, "prs": RightPresence, "hst": RightHistory}
+// rightNames are those of Centrifugo's capabilities.
+var rightNames = map[string]Rights{"sub": RightSubscribe, "pub": RightPublish, "prs": RightPresence, "hst": RightHistory}
 
-// ParseRights reads a list of names: pub, prs, hst, and sub, which says nothing more of a subscription.
+// ParseRights reads a list of names: sub, pub, prs and hst.
 func ParseRights(names []string) (r Rights, err error) {
 	for _, name := range names {
 		right, ok := rightNames[name]
@@ -57,7 +58,13 @@ func (o *Options) MaySubscribe(channel string, a Actor) bool {
 	case o.AllowUserLimitedChannels && strings.Contains(channel, UserBoundary):
 		return a.User != "" && slices.Contains(Users(channel), a.User)
 	}
-	return a.allowed(o.AllowSubscribeForClient, o.AllowSubscribeForAnonymous, false)
+	return a.has(RightSubscribe) || a.allowed(o.AllowSubscribeForClient, o.AllowSubscribeForAnonymous, false)
+}
+
+// NeedsRightToSubscribe reports whether a, who may subscribe, may because of RightSubscribe alone.
+func (o *Options) NeedsRightToSubscribe(channel string, a Actor) bool {
+	a.Granted &^= RightSubscribe
+	return !o.MaySubscribe(channel, a)
 }
 
 // MayAskToSubscribe reports whether SubscribeWebhook is to be asked about a client without a token for the channel. What

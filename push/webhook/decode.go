@@ -112,6 +112,10 @@ func (a *Answer) finish(event Event) error {
 	if a.Rights, err = hub.ParseRights(a.Allow); err != nil {
 		return unreadable("result.allow: %v", err)
 	}
+	a.Rights &^= hub.RightSubscribe // a subscription has it as it is
+	if a.Capabilities, err = hub.ParseCapabilities(a.Caps); err != nil {
+		return unreadable("result.caps: %v", err)
+	}
 	if err = payloads("result", &a.Info, &a.B64Info, &a.Data, &a.B64Data); err != nil {
 		return err
 	}

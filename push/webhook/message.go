@@ -72,6 +72,9 @@ type Answer struct {
 	Override *hub.Override            `json:"override"` // subscribe
 	Allow    []string                 `json:"allow"`    // subscribe: what the subscriber may do beside
 	Rights   hub.Rights               `json:"-"`        // Allow, read by Ask
+	Caps     []hub.Capability         `json:"caps"`     // connect, refresh: what the connection may do beside
+
+	Capabilities *hub.Capabilities `json:"-"` // Caps, read by Ask; nil if it says nothing of them
 
 	// publish
 	SkipHistory    bool              `json:"skip_history"`

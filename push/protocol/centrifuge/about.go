@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 
+	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/roster"
 )
@@ -13,18 +14,20 @@ type about[F comparable] struct {
 	text    string                     // two values in JSON, either of which may be empty: what others may see, then what only the backend may
 	headers *inquiry.Headers           // that the backend may be sent; nil is none
 	token   *roster.Holder[*Client[F]] // nil if the token has no id
+	caps    *hub.Capabilities          // nil is none
 	meta    uint32                     // where the second value begins
 }
 
 // newAbout returns nil if there is nothing.
-func newAbout[F comparable](info, meta []byte, headers *inquiry.Headers, token *roster.Holder[*Client[F]]) *about[F] {
-	if len(info)+len(meta) == 0 && headers == nil && token == nil {
+func newAbout[F comparable](info, meta []byte, headers *inquiry.Headers, token *roster.Holder[*Client[F]], caps *hub.Capabilities) *about[F] {
+	if len(info)+len(meta) == 0 && headers == nil && token == nil && caps == nil {
 		return nil
 	}
-	return &about[F]{text: string(info) + string(meta), meta: uint32(len(info)), headers: headers, token: token}
+	return &about[F]{text: string(info) + string(meta), meta: uint32(len(info)), headers: headers, token: token, caps: caps}
 }
 
-// setAbout notes what an identity says. Of a refresh that says nothing, what was there stays, but for the token.
+// setAbout notes what an identity says. Of a refresh that says nothing, what was there stays, but for the token and what
+// it allows.
 func (c *Client[F]) setAbout(i *Identity) {
 	c.issued.Store(issuedSeconds(i.Token))
 	info, meta := i.Info, i.Meta
@@ -35,7 +38,7 @@ func (c *Client[F]) setAbout(i *Identity) {
 		meta = c.Meta()
 	}
 	old := c.token()
-	c.about.Store(newAbout(info, meta, c.headers(), c.handler.tokens.Add(c, i.Token.ID)))
+	c.about.Store(newAbout(info, meta, c.headers(), c.handler.tokens.Add(c, i.Token.ID), i.Caps))
 	c.handler.tokens.Remove(old)
 }
 
@@ -58,6 +61,14 @@ func (c *Client[F]) Meta() json.RawMessage {
 func (c *Client[F]) headers() *inquiry.Headers {
 	if a := c.about.Load(); a != nil {
 		return a.headers
+	}
+	return nil
+}
+
+// caps are what the client may do beside what the options of channels say.
+func (c *Client[F]) caps() *hub.Capabilities {
+	if a := c.about.Load(); a != nil {
+		return a.caps
 	}
 	return nil
 }

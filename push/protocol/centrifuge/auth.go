@@ -26,6 +26,7 @@ type Identity struct {
 	Info    json.RawMessage      // what others may see of it
 	Data    []byte               // for the client, in the answer: JSON, or any bytes in Protobuf
 	Meta    json.RawMessage      // for the backend; no client sees it
+	Caps    *hub.Capabilities    // what it may do beside what the options of channels say; nil is nothing
 	Subs    []ServerSubscription // that it gets without asking; of several to one channel the first
 	Expires time.Time            // when another token is needed; zero is never
 	Token   Token                // that it showed

@@ -27,7 +27,7 @@ type Backend struct {
 // KeepHeaders keeps what was chosen of the opening request. It is called before OnOpen.
 func (c *Client[F]) KeepHeaders(headers []inquiry.Header) {
 	if len(headers) > 0 {
-		c.about.Store(newAbout[F](nil, nil, &inquiry.Headers{Connection: headers}, nil))
+		c.about.Store(newAbout[F](nil, nil, &inquiry.Headers{Connection: headers}, nil, nil))
 	}
 }
 
@@ -39,7 +39,7 @@ func (c *Client[F]) emulate(headers map[string]string) {
 		if before := c.headers(); before != nil {
 			h.Connection = before.Connection
 		}
-		c.about.Store(newAbout(c.info(), c.Meta(), &h, c.token()))
+		c.about.Store(newAbout(c.info(), c.Meta(), &h, c.token(), c.caps()))
 	}
 }
 
@@ -130,8 +130,16 @@ func (c *Client[F]) renewed(r inquiry.Renewal, err error) {
 		c.disconnect(DisconnectExpired)
 		return
 	}
+	info, caps := c.info(), c.caps()
 	if r.Info != nil {
-		c.about.Store(newAbout(r.Info, c.Meta(), c.headers(), c.token()))
+		info = r.Info
+	}
+	if r.Caps != nil {
+		caps = r.Caps
+	}
+	if r.Info != nil || r.Caps != nil {
+		c.about.Store(newAbout(info, c.Meta(), c.headers(), c.token(), caps))
+		c.recheckCaps()
 	}
 	if _, _, err := c.expire(r.Expires); err != nil { // in the past
 		c.disconnect(DisconnectExpired)

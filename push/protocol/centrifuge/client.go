@@ -214,11 +214,11 @@ func (c *Client[F]) close(d *Disconnect) {
 
 // actor is the client as the permissions of a channel see it.
 func (c *Client[F]) actor(channel string) hub.Actor {
-	a := hub.Actor{User: c.User(), Everything: c.standing&everything != 0}
+	a := hub.Actor{User: c.User(), Everything: c.standing&everything != 0, Granted: c.caps().Of(channel)}
 	i, subscribed := c.find(channel)
 	if a.Subscribed = subscribed; subscribed {
 		if special := c.subscription(i).special; special != nil {
-			a.Granted = special.rights
+			a.Granted |= special.rights
 		}
 	}
 	return a

@@ -199,5 +199,6 @@ func (c *Client[F]) refresh(m *wire.RefreshRequest) (*wire.RefreshResult, error)
 	if c.revoked(identity.Token) {
 		return nil, DisconnectInvalidToken
 	}
+	c.recheckCaps()
 	return result, nil
 }

@@ -21,7 +21,7 @@ func (h *Handler[F]) Refresh(ctx context.Context, t Target, expired bool, expire
 			limited, ttl, err := c.expire(expires)
 			if err == nil {
 				if info != nil {
-					c.about.Store(newAbout(info, c.Meta(), c.headers(), c.token()))
+					c.about.Store(newAbout(info, c.Meta(), c.headers(), c.token(), c.caps()))
 				}
 				c.push(&wire.Push{Refresh: &wire.Refresh{Expires: limited, Ttl: ttl}})
 				return nil

@@ -70,6 +70,15 @@ func (c *Client[F]) recheck() {
 	})
 }
 
+// recheckCaps ends what the client has by capabilities that it has no more.
+func (c *Client[F]) recheckCaps() {
+	c.endSubs(func(s subscription[F]) bool {
+		channel := s.sub.Channel()
+		o, err := c.options(channel)
+		return s.sub.Tag&tagCapable != 0 && (err != nil || !o.MaySubscribe(channel, c.actor(channel)))
+	})
+}
+
 // endSubs ends some of the subscriptions. An SDK subscribes again, which shows the token once more.
 func (c *Client[F]) endSubs(which func(subscription[F]) bool) {
 	for _, sub := range slices.Clone(c.subs) {

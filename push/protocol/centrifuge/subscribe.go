@@ -27,6 +27,7 @@ const (
 	tagPositioned
 	tagAnnounced // others were told that the client came
 	tagGranted   // it was made with a token
+	tagCapable   // it was made by the connection's capabilities alone
 )
 
 // joining is a subscription that is being made.
@@ -155,8 +156,12 @@ func (c *Client[F]) authorize(j *joining) error {
 		if j.asks = c.handler.config.Backend.Subscribe != nil && j.options.MayAskToSubscribe(m.Channel); j.asks {
 			return nil
 		}
-		if !j.options.MaySubscribe(m.Channel, c.actor(m.Channel)) {
+		actor := c.actor(m.Channel)
+		if !j.options.MaySubscribe(m.Channel, actor) {
 			return hub.ErrPermissionDenied
+		}
+		if j.options.NeedsRightToSubscribe(m.Channel, actor) {
+			j.tag |= tagCapable
 		}
 		return nil
 	}
@@ -262,12 +267,15 @@ func (c *Client[F]) hasPresence(channel string) bool {
 	return err == nil && o.Presence
 }
 
+// rights are what the client may do in the channel beside what its options say.
+func (c *Client[F]) rights(j *joining) hub.Rights { return j.special.rights | c.caps().Of(j.channel) }
+
 // wantsEvents reports whether the client is to hear who comes and goes.
 func (c *Client[F]) wantsEvents(j *joining) bool {
 	if !j.options.JoinLeave {
 		return false
 	}
-	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.standing&everything != 0, Granted: j.special.rights}
+	actor := hub.Actor{User: c.User(), Subscribed: true, Everything: c.standing&everything != 0, Granted: c.rights(j)}
 	return j.options.ForcePushJoinLeave || j.request.JoinLeave && j.options.MayAskPresence(j.channel, actor)
 }
 
@@ -279,7 +287,7 @@ func (c *Client[F]) place(ctx context.Context, j *joining) (*wire.SubscribeResul
 	if left := int64(j.special.expires) - int64(c.handler.now()); j.special.expires > 0 && j.tag&tagServerSide == 0 && !j.special.invited {
 		result.Expires, result.Ttl = true, uint32(max(left, 1))
 	}
-	mayAsk := o.HasHistory() && j.special.rights&hub.RightHistory != 0
+	mayAsk := o.HasHistory() && c.rights(j)&hub.RightHistory != 0
 	result.Recoverable = o.ForceRecovery || (o.AllowRecovery || mayAsk) && m.Recoverable
 	result.Positioned = result.Recoverable || o.ForcePositioning || (o.AllowPositioning || mayAsk) && m.Positioned
 	if !result.Positioned {

@@ -97,6 +97,8 @@ type Renewal struct {
 	Expired bool            // it does not
 	Expires time.Time       // zero is for ever
 	Info    json.RawMessage // what others may see from now on; nil is what they see
+	// Caps are what a connection may do beside from now on; nil is what it may.
+	Caps *hub.Capabilities
 }
 
 // Over reports whether it ends now.

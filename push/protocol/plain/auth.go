@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+
+	"github.com/millpond/millpond/push/hub"
 )
 
 // Credentials are what a client shows: a token, or a name and a password.
@@ -16,12 +18,13 @@ type Credentials struct {
 // Identity is who a client proved to be, and what follows from it. It must not be changed once a client has it.
 type Identity struct {
 	User     string
-	Info     json.RawMessage // what others may see of it
-	Data     json.RawMessage // for the client, in the answer to its login
-	Meta     json.RawMessage // for the backend; no client sees it
-	Channels []string        // that it may subscribe to, whatever their options say
-	Expires  time.Time       // when another token is needed; zero is never
-	Token    Token           // that it showed
+	Info     json.RawMessage   // what others may see of it
+	Data     json.RawMessage   // for the client, in the answer to its login
+	Meta     json.RawMessage   // for the backend; no client sees it
+	Caps     *hub.Capabilities // what it may do beside what the options of channels say; nil is nothing
+	Channels []string          // that it may subscribe to, whatever their options say
+	Expires  time.Time         // when another token is needed; zero is never
+	Token    Token             // that it showed
 	// Everything lets it do all there is: development.
 	Everything bool
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/inquiry"
@@ -27,16 +28,20 @@ type ConnectRequest struct {
 	Channels []string        // that its opening request asks for
 }
 
-// about is what there is to know of a client for the backend alone.
+// about is what there is to know of a client that is not shown to anybody. It is immutable.
 type about struct {
 	headers *inquiry.Headers // nil is none
-	meta    json.RawMessage
+	meta    string
+	caps    *hub.Capabilities // what it may do beside what the options of channels say; nil is nothing
 }
 
 func (c *Client[F]) caller() inquiry.Caller {
 	who := inquiry.Caller{Client: c.conn.ID(), User: c.User()}
 	if c.about != nil {
-		who.Headers, who.Meta = c.about.headers, c.about.meta
+		who.Headers = c.about.headers
+		if c.about.meta != "" {
+			who.Meta = json.RawMessage(c.about.meta)
+		}
 	}
 	return who
 }
@@ -58,9 +63,37 @@ func (c *Client[F]) know(emulated []inquiry.Header, meta json.RawMessage) {
 		next.headers = &h
 	}
 	if meta != nil {
-		next.meta = meta
+		next.meta = string(meta)
 	}
 	c.about = &next
+}
+
+// empower notes what the client may do beside what the options of channels say; what it has by what it had is ended.
+func (c *Client[F]) empower(caps *hub.Capabilities) {
+	if caps == c.caps() {
+		return
+	}
+	var next about
+	if c.about != nil {
+		next = *c.about
+	}
+	next.caps = caps
+	c.about = &next
+	for _, sub := range slices.Clone(c.subs) {
+		channel := sub.Channel()
+		o, err := c.handler.config.Hub.Options(channel)
+		if sub.Tag&tagCapable != 0 && (err != nil || !o.MaySubscribe(channel, c.actor(c.login.Load(), channel))) {
+			c.expel(channel, expired)
+		}
+	}
+}
+
+// caps are what the client may do beside what the options of channels say.
+func (c *Client[F]) caps() *hub.Capabilities {
+	if c.about == nil {
+		return nil
+	}
+	return c.about.caps
 }
 
 // errWaiting is the error of a command that is not carried out yet.
@@ -151,6 +184,9 @@ func (c *Client[F]) renew(l *login[F]) {
 		default:
 			next := l.renewed(r.Info)
 			c.login.Store(next)
+			if r.Caps != nil {
+				c.empower(r.Caps)
+			}
 			next.endAt(r.Expires)
 		}
 	}

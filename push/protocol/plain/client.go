@@ -59,6 +59,7 @@ type Client[F any] struct {
 const (
 	tagPositioned uint8 = 1 << iota // the client was told a position
 	tagAnnounced                    // others were told that the client came
+	tagCapable                      // it was made by the connection's capabilities alone
 )
 
 // NewClient returns the client of a connection that has just been upgraded.

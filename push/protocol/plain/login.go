@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -52,11 +51,6 @@ func (l *login[F]) clientInfo(client string) *hub.ClientInfo {
 	return info
 }
 
-// maySubscribe reports whether the bearer may subscribe to a channel with options o.
-func (l *login[F]) maySubscribe(channel string, o *hub.Options) bool {
-	return slices.Contains(l.channels, channel) || o.MaySubscribe(channel, l.actor(false))
-}
-
 // actor is the bearer as the permissions of a channel see it.
 func (l *login[F]) actor(subscribed bool) hub.Actor {
 	return hub.Actor{User: l.user(), Subscribed: subscribed, Everything: l.everything}
@@ -90,6 +84,7 @@ func (c *Client[F]) enter(identity *Identity, invited bool) error {
 	}
 	c.adopt(identity, invited)
 	c.know(nil, identity.Meta)
+	c.empower(identity.Caps)
 	if c.revoked(identity.Token) { // since it was checked; from here on those who revoke find the client
 		c.close(closePolicyViolation, tokenRevoked)
 		return fmt.Errorf("%w: the token is revoked", hub.ErrUnauthorized)

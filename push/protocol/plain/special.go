@@ -2,6 +2,7 @@ package plain
 
 import (
 	"encoding/json"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -75,13 +76,19 @@ func seenIn[F any](c *Client[F], sub *hub.Subscription) *hub.ClientInfo {
 	return c.Presence()
 }
 
+// maySubscribe reports whether the client may subscribe to a channel with options o.
+func (c *Client[F]) maySubscribe(who *login[F], channel string, o *hub.Options) bool {
+	return slices.Contains(who.channels, channel) || o.MaySubscribe(channel, c.actor(who, channel))
+}
+
 // actor is the client as the permissions of a channel see it.
 func (c *Client[F]) actor(who *login[F], channel string) hub.Actor {
 	i, subscribed := c.find(channel)
 	a := who.actor(subscribed)
+	a.Granted = c.caps().Of(channel)
 	if subscribed {
 		if s := specialOf[F](c.subs[i]); s != nil {
-			a.Granted = s.rights
+			a.Granted |= s.rights
 		}
 	}
 	return a

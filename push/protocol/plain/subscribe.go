@@ -154,6 +154,9 @@ func (c *Client[F]) subscribeAll(id rawID, list channels) error {
 		return err
 	}
 	for _, j := range made {
+		if c.needsCaps(j) {
+			j.sub.Tag |= tagCapable
+		}
 		i, _ := c.find(j.sub.Channel())
 		c.subs = slices.Insert(c.subs, i, j.sub)
 	}
@@ -164,6 +167,13 @@ func (c *Client[F]) subscribeAll(id rawID, list channels) error {
 	}
 	c.startAll(made)
 	return nil
+}
+
+// needsCaps reports whether the connection's capabilities alone let the client subscribe.
+func (c *Client[F]) needsCaps(j joined) bool {
+	who, channel := c.login.Load(), j.sub.Channel()
+	return c.caps() != nil && c.subscribeWebhook(channel) == "" && !slices.Contains(who.channels, channel) &&
+		j.options.NeedsRightToSubscribe(channel, c.actor(who, channel))
 }
 
 // startAll lets messages through, once the answer has left.
@@ -189,7 +199,7 @@ func (c *Client[F]) checkSubscribe(list channels) error {
 		if err != nil {
 			return err
 		}
-		if c.subscribeWebhook(name) == "" && !who.maySubscribe(name, o) {
+		if c.subscribeWebhook(name) == "" && !c.maySubscribe(who, name, o) {
 			return fmt.Errorf("%w: you may not subscribe to channel %q", hub.ErrPermissionDenied, name)
 		}
 		if c.isSubscribed(name) {
@@ -255,11 +265,11 @@ func (c *Client[F]) joinOne(ctx context.Context, name string, since *hub.Positio
 		return j, err
 	}
 	actor := c.login.Load().actor(true)
-	actor.Granted = g.Rights
+	actor.Granted = g.Rights | c.caps().Of(name)
 	if events && j.options.JoinLeave && j.options.MayAskPresence(name, actor) || j.options.ForcePushJoinLeave {
 		j.sub.ReceiveEvents()
 	}
-	if j.asked = since != nil && (j.options.ForceRecovery || j.options.AllowRecovery || j.options.HasHistory() && g.Rights&hub.RightHistory != 0); j.asked {
+	if j.asked = since != nil && (j.options.ForceRecovery || j.options.AllowRecovery || j.options.HasHistory() && actor.Granted&hub.RightHistory != 0); j.asked {
 		j.recovery, err = h.Recover(ctx, j.sub.Channel(), *since)
 	} else {
 		j.recovery.From, err = h.Position(ctx, j.sub.Channel())
