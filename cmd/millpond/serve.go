@@ -73,6 +73,7 @@ type serveCommand struct {
 	HistoryBytes             int           `help:"Bytes of all channels' histories." default:"268435456"`
 	HistoryChannels          int           `help:"Channels whose position is kept while nobody subscribes." default:"1048576"`
 	HistoryPositionTTL       time.Duration `name:"history-position-ttl" help:"Time for which a channel's position outlives its last publication." default:"24h"`
+	IdempotencyKeys          int           `help:"Idempotency keys of publications that are known; the oldest are forgotten early." default:"1048576"`
 	MaxRecovered             int           `help:"Publications that one subscriber recovers." default:"300"`
 	MaxAnswerBytes           int           `help:"Bytes of answers that wait for a client; while more do, it is told to ask for its past again later, and with twice as much it is slow." default:"1048576"`
 	MaxPresence              int           `help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
@@ -266,6 +267,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		},
 		History: push.History{
 			MaxHistoryBytes: c.HistoryBytes, MaxStreams: c.HistoryChannels, PositionTTL: c.HistoryPositionTTL,
+			MaxIdempotencyKeys: c.IdempotencyKeys,
 		},
 		APIKeyFile: c.APIKeyFile,
 		API: push.APILimits{

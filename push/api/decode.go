@@ -1,10 +1,13 @@
 package api
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -25,9 +28,25 @@ func decode(body []byte, v any) error {
 		return notUTF8()
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return notDecoded(err)
+		return named(notDecoded(err), body, err)
 	}
 	return nil
+}
+
+// named is rejected, or better which field of the body is not base64 if that is what err says: encoding/json does not.
+func named(rejected error, body []byte, err error) error {
+	var corrupt base64.CorruptInputError
+	var fields map[string]json.RawMessage
+	if !errors.As(err, &corrupt) || json.Unmarshal(body, &fields) != nil {
+		return rejected
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		var b []byte
+		if strings.HasPrefix(name, "b64") && errors.As(json.Unmarshal(fields[name], &b), &corrupt) {
+			return &rejection{http.StatusBadRequest, wrong(name, "is not base64: %v", corrupt)}
+		}
+	}
+	return rejected
 }
 
 func notUTF8() error {

@@ -215,7 +215,11 @@ func TestMethods(t *testing.T) {
 		},
 		{
 			"no base64", "publish", `{"channel":"a","b64data":"*"}`, 400,
-			`{"error":{"code":107,"message":"bad request: a field in base64 is not: illegal base64 data at input byte 0"}}`, nil,
+			`{"error":{"code":107,"message":"bad request: \"b64data\" is not base64: illegal base64 data at input byte 0"}}`, nil,
+		},
+		{
+			"no base64, in one of two", "subscribe", `{"user":"ann","channel":"a","b64data":"MQ==","b64info":"MQ"}`, 400,
+			`{"error":{"code":107,"message":"bad request: \"b64info\" is not base64: illegal base64 data at input byte 0"}}`, nil,
 		},
 		{
 			"no UTF-8", "publish", "{\"channel\":\"a\",\"data\":\"\xff\"}", 400,

@@ -25,6 +25,9 @@ type Config struct {
 	// PositionTTL is for how long the position of a channel with history outlives its last publication and its last
 	// subscriber. Zero means 24 h.
 	PositionTTL time.Duration
+	// MaxIdempotencyKeys bounds the idempotency keys that are known: each 64th part of it, one at least, is for as many of the
+	// channels. Beyond it the oldest are forgotten early. Zero means 1,048,576.
+	MaxIdempotencyKeys int
 }
 
 // Validate reports every value that makes no sense, each by the name of its flag.
@@ -32,6 +35,7 @@ func (c Config) Validate() error {
 	var errs []error
 	for name, n := range map[string]int64{
 		"history-bytes": int64(c.MaxHistoryBytes), "history-channels": int64(c.MaxStreams), "history-position-ttl": int64(c.PositionTTL),
+		"idempotency-keys": int64(c.MaxIdempotencyKeys),
 	} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, n))
@@ -46,6 +50,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxStreams == 0 {
 		c.MaxStreams = 1 << 20
+	}
+	if c.MaxIdempotencyKeys == 0 {
+		c.MaxIdempotencyKeys = 1 << 20
 	}
 	if c.PositionTTL == 0 {
 		c.PositionTTL = 24 * time.Hour
@@ -101,6 +108,7 @@ func New(c Config) *Broker {
 	for i := range b.stripes {
 		b.stripes[i].secret = secret
 		b.stripes[i].total = &b.bytes
+		b.stripes[i].keys.most = max(b.config.MaxIdempotencyKeys/stripes, 1)
 	}
 	return b
 }

@@ -2,15 +2,12 @@ package memory
 
 import "github.com/millpond/millpond/push/hub"
 
-// Idempotency keys are known for five minutes, and so many in each stripe, a million in all; beyond that the oldest
-// are forgotten early.
-const (
-	keyTTL  = 300
-	maxKeys = 1 << 20 / stripes
-)
+// keyTTL is for how long a key is known, in seconds, unless there are too many.
+const keyTTL = 300
 
 // idempotency has the positions of the publications that came with a key. Guarded by its stripe's mu.
 type idempotency struct {
+	most      int // keys, of which beyond it the oldest are forgotten early; immutable
 	positions map[keyed]hub.Position
 	order     []expiring // oldest first, from head on
 	head      int
@@ -35,7 +32,7 @@ func (k *idempotency) note(channel, key string, position hub.Position, now uint3
 	if k.positions == nil {
 		k.positions = map[keyed]hub.Position{}
 	}
-	if len(k.positions) >= maxKeys {
+	if len(k.positions) >= k.most {
 		k.pop()
 	}
 	id := keyed{channel, key}
