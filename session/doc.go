@@ -50,7 +50,7 @@
 // # Cost
 //
 // An idle session takes 160 bytes and a slot of 8, the poller's part 120 and two closures of 16: with the
-// runtime's share 410 to 500 bytes of process memory (millpond bench idle). A message that arrives whole, its echo, a
+// runtime's share 320 to 450 bytes of process memory (millpond bench idle). A message that arrives whole, its echo, a
 // ping's answer and a shared frame allocate nothing. Unfinished messages, inboxes and outboxes come from pools.
 //
 // # The life of a session

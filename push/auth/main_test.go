@@ -91,6 +91,9 @@ func set(keys ...crypto.Signer) []byte {
 func newVerifier(t testing.TB, c Config) *Verifier {
 	t.Helper()
 	c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	if c.JWKS.Timeout == 0 {
+		c.JWKS.Timeout = time.Minute // for a machine that is busy
+	}
 	v, err := New(c)
 	if err != nil {
 		t.Fatal(err)
