@@ -24,7 +24,7 @@ type tokenCommand struct {
 
 // tokenMakeCommand signs one. Keys come from files alone: arguments can be seen by others on the host.
 type tokenMakeCommand struct {
-	HmacSecretFile string `help:"File with the secret." type:"existingfile" placeholder:"FILE"`
+	HmacSecretFile string `aliases:"token-hmac-secret-file" help:"File with the secret." type:"existingfile" placeholder:"FILE"`
 	PrivateKeyFile string `help:"File with a private key in PEM: RSA, EC or Ed25519." type:"existingfile" placeholder:"FILE"`
 	Alg            string `help:"Algorithm; default: HS256 for a secret, RS256 for RSA, else that of the key."`
 	Kid            string `help:"Name of the key, for the header."`

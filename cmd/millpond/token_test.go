@@ -74,6 +74,7 @@ func TestToken(t *testing.T) {
 		want  string
 	}{
 		{[]string{"--hmac-secret-file=" + secret, "--user=ann"}, "--token-hmac-secret-file=" + secret, `"alg":"HS256"`},
+		{[]string{"--token-hmac-secret-file=" + secret}, "--token-hmac-secret-file=" + secret, `"alg":"HS256"`}, // by the server's name
 		{[]string{"--hmac-secret-file=" + secret, "--alg=HS512"}, "--token-hmac-secret-file=" + secret, `"alg":"HS512"`},
 		{[]string{"--private-key-file=" + rsaPrivate, "--alg=PS256"}, "--token-public-key-file=" + rsaPublic, `"alg":"PS256"`},
 		{[]string{"make", "--private-key-file=" + rsaPrivate}, "--token-public-key-file=" + rsaPublic, `"alg":"RS256"`},
