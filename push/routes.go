@@ -98,6 +98,9 @@ func (s *Server) guard(h http.Handler) http.Handler {
 	})
 }
 
+// maxInternalHeader bounds the header of a request there, but for net/http's own allowance of 4 KiB.
+const maxInternalHeader = 32 << 10
+
 // internalSide is the listener of the internal routes, by net/http.
 type internalSide struct {
 	server   *http.Server
@@ -115,7 +118,7 @@ func (s *Server) newInternalSide(file *os.File) (*internalSide, error) {
 	return &internalSide{
 		listener: &tcpListener{TCPListener: l, over: make(chan struct{})},
 		server: &http.Server{
-			Handler: boundBodies(mux, timeout), ReadHeaderTimeout: timeout, IdleTimeout: 2 * time.Minute, WriteTimeout: time.Minute,
+			Handler: boundBodies(mux, timeout), ReadHeaderTimeout: timeout, MaxHeaderBytes: maxInternalHeader, IdleTimeout: 2 * time.Minute, WriteTimeout: time.Minute,
 			ErrorLog: slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelDebug),
 		},
 	}, nil

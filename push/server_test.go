@@ -307,3 +307,14 @@ func TestLatest(t *testing.T) {
 		return got+int(s.engine.Stats().Dropped["latest"]) == 2*rounds
 	})
 }
+
+// A header on the internal port has an end.
+func TestInternalHeader(t *testing.T) {
+	s := startServer(t, Config{Dev: true})
+	for bytes, want := range map[int]int{1 << 10: 200, 64 << 10: 431} {
+		status, _ := request(t, "GET", s.internalURL("/healthz"), "", "X-Filler", strings.Repeat("x", bytes))
+		if status != want {
+			t.Errorf("%d bytes: %d, want %d", bytes, status, want)
+		}
+	}
+}
