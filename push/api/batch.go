@@ -50,10 +50,13 @@ func (h *Handler) batch(ctx context.Context, body []byte) (any, error) {
 	return joinReplies(replies), nil
 }
 
-// joinReplies makes the whole answer to a batch, as Centrifugo's libraries want it: without a result around it.
+// joinReplies makes the whole answer to a batch: in a result, as those to all methods, and beside it, where Centrifugo's libraries look for it.
 func joinReplies(replies [][]byte) encoded {
-	out := append([]byte(`{"replies":[`), bytes.Join(replies, []byte{','})...)
-	return append(out, "]}\n"...)
+	list := bytes.Join(replies, []byte{','})
+	out := make([]byte, 0, 2*len(list)+64)
+	out = append(append(out, `{"replies":[`...), list...)
+	out = append(append(out, `],"result":{"replies":[`...), list...)
+	return append(out, "]}}\n"...)
 }
 
 // command carries out one command of a batch, and returns the reply.

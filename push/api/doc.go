@@ -17,7 +17,7 @@
 //	invalidate_user_tokens  {"user":"42"}                               → {"lasting":true}
 //	invalidate_all_tokens   {"issued_before":1700000000}                → {"lasting":true}
 //	refresh         {"user":"42","expire_at":1900000000}                → {}
-//	batch           {"commands":[{"publish":{…}},{"history":{…}}]}      → {"replies":[{"publish":{…}},{"error":{…}}]}, as a whole
+//	batch           {"commands":[{"publish":{…}},{"history":{…}}]}      → {"replies":[{"publish":{…}},{"error":{…}}]}
 //	bulk            a line for each publish or broadcast                → {"line":1,"result":{…}}, a line for each
 //
 // openapi.json has all their fields, and docs/api.md says what they mean. POST /api takes lines of
