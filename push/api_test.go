@@ -21,6 +21,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/millpond/millpond/internal/program"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
@@ -162,10 +163,7 @@ func TestBulkStopsAtAnErrorIfToldTo(t *testing.T) {
 
 // curl sends a stream as its users would.
 func TestBulkByCurl(t *testing.T) {
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip(err)
-	}
+	curl := program.Find(t, "curl")
 	for name, s := range apiServers(t, pastChannels()) {
 		command := exec.CommandContext(t.Context(), curl, "-sS", "-T", "-", "-H", "Content-Type: application/x-ndjson", "-H", "X-API-Key: key", s.internalURL("/api/bulk"))
 		command.Stdin = strings.NewReader("{\"channel\":\"a\",\"data\":1}\n{\"channel\":\"a\",\"data\":2}\n")

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/millpond/millpond/push"
+import (
+	"fmt"
+
+	"github.com/millpond/millpond/push"
+)
 
 // apiKey is a push.APIKey as the file has it.
 type apiKey struct {
@@ -24,8 +28,27 @@ func loadAPIKeys(path string) (keys []push.APIKey, err error) {
 	if err := strictly(f, "api_keys", &list); err != nil {
 		return nil, err
 	}
-	for _, k := range list {
+	for i, k := range list {
+		if err := checkBounds(f, i); err != nil {
+			return nil, err
+		}
 		keys = append(keys, push.APIKey(k))
 	}
 	return keys, nil
+}
+
+// checkBounds refuses an entry whose bounds are there and say nothing: what is left out does not bound a key, and a value that was
+// forgotten must not open everything.
+func checkBounds(f file, i int) error {
+	entries, _ := f["api_keys"].([]any)
+	if i >= len(entries) {
+		return nil
+	}
+	entry, _ := entries[i].(map[string]any)
+	for _, name := range []string{"channels", "namespaces", "scopes"} {
+		if value, there := entry[name]; there && value == nil {
+			return fmt.Errorf("config: api_keys[%d].%s: has no value", i, name)
+		}
+	}
+	return nil
 }

@@ -15,8 +15,9 @@ func TestAPIKeysOfTheFile(t *testing.T) {
 	for content, want := range map[string]string{
 		"listen: [':1']": "",
 		"api_keys:\n  - name: a\n    key_file: /x\n    scopes: [publish]\n    namespaces: ['', orders]\n    channels: ['b:*']\n    requests_per_second: 2.5\n    bytes_per_second: 1000\n": "a",
-		"api_keys:\n  - name: a\n    sha265: abc\n":  `unknown field "sha265"`,
-		"api_keys:\n  - name: a\n    scopes: read\n": "api_keys",
+		"api_keys:\n  - name: a\n    sha265: abc\n":                   `unknown field "sha265"`,
+		"api_keys:\n  - name: a\n    scopes: read\n":                  "api_keys",
+		"api_keys:\n  - name: a\n    key_file: /x\n    namespaces:\n": "api_keys[0].namespaces: has no value",
 		"api_keys: 5\n": "api_keys",
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -58,7 +58,7 @@ var table = []row{
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
-			"internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
+			"internal/program", "internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
 			"internal/eventsink",
 			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5",
 		},
@@ -106,7 +106,7 @@ var table = []row{
 	{
 		"push/events", "tells a backend what the hub says, and sees neither protocols nor connections",
 		[]string{"push/hub", "push/events/journal", "push/webhook/sign"},
-		[]string{"push/broker/memory", "internal/eventsink"},
+		[]string{"push/broker/memory", "internal/eventsink", "internal/program"},
 	},
 	{
 		"push/events/journal", "records in files, and nothing of what they mean",
@@ -131,11 +131,12 @@ var table = []row{
 		[]string{"push", "session", "internal/browser", "github.com/chromedp/chromedp"},
 	},
 	{"internal/eventsink", "a backend for tests of events", []string{"push/events", "push/webhook/sign"}, nil},
+	{"internal/program", "finds programs that tests start", nil, nil},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
 	{
 		"docs/examples/webhooks", "a backend, which checks signatures",
 		[]string{"push/webhook/sign"},
-		[]string{"push", "push/hub", "github.com/goccy/go-yaml"},
+		[]string{"push", "push/hub", "internal/program", "github.com/goccy/go-yaml"},
 	},
 	{"internal/nearest", "strings to a string", nil, nil},
 	{"internal/arrows", "this test", nil, nil},

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/millpond/millpond/internal/program"
 )
 
 // block returns the one block of code in docs/events.md that is in a language.
@@ -61,10 +63,7 @@ func TestReceiverInGo(t *testing.T) {
 
 // The receiver in Python runs as it stands there.
 func TestReceiverInPython(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("there is no python3 here")
-	}
+	python := program.Find(t, "python3")
 	dir := t.TempDir()
 	script, key := filepath.Join(dir, "receiver.py"), filepath.Join(dir, "secret")
 	for path, content := range map[string]string{script: block(t, "python"), key: string(secret) + "\n"} {

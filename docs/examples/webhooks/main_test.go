@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/goccy/go-yaml"
 
+	"github.com/millpond/millpond/internal/program"
 	"github.com/millpond/millpond/push"
 	"github.com/millpond/millpond/push/hub"
 )
@@ -30,10 +31,7 @@ func TestExample(t *testing.T) {
 		try(t, s.URL)
 	})
 	t.Run("python", func(t *testing.T) {
-		python, err := exec.LookPath("python3")
-		if err != nil {
-			t.Skip("there is no python3")
-		}
+		python := program.Find(t, "python3")
 		command := exec.CommandContext(t.Context(), python, "backend.py")
 		command.Env = append(os.Environ(), "WEBHOOK_SECRET="+secret, "PORT=0")
 		command.Stderr = t.Output()

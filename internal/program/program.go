@@ -1,0 +1,22 @@
+// Package program finds the programs that tests start, as users of the docs would.
+package program
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Find returns the path of a program. Without it the test is skipped; under CI=true, where make setup has installed it, it fails.
+func Find(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("%v: make setup", err)
+	default:
+		t.Skipf("%v: make setup", err)
+	}
+	return path
+}
