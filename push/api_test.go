@@ -45,18 +45,6 @@ func pastChannels() Config {
 	return Config{Channels: ChannelOptions{HistorySize: 1000, HistoryTTL: time.Hour}}
 }
 
-// await waits until a condition holds.
-func await(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for range 3000 {
-		if holds() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("not within 30 s: %s", what)
-}
-
 // A bulk is answered while it comes, in order; a bad line does not stop the others.
 func TestBulkIsAStream(t *testing.T) {
 	for name, s := range apiServers(t, pastChannels()) {
@@ -105,7 +93,7 @@ func TestBulkIsAStream(t *testing.T) {
 			if err != nil || !bytes.Contains(rest, []byte(`{"line":12,"result":{"offset":5,`)) {
 				t.Errorf("%s %v", rest, err)
 			}
-			await(t, "no bulk is left", func() bool { return s.api.Stats().Streams == 0 })
+			eventually(t, "no bulk is left", func() bool { return s.api.Stats().Streams == 0 })
 		})
 	}
 }
@@ -197,7 +185,7 @@ func TestBulkThatIsNotReadEnds(t *testing.T) {
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			t.Errorf("%s: still there after a minute", name)
 		}
-		await(t, "the place is free", func() bool { return s.api.Stats().Streams == 0 })
+		eventually(t, "the place is free", func() bool { return s.api.Stats().Streams == 0 })
 		_ = conn.Close()
 	}
 }
@@ -300,7 +288,7 @@ func testHostileBodies(t *testing.T, slow bool) {
 				t.Errorf("%s, %s: %.300s, want %s", name, tt.what, got, tt.want)
 			}
 		}
-		await(t, "no request is under way", func() bool { return s.api.Stats().Running == 0 })
+		eventually(t, "no request is under way", func() bool { return s.api.Stats().Running == 0 })
 	}
 }
 
@@ -315,12 +303,12 @@ func TestRequestsAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nX-API-Key: key\r\nContent-Length: 100\r\n\r\n{", path)
-			await(t, "it is under way", func() bool { st := s.api.Stats(); return st.Running+st.Streams == 1 })
+			eventually(t, "it is under way", func() bool { st := s.api.Stats(); return st.Running+st.Streams == 1 })
 			if status, body := request(t, "POST", s.internalURL(path), "{}", "X-API-Key", "key"); status != 503 || !strings.Contains(body, `"code":111`) {
 				t.Errorf("%s %s: %d %s", name, path, status, body)
 			}
 			_ = conn.Close()
-			await(t, "the place is free", func() bool { st := s.api.Stats(); return st.Running+st.Streams == 0 })
+			eventually(t, "the place is free", func() bool { st := s.api.Stats(); return st.Running+st.Streams == 0 })
 		}
 	}
 }
@@ -376,7 +364,7 @@ func TestKeysFromFiles(t *testing.T) {
 	check("three", "publish", 403)
 	check("four", "info", 401)
 	write("reader", "four\n")
-	await(t, "the change is seen", func() bool { return s.apiKeys.reloads.Load() > 0 })
+	eventually(t, "the change is seen", func() bool { return s.apiKeys.reloads.Load() > 0 })
 	check("three", "info", 401)
 	check("four", "info", 200)
 	write("keys", " ")

@@ -181,18 +181,7 @@ func TestEventsThroughKill(t *testing.T) {
 	if len(clients) != 10 {
 		t.Errorf("%d clients are connected by the events, want 10", len(clients))
 	}
-	if err := last.command.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if code := last.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	if open := sink.Open(); len(open) > 0 {
-		t.Errorf("after the end still open: %v", open)
-	}
-	if left, err := os.ReadDir(filepath.Join(dir, "events")); err != nil || len(left) > 0 {
-		t.Errorf("left in the directory: %v, %v", left, err)
-	}
+	endEvents(t, last, sink, dir)
 	if err := sink.Faults(); err != nil {
 		t.Error(err)
 	}
@@ -230,5 +219,22 @@ func (c *churn) check(all []events.Event, killed []time.Time) {
 	}
 	if missing > 0 {
 		c.t.Errorf("of %d visits %d are not told by two events", len(c.visits), missing)
+	}
+}
+
+// endEvents ends the last process that sends to a sink: all that was there is said to have gone, and nothing is left in its data directory.
+func endEvents(t *testing.T, last *process, sink *eventsink.Sink, dir string) {
+	t.Helper()
+	if err := last.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := last.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if open := sink.Open(); len(open) > 0 {
+		t.Errorf("after the end still open: %v", open)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "events")); err != nil || len(left) > 0 {
+		t.Errorf("left in the directory: %v, %v", left, err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -53,18 +52,7 @@ func TestEventsThroughTakeover(t *testing.T) {
 	sink.Wait(t, "the truth", func() bool {
 		return slices.Equal(want, slices.DeleteFunc(sink.Open(), func(name string) bool { return strings.HasPrefix(name, "client ") }))
 	})
-	if err := last.command.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if code := last.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	if open := sink.Open(); len(open) > 0 {
-		t.Errorf("after the end still open: %v", open)
-	}
-	if left, err := os.ReadDir(filepath.Join(dir, "events")); err != nil || len(left) > 0 {
-		t.Errorf("left in the directory: %v, %v", left, err)
-	}
+	endEvents(t, last, sink, dir)
 	if names, lost := sink.Nodes(); len(names) != 3 || lost != 0 {
 		t.Errorf("events of %v, %d lost", names, lost)
 	}

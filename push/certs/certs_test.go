@@ -154,7 +154,7 @@ func TestWatch(t *testing.T) {
 
 	reloads := s.Stats().Reloads
 	put(t, filepath.Join(dir, "other"), []byte("?"))
-	time.Sleep(2 * watch.Calm)
+	time.Sleep(2 * watch.Calm) // long enough for a reload, of which there must be none
 	if n := s.Stats().Reloads; n != reloads {
 		t.Error("a file of others led to a reload")
 	}
