@@ -26,6 +26,7 @@ type cli struct {
 	Publish   publishCommand   `cmd:"" help:"Publish a message through the API."`
 	Subscribe subscribeCommand `cmd:"" help:"Print what arrives in channels."`
 	Token     tokenCommand     `cmd:"" help:"Sign a token for a first try, or look into one."`
+	Doctor    doctorCommand    `cmd:"" help:"Say whether this machine can carry so many connections, and what mends it if not."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 

@@ -150,6 +150,7 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
+	c.examine(logger)
 	ended := make(chan struct{})
 	defer close(ended)
 	go func() {

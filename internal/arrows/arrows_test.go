@@ -122,7 +122,7 @@ var table = []row{
 	},
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "push/auth", "bench", "session", "internal/nearest", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
+		[]string{"push", "push/auth", "bench", "session", "internal/nearest", "internal/doctor", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
 		[]string{"internal/testcert", "internal/eventsink", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
@@ -139,6 +139,8 @@ var table = []row{
 		[]string{"push", "push/hub", "internal/program", "github.com/goccy/go-yaml"},
 	},
 	{"internal/nearest", "strings to a string", nil, nil},
+	{"internal/doctor", "reads what the kernel says, and knows nothing of servers", []string{"internal/cgroup", "golang.org/x/sys"}, nil},
+	{"internal/cgroup", "reads what the kernel says", nil, nil},
 	{"internal/arrows", "this test", nil, nil},
 }
 
