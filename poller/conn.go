@@ -82,6 +82,7 @@ const (
 	wantDrained                   // call OnDrained when the queue is empty
 	corked                        // sends gather in loop.cork, until OnData returns
 	shaking                       // the TLS handshake has not ended
+	reporting                     // OnSent is told what leaves
 )
 
 // Attach makes c drive the connected, non-blocking socket fd on one of the

@@ -136,8 +136,9 @@ func (c *Conn) uncorkLocked() {
 		return
 	}
 	if n, err := c.sendLocked(b); n < len(b) && err == nil {
-		// Accepted already, so it may not be dropped; at most one cork buffer.
-		c.queueLocked(append([]byte(nil), b[n:]...), 0, Out{Pinned: true})
+		// Accepted already, so it may not be dropped; at most one cork buffer. Whole, so that the queue's first buffer always
+		// begins where what was sent began: see ReportSent.
+		c.queueLocked(append([]byte(nil), b...), n, Out{Pinned: true})
 	}
 }
 
@@ -176,20 +177,28 @@ func (c *Conn) sendLocked(b []byte) (n int, err error) {
 // sendSomeLocked makes one attempt to send b, and returns how many bytes were taken.
 func (c *Conn) sendSomeLocked(b []byte) (n int, errno unix.Errno) {
 	if c.secured {
-		return c.sendTLS(b)
+		n, errno = c.sendTLS(b)
+	} else {
+		n, errno = send(int(c.fd), b)
+		c.loop.bytesSent.Add(int64(n))
 	}
-	n, errno = send(int(c.fd), b)
-	c.loop.bytesSent.Add(int64(n))
+	if c.state&reporting != 0 {
+		c.reportLocked(b[:n])
+	}
 	return n, errno
 }
 
 // sendVecSomeLocked is the same for the first count of vec.
 func (c *Conn) sendVecSomeLocked(vec *[maxVec]unix.Iovec, count int) (n int, errno unix.Errno) {
 	if c.secured {
-		return c.sendVecTLS(vec[:count])
+		n, errno = c.sendVecTLS(vec[:count])
+	} else {
+		n, errno = sendVec(int(c.fd), vec, count)
+		c.loop.bytesSent.Add(int64(n))
 	}
-	n, errno = sendVec(int(c.fd), vec, count)
-	c.loop.bytesSent.Add(int64(n))
+	if c.state&reporting != 0 {
+		c.reportVecLocked(vec[:count], n)
+	}
 	return n, errno
 }
 
