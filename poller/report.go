@@ -15,23 +15,24 @@ type Reporter interface {
 }
 
 // ReportSent has the connection's Events, which must be a Reporter, told what leaves from now on, until StopReporting.
-// Before that it calls begin, under the same lock: with what has left already of a buffer that has not left whole, valid
-// until begin returns, and with how many bytes are accepted and have not left. It reports false, and does nothing, when the connection is closed.
-func (c *Conn) ReportSent(begin func(partial []byte, waiting int)) bool {
+// Before that it calls begin, under the same lock: with the first buffer that has not left whole, nil if all have, how many
+// of its bytes have left, and how many bytes are accepted and have not. first is valid until begin returns. It reports
+// false, and does nothing, when the connection is closed.
+func (c *Conn) ReportSent(begin func(first []byte, sent, waiting int)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state&(shut|closed) != 0 {
 		return false
 	}
-	var partial []byte
-	waiting := 0
+	var first []byte
+	sent, waiting := 0, 0
 	if c.out != nil {
-		partial, waiting = c.out.items()[0].b[:c.out.sent], c.out.bytes
+		first, sent, waiting = c.out.items()[0].b, c.out.sent, c.out.bytes
 	}
 	if c.state&corked != 0 {
 		waiting += len(c.loop.cork)
 	}
-	begin(partial, waiting)
+	begin(first, sent, waiting)
 	c.state |= reporting
 	return true
 }

@@ -34,7 +34,7 @@ func TestReportSent(t *testing.T) {
 	}
 	var partial []byte
 	waiting := 0
-	if !e.ReportSent(func(b []byte, n int) { partial, waiting = bytes.Clone(b), n }) {
+	if !e.ReportSent(func(first []byte, sent, n int) { partial, waiting = bytes.Clone(first[:sent]), n }) {
 		t.Fatal("the connection is closed")
 	}
 	if n, _, _ := e.Waiting(); n != waiting {
@@ -97,7 +97,7 @@ func TestReportSentAfterCork(t *testing.T) {
 	}
 	var partial []byte
 	waiting := 0
-	e.ReportSent(func(b []byte, n int) { partial, waiting = bytes.Clone(b), n })
+	e.ReportSent(func(first []byte, sent, n int) { partial, waiting = bytes.Clone(first[:sent]), n })
 	if string(partial) != string(corked[:len(corked)-waiting]) {
 		t.Errorf("%d bytes have left, %d of them reported", len(corked)-waiting, len(partial))
 	}

@@ -121,6 +121,9 @@ func (s *Session) fault(err error) {
 		f = &codec.Fault{Code: codec.StatusInternalError, Reason: "internal error"}
 	}
 	s.srv.faults[f.Kind].Add(1)
+	if s.tapped() {
+		s.tapFault(f)
+	}
 	switch {
 	case s.advance(open, ending):
 		s.end(faultStatus(f))

@@ -296,6 +296,7 @@ func (c Config) handshake() handshake.Config {
 
 // endpoint is an Endpoint made ready for the hot path. Immutable.
 type endpoint struct {
+	path    string
 	handler Handler
 	ping    PingHandler // nil answers pings by itself
 	codec   codec.Options
@@ -310,7 +311,7 @@ type endpoint struct {
 }
 
 func newEndpoint(e *Endpoint, maxMessage int) *endpoint {
-	out := &endpoint{handler: e.Handler, inline: e.Inline, paced: e.PauseOnBacklog, pings: e.Pings, policy: e.SlowPolicy}
+	out := &endpoint{path: e.Path, handler: e.Handler, inline: e.Inline, paced: e.PauseOnBacklog, pings: e.Pings, policy: e.SlowPolicy}
 	out.ping, _ = e.Handler.(PingHandler)
 	out.closes = maps.Clone(closeFrames)
 	maps.Copy(out.closes, e.Closes)

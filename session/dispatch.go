@@ -71,6 +71,7 @@ func (s *Session) dispatch(kind byte, payload []byte) {
 		}
 	case kindOpen:
 		s.endpoint.handler.OnOpen(s)
+		s.flags.Or(settled)
 	case kindClose:
 		s.answerClose(payload)
 	case kindFault:

@@ -21,15 +21,18 @@ func (w *wire) OnData(b []byte) (rest []byte) {
 	s := (*Session)(w)
 	defer s.recover()
 	s.lastSeen.Store(s.srv.clock.Load())
-	switch s.state.Load() {
-	case handshaking:
-		if b = s.handshake(b); len(b) > 0 {
-			return s.receive(b)
+	state := s.state.Load()
+	if state == handshaking {
+		if b = s.handshake(b); len(b) == 0 {
+			return nil
 		}
-	case open, closing:
-		return s.receive(b)
-	} // else we have answered our last, and what comes is discarded
-	return nil
+		state = open
+	}
+	handled := state == open || state == closing // else we have answered our last, and what comes is discarded
+	if s.tapped() {
+		return s.receiveTapped(b, handled)
+	}
+	return s.receiveIf(handled, b)
 }
 
 // maxUnpaced is how many bytes of messages a paced endpoint answers until it looks at what waits in the outbox.
@@ -147,6 +150,9 @@ func (w *wire) OnClose(cause error) {
 	s.end(lostStatus(cause))
 	s.state.Store(gone)
 	s.decoder.Release()
+	if s.tapped() {
+		s.tapEnd()
+	}
 	s.srv.forget(s)
 	if s.endpoint != nil {
 		s.post(kindClosed, nil)
@@ -238,6 +244,7 @@ func (s *Session) upgrade(head []byte) bool {
 		s.srv.deflating.Add(1)
 	}
 	s.srv.opened.Add(1)
+	s.tapOpening(head, resp, result.ClientAddr)
 	_, _ = s.conn.SendCopy(resp, nil, poller.Out{Pinned: true})
 	s.advance(upgrading, open)
 	if s.srv.stopping.Load() { // Shutdown may have passed by

@@ -38,6 +38,7 @@ type Server struct {
 	table      Table
 	handshakes deadlines
 	closings   deadlines
+	taps       taps
 
 	// Owned by the clock's goroutine.
 	pinged uint32 // the last tick whose phase was sent its pings

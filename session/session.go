@@ -50,6 +50,8 @@ type Session struct {
 const (
 	inputDone   uint32 = 1 << iota // the peer's stream has ended and all of it was handled
 	wakeDrained                    // Wake when the outbox is empty
+	tapped                         // a Tap looks on
+	settled                        // OnOpen has returned: data stays as it is
 
 	heartbeatShift         = 8       // a byte: its place in Endpoint.Pings, plus one; zero before BeginHeartbeat
 	unansweredShift        = 16      // above: how many heartbeats were sent and not answered, 65535 at most
@@ -84,6 +86,17 @@ func (s *Session) Data() any { return s.data }
 
 // SetData attaches v to the session. It may be called only by Handler.OnOpen.
 func (s *Session) SetData(v any) { s.data = v }
+
+// Settled returns the data once OnOpen has returned, for goroutines that are not the handler's; before that, false.
+func (s *Session) Settled() (data any, ok bool) {
+	if s.flags.Load()&settled == 0 {
+		return nil, false
+	}
+	return s.data, true
+}
+
+// Path returns that of the session's endpoint.
+func (s *Session) Path() string { return s.endpoint.path }
 
 // RemoteAddr asks the kernel for the address at the other end of the socket: the
 // client's or a proxy's. It is the zero AddrPort once the session is closed.
