@@ -3,6 +3,7 @@ package push
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -76,6 +77,7 @@ func (s *Server) reloadAPIKeys() error {
 	if err == nil {
 		err = s.api.SetKeys(keys)
 	}
+	s.audited("api_keys_reload", err, slog.Int("keys", len(keys)))
 	if err != nil {
 		s.apiKeys.failed.Add(1)
 		s.config.Logger.Error("the API's keys were not read again; the old ones stay in use", "error", err)

@@ -70,7 +70,7 @@ func (s *Server) personalChannel(user string) (string, error) {
 func (s *Server) apiConfig() api.Config {
 	c := api.Config{
 		Hub: s.hub, Clients: clients{s}, Info: s.node, Revoker: revoker{s}, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
-		Logger: s.config.Logger, OnInternalError: s.onInternalError,
+		Logger: s.config.Logger, OnInternalError: s.onInternalError, Audit: s.audit, AuditPublishes: s.config.AuditPublishes,
 	}
 	if s.config.PersonalChannels {
 		c.PersonalChannel = s.personalChannel

@@ -16,6 +16,7 @@ import (
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/logs"
 	"github.com/millpond/millpond/push/webhook"
 	"github.com/millpond/millpond/session"
 )
@@ -113,6 +114,11 @@ type Config struct {
 	// Socket has the options of public listeners.
 	Socket session.SocketOptions
 
+	// AuditLog has a line for all that is done to the server and its clients, by the API and otherwise; with AuditPublishes also for each
+	// publication. See docs/logs.md. The zero value is none.
+	AuditLog       Log
+	AuditPublishes bool
+
 	// Version is shown in metrics.
 	Version string
 	// Logger gets what an operator has to know. Nil means slog.Default().
@@ -157,6 +163,9 @@ type APILimits = api.Limits
 
 // APIKey is another package's type under the name by which users of the product know it.
 type APIKey = api.NamedKey
+
+// Log says where the lines of a log go, and how they look.
+type Log = logs.Config
 
 // TLSPair is one certificate of TLS.
 type TLSPair = certs.Pair

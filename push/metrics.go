@@ -90,6 +90,7 @@ var (
 	descAPICommands   = desc("api_commands_total", "Commands of the API, those of batches and bulks one by one, by the name of the key and the code of the error, 0 for none.", "key", "method", "code")
 	descAPIKeys       = desc("api_key_reloads_total", "Times that the files of the API's keys were read again.", "outcome")
 	descKeys          = desc("idempotency_keys", "Keys of publications that are known, so that none is made twice.")
+	descLogLines      = desc("log_lines_total", "Lines of the audit log.", "log", "outcome")
 	descErrors        = desc("command_errors_total", "Errors sent to clients.", "protocol", "code")
 )
 
@@ -118,6 +119,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	c.collectTokens(gauge, counter)
 	c.collectHub(gauge, counter)
+	c.collectLogs(counter)
 	c.server.backend.collect(out, gauge, counter)
 	if c.server.events != nil {
 		c.collectEvents(out, gauge, counter)
@@ -249,6 +251,13 @@ func (c *collector) collectHub(gauge emitInt, counter emitCount) {
 	for code, n := range f.Disconnects {
 		counter(descDisconnects, int64(n), strconv.FormatUint(uint64(code), 10))
 	}
+}
+
+func (c *collector) collectLogs(counter emitCount) {
+	st := c.server.audit.Stats()
+	counter(descLogLines, st.Written, "audit", "written")
+	counter(descLogLines, st.Failed, "audit", "failed")
+	counter(descLogLines, st.Dropped, "audit", "dropped")
 }
 
 // apiStats adds up the two handlers of the API.

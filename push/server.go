@@ -18,6 +18,7 @@ import (
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/events"
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/logs"
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/push/takeover"
@@ -48,6 +49,7 @@ type Server struct {
 	started    time.Time
 	certs      *certs.Store   // nil without TLS
 	events     *events.Events // nil if nobody wants any
+	audit      *logs.Log      // nil if there is none
 	public     []*session.Listener
 	addrs      []net.Addr
 	internal   *internalSide      // nil when a public address carries the internal routes
@@ -75,7 +77,7 @@ func New(c Config) (*Server, error) {
 		uid: rand.Text(), started: time.Now(),
 	}
 	if err := s.build(); err != nil {
-		return nil, errors.Join(err, s.closeEvents(context.Background()))
+		return nil, errors.Join(err, s.closeEvents(context.Background()), s.audit.Close(context.Background()))
 	}
 	if err := s.listen(); err != nil {
 		return nil, errors.Join(err, s.discard())
@@ -100,6 +102,9 @@ func (s *Server) build() error {
 		}()
 	}
 	if err := s.newEvents(); err != nil {
+		return err
+	}
+	if err := s.openLogs(); err != nil {
 		return err
 	}
 	executor := &executor{}
@@ -224,7 +229,7 @@ func (s *Server) discard() error {
 	if s.handover != nil {
 		errs = append(errs, s.handover.Close())
 	}
-	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()))...)
+	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.audit.Close(context.Background()))...)
 }
 
 func (s *Server) closeEvents(ctx context.Context) error {
@@ -241,13 +246,14 @@ func (s *Server) closeCerts() error {
 	return s.certs.Close()
 }
 
-// Reload reads the files of certificates, of the API's keys and of the tokens' keys again. What is wrong with those of a kind leaves that kind as it
-// was, and is an error.
+// Reload reads the files of certificates, of the API's keys and of the tokens' keys again, and opens those of logs by their names. What is wrong
+// with those of a kind leaves that kind as it was, and is an error.
 func (s *Server) Reload() error {
-	err := errors.Join(s.verifier.Reload(), s.reloadAPIKeys())
+	err := errors.Join(s.audit.Reopen(), s.verifier.Reload(), s.reloadAPIKeys())
 	if s.certs != nil {
 		err = errors.Join(err, s.certs.Reload())
 	}
+	s.audited("reload", err)
 	return err
 }
 
@@ -333,7 +339,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
 	s.closing.Do(func() {
-		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx))
+		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.audit.Close(ctx))
 		close(s.ended)
 	})
 	return err

@@ -129,6 +129,9 @@ type serveCommand struct {
 
 	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
+
+	AuditLog       string `help:"Where the audit log goes, with a line for all that is done by the API or a signal: stderr, off or a file, which SIGHUP opens again." default:"stderr" placeholder:"FILE"`
+	AuditPublishes bool   `help:"Have a line in it for each publication by the API, too."`
 }
 
 // gcPercent makes the garbage of a storm of handshakes a quarter of what Go would let it become, for among it the connections
@@ -284,6 +287,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			SyncInterval: c.EventsSync,
 		}},
 		Inherited: activation.Files(true), Takeover: c.Takeover,
+		AuditLog: push.Log{Path: c.AuditLog, JSON: c.LogFormat == "json"}, AuditPublishes: c.AuditPublishes,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
 		Engine: session.Config{

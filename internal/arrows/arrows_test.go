@@ -54,7 +54,7 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
@@ -85,6 +85,7 @@ var table = []row{
 		nil,
 	},
 	{"push/protocol/centrifuge/fossil", "bytes to bytes: a format of deltas, which knows nothing of protocols", nil, nil},
+	{"push/logs", "lines in files, and nothing of what they tell", nil, nil},
 	{"push/certs", "knows files and nothing of connections", []string{"push/watch"}, []string{"internal/testcert"}},
 	{"push/watch", "knows files and nothing of what they say", []string{"github.com/fsnotify/fsnotify"}, nil},
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
@@ -95,7 +96,7 @@ var table = []row{
 	},
 	{
 		"push/api", "sees the hub, and nothing of connections",
-		[]string{"push/hub", "golang.org/x/time"},
+		[]string{"push/hub", "push/logs", "golang.org/x/time"},
 		[]string{"push/broker/memory", "github.com/getkin/kin-openapi"},
 	},
 	{

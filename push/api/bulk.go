@@ -205,12 +205,12 @@ func (s *stream) pay(n int) error {
 func (s *stream) do(line []byte) (result any, err error) {
 	var request bulkLine
 	if err := decode(line, &request); err != nil {
-		s.count("publish", err)
+		s.count("publish", &request, err)
 		return nil, err
 	}
 	if request.Channels == nil && request.Users == nil {
 		result, err = s.handler.doPublish(s.ctx, &publishRequest{request.Channel, request.message})
-		s.count("publish", err)
+		s.count("publish", &request, err)
 		return result, err
 	}
 	if request.Channel != "" {
@@ -218,12 +218,16 @@ func (s *stream) do(line []byte) (result any, err error) {
 	} else {
 		result, err = s.handler.doBroadcast(s.ctx, &broadcastRequest{request.Channels, request.Users, request.message})
 	}
-	s.count("broadcast", err)
+	s.count("broadcast", &request, err)
 	return result, err
 }
 
-func (s *stream) count(method string, err error) {
+func (s *stream) count(method string, line *bulkLine, err error) {
 	s.call.key.count(s.handler.numbers[method], codeOf(err))
+	if s.handler.audited(method) {
+		target := commandTarget{Channel: line.Channel, Channels: line.Channels, Users: line.Users}
+		s.handler.audit(s.call, method, target.attrs(), err)
+	}
 }
 
 // answer queues the answer to the line: {"line":7,"result":{…}}.

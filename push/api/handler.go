@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/logs"
 )
 
 // prefix is what stands before the method in a request's path.
@@ -60,6 +61,10 @@ type Config struct {
 
 	// Logger gets a line for each request that failed, and at the level debug for all. Nil means none.
 	Logger *slog.Logger
+
+	// Audit, if not nil, has a line for each command that changes something; with AuditPublishes also for each publication.
+	Audit          *logs.Log
+	AuditPublishes bool
 
 	// OnInternalError, if set, gets the errors of which the caller is told
 	// only "internal server error", with the id of the request.
@@ -175,7 +180,7 @@ func (h *Handler) Stats() Stats {
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.requests.Add(1)
-	c := &call{id: h.requestID(r), begun: time.Now()}
+	c := &call{id: h.requestID(r), remote: r.RemoteAddr, begun: time.Now()}
 	w.Header().Set("X-Request-Id", c.id)
 	// Also for bodies that are not wanted: net/http reads them before the next request.
 	_ = http.NewResponseController(w).SetReadDeadline(c.begun.Add(h.config.Timeout))
@@ -222,7 +227,12 @@ func reject(status int, refusal *hub.Error, format string, args ...any) error {
 // serve carries out a request, and counts what became of it.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *call) (result any, err error) {
 	account := h.unknown
-	defer func() { account.count(h.numbers[c.method], codeOf(err)) }()
+	defer func() {
+		account.count(h.numbers[c.method], codeOf(err))
+		if h.audited(c.method) {
+			h.audit(c, c.method, c.target, err)
+		}
+	}()
 	if c.key, err = h.authenticate(r); err != nil {
 		return nil, err
 	}
@@ -279,6 +289,9 @@ func (h *Handler) whole(w http.ResponseWriter, r *http.Request, c *call, run fun
 	}
 	defer bodies.Put(body)
 	charge(c.key.bytes, len(*body))
+	if h.audited(c.method) {
+		c.target = targetOf(*body)
+	}
 	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), callKey{}, c), h.config.Timeout)
 	defer cancel()
 	return run(ctx, *body)
@@ -298,6 +311,9 @@ func (h *Handler) invoke(ctx context.Context, name string, body []byte) (result 
 		result, err = method(h, ctx, body)
 	}
 	c.key.count(h.numbers[name], codeOf(err))
+	if h.audited(name) {
+		h.audit(c, name, targetOf(body), err)
+	}
 	return result, err
 }
 

@@ -21,11 +21,13 @@ import (
 // call is one HTTP request on its way.
 type call struct {
 	id         string
+	remote     string // the address that it came from
 	key        *heldKey
 	method     string // of the API
 	begun      time.Time
 	status     int // of a stream that has begun; 0 otherwise
 	retryAfter time.Duration
+	target     []slog.Attr // for the audit log, of a method that it has lines for
 
 	// Any goroutine (atomic).
 	answered atomic.Int64 // bytes of replies to the commands of a batch or pipe
