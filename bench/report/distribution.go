@@ -70,7 +70,7 @@ func (d *Distribution) Mean() float64 { return d.h.Mean() }
 func (d *Distribution) Figures(prefix, text string) []Figure {
 	var out []Figure
 	add := func(name, words string, value int64, wanted float64) {
-		f := Figure{Name: prefix + name, Unit: d.Unit, Text: text + ", " + words, Value: float64(value)}
+		f := Figure{Name: prefix + name, Of: d.Name, Unit: d.Unit, Text: text + ", " + words, Value: float64(value)}
 		if n := d.Count(); float64(n) < wanted {
 			f.Value, f.Missing = 0, fmt.Sprintf("of %d values", n)
 		}

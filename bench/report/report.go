@@ -60,6 +60,7 @@ type Figure struct {
 	Budget  *Limit    `json:"budget,omitempty"`           // what it must hold
 	Samples []float64 `json:"samples,omitempty"`          // repeated measurements, or of intervals, in Unit: what [Compare] judges by
 	Missing string    `json:"missing,omitempty"`          // why it was not measured: Value then means nothing
+	Of      string    `json:"of,omitempty"`               // the Distribution that a p50, p99 and so on is of: [Compare] judges by it if there are no samples
 	Join    Join      `json:"join,omitempty"`
 }
 

@@ -78,6 +78,9 @@ func humane(value float64, name string) string {
 
 // grouped writes a value with three significant digits, or all those before the point, in groups of thousands.
 func grouped(v float64) string {
+	if v == 0 { // or minus that
+		return "0"
+	}
 	decimals := 0
 	if a := math.Abs(v); v != math.Trunc(v) && a < 100 && a > 0 {
 		decimals = min(max(2-int(math.Floor(math.Log10(a))), 0), 6)

@@ -37,6 +37,8 @@ type benchCommand struct {
 
 	APIBench apiBenchCommand `cmd:"" name:"api" help:"What does a publication over the API cost, by itself and with others?"`
 
+	Compare compareCommand `cmd:"" help:"Are two reports different, by more than chance?"`
+
 	Loss lossCommand `cmd:"" help:"Is anything lost, doubled or out of order when clients come and go?"`
 
 	StormClients stormClientsCommand `cmd:"" hidden:"" help:"The storm itself."`
