@@ -67,6 +67,16 @@ var table = []row{
 	{"push/hub/names", "a table for whoever has a thing for each channel", nil, nil},
 	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub", "push/hub/names"}, nil},
 	{
+		"push/broker/nats", "a broker implements the hub's interface; with the embedded server the only one that knows NATS",
+		[]string{"push/hub", "push/hub/names", "github.com/nats-io/nats.go"},
+		[]string{"push/broker/nats/embedded", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"},
+	},
+	{
+		"push/broker/nats/embedded", "a server that others reach by its connections; the only one that knows the server's package",
+		[]string{"github.com/nats-io/nats-server/v2", "golang.org/x/sys", "github.com/google/renameio/v2"},
+		[]string{"internal/testcert"},
+	},
+	{
 		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",
 		[]string{"push/hub", "push/protocol/inquiry", "push/protocol/pace", "push/protocol/roster"},
 		[]string{"push/broker/memory"},

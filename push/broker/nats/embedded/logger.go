@@ -1,0 +1,48 @@
+package embedded
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// logger brings the server's log to ours. What the server says of its own life is for debugging.
+type logger struct {
+	to *slog.Logger
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	fatal string // the first
+}
+
+// Noticef implements server.Logger.
+func (l *logger) Noticef(format string, v ...any) { l.to.Debug("nats: " + fmt.Sprintf(format, v...)) }
+
+// Warnf implements server.Logger.
+func (l *logger) Warnf(format string, v ...any) { l.to.Warn("nats: " + fmt.Sprintf(format, v...)) }
+
+// Errorf implements server.Logger.
+func (l *logger) Errorf(format string, v ...any) { l.to.Error("nats: " + fmt.Sprintf(format, v...)) }
+
+// Fatalf implements server.Logger. The process goes on: Start has an error of it.
+func (l *logger) Fatalf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	l.to.Error("nats: " + text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fatal == "" {
+		l.fatal = text
+	}
+}
+
+// Debugf implements server.Logger.
+func (l *logger) Debugf(string, ...any) {}
+
+// Tracef implements server.Logger.
+func (l *logger) Tracef(string, ...any) {}
+
+func (l *logger) firstFatal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fatal
+}
