@@ -208,12 +208,18 @@ func (c *Conn) finalize() {
 // dropLocked gives up what waits for the kernel.
 func (c *Conn) dropLocked() {
 	if c.out != nil {
-		c.out.release()
-		c.out = nil
+		c.releaseQueueLocked()
 	}
 	if c.secured {
 		c.rare.tls.out = nil
 	}
+}
+
+// releaseQueueLocked is for a queue that is empty, or given up.
+func (c *Conn) releaseQueueLocked() {
+	c.out.release()
+	c.out = nil
+	c.loop.queues.Add(-1)
 }
 
 // noteLocked keeps why the connection ends.

@@ -95,6 +95,7 @@ type loop struct {
 
 	// Any goroutine (atomic).
 	conns     atomic.Int64
+	queues    atomic.Int64 // connections for which something waits
 	bytesRead atomic.Int64
 	_         [64]byte // bytesSent is written by every goroutine that sends
 	bytesSent atomic.Int64
@@ -193,6 +194,7 @@ func (p *Poller) Close() error {
 // Stats are sums over all loops since New.
 type Stats struct {
 	Conns     int64 // open now
+	Queues    int64 // of these, with something that waits for the kernel
 	BytesRead int64
 	BytesSent int64 // taken by the kernel
 }
@@ -202,6 +204,7 @@ func (p *Poller) Stats() Stats {
 	var s Stats
 	for _, l := range p.loops {
 		s.Conns += l.conns.Load()
+		s.Queues += l.queues.Load()
 		s.BytesRead += l.bytesRead.Load()
 		s.BytesSent += l.bytesSent.Load()
 	}

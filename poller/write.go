@@ -157,6 +157,7 @@ func (c *Conn) gatherLocked(head, body []byte) bool {
 // queueLocked makes b wait, of which the kernel took sent bytes.
 func (c *Conn) queueLocked(b []byte, sent int, o Out) {
 	c.out = queues.Get().(*queue)
+	c.loop.queues.Add(1)
 	_, _ = c.out.push(b, o, c.loop.limits) // an empty queue takes any buffer
 	c.out.sent = sent
 	c.out.bytes -= sent
@@ -348,8 +349,7 @@ func (c *Conn) flushLocked() bool {
 	}
 	c.out.advance(n)
 	if len(c.out.items()) == 0 {
-		c.out.release()
-		c.out = nil
+		c.releaseQueueLocked()
 		c.finishLocked()
 	}
 	return true

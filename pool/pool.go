@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -59,6 +60,10 @@ type Pool struct {
 	relieving bool        // relief is armed
 	seen      int64       // stats.Done when it was
 	slow      int         // how often in a row it found tasks waiting, though others ended
+
+	// Any goroutine (atomic).
+	probed atomic.Int64 // when the task of Probe that has not begun was given to Go, as the time since start; 0 for none
+	wait   atomic.Int64 // how long the last one waited, in ns
 }
 
 // Stats tell how busy a Pool is.
@@ -68,6 +73,7 @@ type Stats struct {
 	Waiting int // tasks for which no worker was free
 	Done    int64
 	Panics  int64
+	Wait    time.Duration // from Go to the beginning of a task, when Probe last asked
 }
 
 // expiry is how long an idle worker keeps its goroutine. A storm leaves hundreds behind, whose stacks are as much as a
@@ -222,9 +228,30 @@ func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stats
-	s.Workers, s.Running, s.Waiting = p.workers, p.running, p.waiting.len()
+	s.Workers, s.Running, s.Waiting, s.Wait = p.workers, p.running, p.waiting.len(), time.Duration(p.wait.Load())
+	if at := p.probed.Load(); at != 0 {
+		s.Wait = max(s.Wait, time.Since(start)-time.Duration(at))
+	}
 	return s
 }
+
+// Probe asks how long a task waits for its worker, by giving Go one that does nothing else; Stats has the answer. While one
+// waits it does nothing.
+func (p *Pool) Probe() {
+	if p.probed.CompareAndSwap(0, int64(time.Since(start))) {
+		p.Go((*probe)(p))
+	}
+}
+
+// probe is a Pool as its own task.
+type probe Pool
+
+// Run implements Task.
+func (p *probe) Run() {
+	p.wait.Store(int64(time.Since(start)) - p.probed.Swap(0))
+}
+
+var start = time.Now()
 
 // Close waits until every task is done and then ends the workers' goroutines. When
 // ctx ends first, it returns its error and leaves the workers that are still busy.

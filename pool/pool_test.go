@@ -67,6 +67,36 @@ func TestGoNeverBlocks(t *testing.T) {
 	}
 }
 
+// Probe tells how long a task waits, before it has begun and after.
+func TestProbe(t *testing.T) {
+	p := newPool(t, 1)
+	release := make(chan struct{})
+	p.Go(task(func() { <-release }))
+	p.Probe()
+	p.Probe() // one at a time
+	if n := p.Stats().Waiting; n != 1 {
+		t.Errorf("%d wait", n)
+	}
+	var waited time.Duration
+	for deadline := time.Now().Add(time.Minute); waited < 10*time.Millisecond; waited = p.Stats().Wait {
+		if time.Now().After(deadline) {
+			t.Fatal("it never waits")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	done := make(chan struct{})
+	p.Go(task(func() { close(done) }))
+	<-done
+	if st := p.Stats(); st.Wait < waited {
+		t.Errorf("it waited %v, %v at least", st.Wait, waited)
+	}
+	p.Probe()
+	for st := p.Stats(); st.Done < 4; st = p.Stats() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestBound(t *testing.T) {
 	p := newPool(t, 4)
 	var running, most atomic.Int64

@@ -2,11 +2,14 @@ package push
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/api"
+	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/session"
 )
 
@@ -16,18 +19,31 @@ func (s *Server) registry() *prometheus.Registry {
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{server: s},
+		&collector{server: s, baseline: residentMemory()},
 	)
 	return r
 }
 
 // collector turns the figures that the rooms keep into metrics when somebody asks:
 // nothing is counted twice, and no message pays for it.
-type collector struct{ server *Server }
+type collector struct {
+	server   *Server
+	baseline int // bytes of memory that the process had without connections
+}
 
 var _ prometheus.Collector = (*collector)(nil)
 
+// metric is one as docs/metrics.md has it.
+type metric struct {
+	name, help string
+	labels     []string
+}
+
+// catalog lists all of ours, those too of which there is nothing to tell yet.
+var catalog []metric
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
+	catalog = append(catalog, metric{"millpond_" + name, help, labels})
 	return prometheus.NewDesc("millpond_"+name, help, labels, nil)
 }
 
@@ -68,12 +84,33 @@ var (
 	descDropped       = desc("dropped_total", "Messages given up for a full outbox.", "policy")
 	descFaults        = desc("protocol_faults_total", "Violations of RFC 6455 by clients.", "kind")
 	descPanics        = desc("handler_panics_total", "Handlers that panicked.")
-	descWorkers       = desc("workers", "Handlers that run.")
-	descWaiting       = desc("workers_waiting", "Handlers that wait for a worker.")
+	descPongs         = desc("pongs_total", "Heartbeats answered by clients.")
+	descMostConns     = desc("connections_limit", "Connections at most, by --max-connections; 0 is as many as there are file descriptors.")
+	descHandlers      = desc("handler_duration_seconds", "How long handlers took for a message, of one turn in 16; webhooks are not waited for.")
+	descWorkers       = desc("workers", "Workers that run a handler, or fan-out.", "pool")
+	descWorkersMost   = desc("workers_limit", "Workers at most.", "pool")
+	descWaiting       = desc("workers_waiting", "Handlers, or fan-outs, that wait for a worker.", "pool")
+	descWorkerWait    = desc("worker_wait_seconds", "How long one waits for a worker: asked once a second.", "pool")
+	descTasks         = desc("tasks_total", "Turns of handlers, or fan-outs, that ended.", "pool")
+	descOutboxes      = desc("outbox_sessions", "Sessions for which something waits that the kernel did not take.")
+	descOutboxMsgs    = desc("outbox_messages", "Messages that wait for clients.")
+	descOutboxBytes   = desc("outbox_bytes", "Bytes that wait for clients.")
+	descOutboxAge     = desc("outbox_oldest_age_seconds", "How long the oldest of them has waited.")
+	descFanout        = desc("fanout_duration_seconds", "Time from the broker to the last subscriber's session, of one publication in 16 and of all in channels of more than a thousand subscribers.")
+	descPublish       = desc("broker_publish_duration_seconds", "Time that the broker took to accept a publication of this node, of one in 16.")
+	descRecoveries    = desc("recoveries_total", "Subscribers that came back and wanted what they missed.", "outcome")
+	descRecovered     = desc("recovered_publications_total", "Publications that they were sent.")
+	descHistoryChans  = desc("history_channels", "Channels whose position is kept.")
+	descHistoryPubs   = desc("history_publications", "Publications in the channels' histories.")
+	descHistoryBytes  = desc("history_bytes", "Bytes of the channels' histories.")
+	descHistoryMost   = desc("history_limit_bytes", "Bytes of the channels' histories at most.")
+	descHistoryGone   = desc("history_evicted_total", "Publications that went before their time, for the bound of bytes.")
+	descAPIDuration   = desc("api_request_duration_seconds", "How long requests to the API took, by method; empty for paths that are none, and for pipes. Bulks are not among them.", "method")
 	descChannels      = desc("channels", "Channels with subscribers.")
 	descSubscriptions = desc("subscriptions", "Subscriptions.")
 	descPublications  = desc("publications_total", "Publications handed over by the broker.")
 	descDeliveries    = desc("deliveries_total", "Publications handed to subscribers.")
+	descHubPanics     = desc("delivery_panics_total", "Deliveries to a subscriber that panicked.")
 	descHubWaiting    = desc("publications_waiting", "Publications that wait for fan-out.")
 	descClients       = desc("centrifuge_clients", "Clients of the Centrifuge protocol that are connected.")
 	descUsers         = desc("centrifuge_users", "Different users among them.")
@@ -112,13 +149,27 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descDraining, draining)
 	st := c.server.engine.Stats()
-	out <- prometheus.MustNewConstMetric(descLoopLag, prometheus.GaugeValue, st.LoopLag.Seconds())
+	seconds := func(d *prometheus.Desc, v time.Duration, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v.Seconds(), labels...)
+	}
+	seconds(descLoopLag, st.LoopLag)
+	gauge(descMostConns, c.server.config.Engine.MaxConnections)
 	collectEngine(st, gauge, counter)
+	collectHistogram(out, descHandlers, st.Handled)
+	collectPool("handlers", st.Pool, seconds, gauge, counter)
+	collectPool("fanout", st.Tasks, seconds, gauge, counter)
+	boxes := c.server.engine.Outboxes()
+	gauge(descOutboxes, boxes.Sessions)
+	gauge(descOutboxMsgs, boxes.Messages)
+	gauge(descOutboxBytes, boxes.Bytes)
+	seconds(descOutboxAge, boxes.Oldest)
+	c.collectMemory(st, gauge)
 	if c.server.certs != nil {
 		c.collectCerts(out, counter)
 	}
 	c.collectTokens(gauge, counter)
-	c.collectHub(gauge, counter)
+	c.collectHub(out, gauge, counter)
+	c.collectAPI(out, gauge, counter)
 	c.collectLogs(counter)
 	c.server.backend.collect(out, gauge, counter)
 	if c.server.events != nil {
@@ -173,6 +224,24 @@ type emitInt func(d *prometheus.Desc, v int, labels ...string)
 
 type emitCount func(d *prometheus.Desc, v int64, labels ...string)
 
+type emitSeconds func(d *prometheus.Desc, v time.Duration, labels ...string)
+
+func collectHistogram(out chan<- prometheus.Metric, d *prometheus.Desc, s histogram.Snapshot, labels ...string) {
+	buckets := make(map[float64]uint64, len(s.Counts))
+	for i, n := range s.Counts {
+		buckets[histogram.Bounds[i].Seconds()] = n
+	}
+	out <- prometheus.MustNewConstHistogram(d, s.Count, s.Sum.Seconds(), buckets, labels...)
+}
+
+func collectPool(name string, st session.PoolStats, seconds emitSeconds, gauge emitInt, counter emitCount) {
+	gauge(descWorkers, st.Running, name)
+	gauge(descWorkersMost, st.Workers, name)
+	gauge(descWaiting, st.Waiting, name)
+	seconds(descWorkerWait, st.Wait, name)
+	counter(descTasks, st.Done, name)
+}
+
 func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
 	gauge(descConnections, st.Connections)
 	gauge(descHTTPConns, st.HTTPConns)
@@ -196,10 +265,9 @@ func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
 	counter(descDeflated, st.DeflatedOut)
 	counter(descDeflateSaved, st.DeflateSaved)
 	counter(descPings, st.Pings)
+	counter(descPongs, st.Pongs)
 	counter(descReadPauses, st.ReadPauses)
 	counter(descPanics, st.Panics)
-	gauge(descWorkers, st.Pool.Running)
-	gauge(descWaiting, st.Pool.Waiting)
 	for reason, n := range st.Closed {
 		counter(descClosed, n, reason.String())
 	}
@@ -214,14 +282,31 @@ func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
 	}
 }
 
-func (c *collector) collectHub(gauge emitInt, counter emitCount) {
+func (c *collector) collectHub(out chan<- prometheus.Metric, gauge emitInt, counter emitCount) {
 	h := c.server.hub.Stats()
 	gauge(descChannels, h.Channels)
 	gauge(descSubscriptions, h.Subscriptions)
 	gauge(descHubWaiting, h.Waiting)
 	counter(descPublications, int64(h.Publications))
 	counter(descDeliveries, int64(h.Deliveries))
-	gauge(descKeys, c.server.broker.Stats().Keys)
+	counter(descHubPanics, int64(h.Panics))
+	collectHistogram(out, descFanout, h.Fanout)
+	collectHistogram(out, descPublish, h.Published)
+	for outcome, n := range h.Recoveries {
+		counter(descRecoveries, int64(n), hub.RecoveryOutcome(outcome).String())
+	}
+	counter(descRecovered, int64(h.Recovered))
+	b := c.server.broker.Stats()
+	gauge(descKeys, b.Keys)
+	gauge(descHistoryChans, b.Streams)
+	gauge(descHistoryPubs, b.Publications)
+	gauge(descHistoryBytes, b.Bytes)
+	gauge(descHistoryMost, b.MaxBytes)
+	counter(descHistoryGone, b.Evicted)
+	c.collectProtocols(gauge, counter)
+}
+
+func (c *collector) collectAPI(out chan<- prometheus.Metric, gauge emitInt, counter emitCount) {
 	a := c.server.apiStats()
 	counter(descAPIRequests, int64(a.Requests))
 	counter(descAPIRefused, int64(a.Refused))
@@ -235,6 +320,12 @@ func (c *collector) collectHub(gauge emitInt, counter emitCount) {
 	}
 	counter(descAPIKeys, c.server.apiKeys.reloads.Load(), "done")
 	counter(descAPIKeys, c.server.apiKeys.failed.Load(), "failed")
+	for method, s := range a.Durations {
+		collectHistogram(out, descAPIDuration, s, method)
+	}
+}
+
+func (c *collector) collectProtocols(gauge emitInt, counter emitCount) {
 	p := c.server.plain.Stats()
 	counter(descCommands, int64(p.Commands), "plain")
 	for code, n := range p.Errors {
@@ -274,6 +365,11 @@ func (s *Server) apiStats() api.Stats {
 		sum.Streams += st.Streams
 		for o, n := range st.Outcomes {
 			sum.Outcomes[o] += n
+		}
+		for method, more := range st.Durations {
+			both := sum.Durations[method]
+			both.Add(more)
+			sum.Durations[method] = both
 		}
 	}
 	return sum

@@ -318,10 +318,6 @@ func (b *backend) collect(out chan<- prometheus.Metric, gauge emitInt, counter e
 		gauge(descWebhookWaiting, s.Waiting, name)
 		counter(descWebhookRetries, int64(s.Retries), name)
 		gauge(descWebhookBreaker, 1, name, s.Breaker)
-		buckets := make(map[float64]uint64, len(s.Durations))
-		for i, n := range s.Durations {
-			buckets[webhook.Buckets[i].Seconds()] = n
-		}
-		out <- prometheus.MustNewConstHistogram(descWebhookDuration, s.Asked, s.Sum.Seconds(), buckets, name)
+		collectHistogram(out, descWebhookDuration, s.Durations, name)
 	}
 }

@@ -1,6 +1,10 @@
 package session
 
-import "runtime/debug"
+import (
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+)
 
 // post has a record handled in the order of events: at once by an inline handler,
 // else by a worker. It is called by the reader, and by OnClose when there is none any more. It reports that the inbox is
@@ -32,8 +36,9 @@ type turn Session
 func (t *turn) Run() {
 	s := (*Session)(t)
 	if batch := s.inbox.Take(); batch != nil {
+		timed := rand.Uint32()%handlerSample == 0
 		for kind, payload, ok := batch.Next(); ok; kind, payload, ok = batch.Next() {
-			if s.guarded(kind, payload); s.held {
+			if s.guarded(kind, payload, timed); s.held {
 				s.inbox.Hold(batch)
 				break
 			}
@@ -48,8 +53,15 @@ func (t *turn) Run() {
 	}
 }
 
+// handlerSample is of how many turns one is timed.
+const handlerSample = 16
+
 // guarded keeps a panic from losing the records behind it: OnClose must still come.
-func (s *Session) guarded(kind byte, payload []byte) {
+func (s *Session) guarded(kind byte, payload []byte, timed bool) {
+	if timed {
+		begin := time.Now()
+		defer func() { s.srv.handled.Observe(time.Since(begin)) }()
+	}
 	defer func() {
 		if v := recover(); v != nil {
 			s.panicked(v, debug.Stack())

@@ -51,6 +51,8 @@ func (srv *Server) tick() {
 	now := srv.clock.Add(1)
 	if now%ticksPerSecond == 0 {
 		srv.poller.Probe()
+		srv.pool.Probe()
+		srv.tasks.Probe()
 	}
 	srv.handshakes.settle(srv.isHandshaking)
 	for id, ok := srv.handshakes.expired(now); ok; id, ok = srv.handshakes.expired(now) {
@@ -167,6 +169,7 @@ func (s *Session) Answered() bool {
 			return false
 		}
 		if s.flags.CompareAndSwap(f, f-oneUnanswered) {
+			s.srv.counter(s).pongs.Add(1)
 			return true
 		}
 	}

@@ -85,6 +85,7 @@ func (s *Session) frame(m codec.Message) (full bool) {
 		// RFC 6455 §5.5.1: "there is no guarantee that the endpoint that has already sent a Close frame will
 		// continue to process data."
 	case m.Opcode == codec.OpPong: // any byte counts as life
+		s.srv.counter(s).pongs.Add(1)
 	case m.Opcode == codec.OpPing && s.endpoint.ping == nil:
 		// RFC 6455 §5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless it
 		// already received a Close frame." §5.5.3: with identical application data.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millpond/millpond/codec"
 	"github.com/millpond/millpond/handshake"
+	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/poller"
 	"github.com/millpond/millpond/pool"
 )
@@ -70,6 +71,7 @@ type Server struct {
 	closed        [numReasons]atomic.Int64
 	dropped       [PolicyLatest + 1]atomic.Int64
 	faults        [codec.NumFaultKinds]atomic.Int64
+	handled       histogram.Histogram
 }
 
 // counter has the figures that change with every message, on a cache line of one loop.
@@ -80,7 +82,9 @@ type counter struct {
 	deflatedOut  atomic.Int64 // of messagesOut
 	deflateSaved atomic.Int64 // bytes
 
-	_ [96]byte
+	pongs atomic.Int64
+
+	_ [88]byte
 }
 
 // New makes a server and its loops. It must be ended by Shutdown.

@@ -2,9 +2,11 @@ package session
 
 import (
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/poller"
 	"github.com/millpond/millpond/pool"
 )
@@ -35,16 +37,22 @@ type Stats struct {
 	DeflatedOut    int64 // of MessagesOut: compressed
 	DeflateSaved   int64 // bytes that compressing them saved
 	Pings          int64
-	ReadPauses     int64 // for a full inbox or outbox
-	CloseTimeouts  int64 // peers that did not close in time
+	Pongs          int64              // and answers in the protocol's own way
+	Handled        histogram.Snapshot // how long handlers that do not run inline took for a message; of one turn in 16
+	ReadPauses     int64              // for a full inbox or outbox
+	CloseTimeouts  int64              // peers that did not close in time
 	Panics         int64
 	Closed         map[Reason]int64
 	Refusals       map[string]int64 // by handshake.Kind
 	Dropped        map[string]int64 // by policy
 	Faults         map[string]int64 // by codec.FaultKind
-	Pool           pool.Stats
+	Pool           pool.Stats       // of handlers
+	Tasks          pool.Stats       // of what is given to Server.Go
 	Loops          int
 }
+
+// PoolStats is another package's type under the name by which users of the engine know it.
+type PoolStats = pool.Stats
 
 // TLSStats is another package's type under the name by which users of the engine know it.
 type TLSStats = poller.TLSStats
@@ -66,11 +74,13 @@ func (srv *Server) Stats() Stats {
 		Closed: make(map[Reason]int64, numReasons), Dropped: make(map[string]int64, len(srv.dropped)),
 		Refusals: srv.refusalCounts(),
 		Faults:   make(map[string]int64, codec.NumFaultKinds),
-		Pool:     srv.pool.Stats(), Loops: srv.poller.Loops(),
+		Handled:  srv.handled.Snapshot(),
+		Pool:     srv.pool.Stats(), Tasks: srv.tasks.Stats(), Loops: srv.poller.Loops(),
 	}
 	st.Handshaking = max(st.Connections-int(srv.admitted.Load()), 0)
 	for i := range srv.counters {
 		st.MessagesIn += srv.counters[i].messagesIn.Load()
+		st.Pongs += srv.counters[i].pongs.Load()
 		st.MessagesOut += srv.counters[i].messagesOut.Load()
 		st.DeflatedOut += srv.counters[i].deflatedOut.Load()
 		st.DeflateSaved += srv.counters[i].deflateSaved.Load()
@@ -92,6 +102,36 @@ func (srv *Server) Stats() Stats {
 		st.AcceptLagged += s.Lagged
 		st.AcceptCrowded += s.Crowded
 	}
+	return st
+}
+
+// OutboxStats tell what waits for clients.
+type OutboxStats struct {
+	Sessions int // for which anything waits
+	Messages int
+	Bytes    int
+	Oldest   time.Duration // how long the oldest message has waited
+}
+
+// Outboxes adds up what waits for clients. It looks at every session, unless nothing waits for any: a tenth of a second at a million.
+func (srv *Server) Outboxes() (st OutboxStats) {
+	if srv.poller.Stats().Queues == 0 {
+		return st
+	}
+	looked := 0
+	srv.table.Range(func(s *Session) {
+		if looked++; looked%yieldAfter == 0 {
+			runtime.Gosched() // so that no loop waits for the rest
+		}
+		bytes, messages, age := s.conn.Waiting()
+		if messages == 0 {
+			return
+		}
+		st.Sessions++
+		st.Messages += messages
+		st.Bytes += bytes
+		st.Oldest = max(st.Oldest, age)
+	})
 	return st
 }
 

@@ -48,22 +48,22 @@ var table = []row{
 	},
 	{
 		"session", "the engine: joins the four below it, and knows nothing of channels",
-		[]string{"poller", "handshake", "codec", "pool", "golang.org/x/sys", "github.com/pires/go-proxyproto"},
+		[]string{"poller", "handshake", "codec", "pool", "internal/histogram", "golang.org/x/sys", "github.com/pires/go-proxyproto"},
 		[]string{"internal/testcert"},
 	},
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
 			"internal/program", "internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
 			"internal/eventsink",
-			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5",
+			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5", "github.com/prometheus/client_model",
 		},
 	},
-	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", []string{"push/hub/names"}, []string{"push/broker/memory"}},
+	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", []string{"push/hub/names", "internal/histogram"}, []string{"push/broker/memory"}},
 	{"push/hub/names", "a table for whoever has a thing for each channel", nil, nil},
 	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub", "push/hub/names"}, nil},
 	{
@@ -106,12 +106,12 @@ var table = []row{
 	},
 	{
 		"push/api", "sees the hub, and nothing of connections",
-		[]string{"push/hub", "push/logs", "golang.org/x/time"},
+		[]string{"push/hub", "push/logs", "internal/histogram", "golang.org/x/time"},
 		[]string{"push/broker/memory", "github.com/getkin/kin-openapi"},
 	},
 	{
 		"push/webhook", "knows HTTP and a backend's shapes, and nothing of connections",
-		[]string{"push/hub", "push/webhook/sign", "github.com/sony/gobreaker/v2"},
+		[]string{"push/hub", "push/webhook/sign", "internal/histogram", "github.com/sony/gobreaker/v2"},
 		[]string{"internal/testcert"},
 	},
 	{
@@ -144,6 +144,7 @@ var table = []row{
 		[]string{"push", "session", "internal/browser", "github.com/chromedp/chromedp"},
 	},
 	{"internal/eventsink", "a backend for tests of events", []string{"push/events", "push/webhook/sign"}, nil},
+	{"internal/histogram", "counts durations", nil, nil},
 	{"internal/program", "finds programs that tests start", nil, nil},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
 	{

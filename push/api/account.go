@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/hub"
 )
 
@@ -127,6 +128,17 @@ func (h *Handler) collect() map[Outcome]uint64 {
 		}
 	}
 	return sum
+}
+
+// collectDurations returns those of methods that were asked for.
+func (h *Handler) collectDurations() map[string]histogram.Snapshot {
+	all := map[string]histogram.Snapshot{}
+	for method, number := range h.numbers {
+		if s := h.durations[number].Snapshot(); s.Count > 0 {
+			all[method] = s
+		}
+	}
+	return all
 }
 
 func orDefault[T comparable](v, d T) T {

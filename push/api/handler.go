@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
 )
@@ -96,16 +97,17 @@ func (c Config) withDefaults() Config {
 // Handler answers requests below /api/. It may be used by many goroutines.
 type Handler struct {
 	// Immutable after New.
-	config   Config
-	origins  *http.CrossOriginProtection
-	open     *heldKey       // for callers without a key; nil unless Insecure
-	unknown  *account       // of those that are refused for having none
-	numbers  map[string]int // of the methods, in accounts
-	idPrefix string
-	places   chan struct{} // one for each request under way
-	streams  chan struct{} // one for each bulk
-	stopped  context.Context
-	stop     context.CancelFunc
+	config    Config
+	origins   *http.CrossOriginProtection
+	open      *heldKey              // for callers without a key; nil unless Insecure
+	unknown   *account              // of those that are refused for having none
+	numbers   map[string]int        // of the methods, in accounts
+	durations []histogram.Histogram // by the method's number
+	idPrefix  string
+	places    chan struct{} // one for each request under way
+	streams   chan struct{} // one for each bulk
+	stopped   context.Context
+	stop      context.CancelFunc
 
 	// With locks of their own.
 	lines logLines
@@ -138,6 +140,7 @@ func New(config Config) (*Handler, error) {
 	for _, name := range slices.Sorted(maps.Keys(methods)) {
 		h.numbers[name] = len(h.numbers)
 	}
+	h.durations = make([]histogram.Histogram, len(h.numbers))
 	h.places, h.streams = make(chan struct{}, h.config.MaxRequests), make(chan struct{}, h.config.MaxStreams)
 	h.stopped, h.stop = context.WithCancel(context.Background())
 	h.unknown = h.accountLocked(Key{}) // nobody else has h
@@ -161,6 +164,7 @@ type Stats struct {
 	Running   int    // requests under way, at present
 	Streams   int    // bulks, at present
 	Outcomes  map[Outcome]uint64
+	Durations map[string]histogram.Snapshot // of requests by method, "" for paths that are none and for pipes; without bulks
 }
 
 // Stats returns the present figures.
@@ -174,6 +178,7 @@ func (h *Handler) Stats() Stats {
 		Running:   len(h.places),
 		Streams:   len(h.streams),
 		Outcomes:  h.collect(),
+		Durations: h.collectDurations(),
 	}
 }
 
@@ -229,6 +234,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *call) (result
 	account := h.unknown
 	defer func() {
 		account.count(h.numbers[c.method], codeOf(err))
+		if c.status == 0 { // no stream
+			h.durations[h.numbers[c.method]].Observe(time.Since(c.begun))
+		}
 		if h.audited(c.method) {
 			h.audit(c, c.method, c.target, err)
 		}

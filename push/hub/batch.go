@@ -3,6 +3,8 @@ package hub
 import (
 	"slices"
 	"sync"
+
+	"github.com/millpond/millpond/internal/histogram"
 )
 
 // keptBatch bounds the capacity, in publications, of batches that are reused.
@@ -173,10 +175,10 @@ var batches = sync.Pool{New: func() any { return new(Batch) }}
 
 func newBatch() *Batch { return batches.Get().(*Batch) }
 
-// done notes that the publications of b were delivered, or will not be, and that b is not needed any more.
-func (b *Batch) done() {
+// done notes that the publications of b were delivered, or with nil will not be, and that b is not needed any more.
+func (b *Batch) done(timed *histogram.Histogram) {
 	for _, p := range b.publications {
-		p.delivered()
+		p.delivered(timed)
 	}
 	b.recycle()
 }

@@ -48,7 +48,7 @@ func (b *Batch) cancel(p *Publication) bool {
 	}
 	delete(b.events.joins, p.Info.Client)
 	i := b.place(number)
-	b.publications[i].delivered()
+	b.publications[i].delivered(nil)
 	b.publications[i] = nil
 	b.events.count--
 	if b.events.gaps++; b.events.gaps > max(fewGaps, len(b.publications)/2) {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
+	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/hub/names"
 )
 
@@ -126,7 +129,10 @@ type Hub struct {
 	buckets    [buckets]bucket
 
 	// Any goroutine (atomic).
-	panics atomic.Uint64
+	panics    atomic.Uint64
+	fanout    histogram.Histogram // of publications that are timed
+	published histogram.Histogram // of one in publishSample
+	recovery  recoveries
 }
 
 var _ Sink = (*Hub)(nil)
@@ -197,13 +203,30 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 	if err := h.Admit(ctx, channel); err != nil {
 		return Position{}, err
 	}
-	position, err := h.config.Broker.Publish(ctx, channel, data, options)
+	position, err := h.toBroker(ctx, channel, data, options)
 	h.Flush(channel)
 	if err != nil {
 		return Position{}, fmt.Errorf("publish to %q: %w", channel, err)
 	}
 	return position, nil
 }
+
+// publishSample is of how many publications one is timed: until the broker has accepted it.
+const publishSample = 16
+
+// toBroker publishes, and notes how long that took.
+func (h *Hub) toBroker(ctx context.Context, channel string, data []byte, options PublishOptions) (Position, error) {
+	if rand.Uint32()%publishSample != 0 {
+		return h.config.Broker.Publish(ctx, channel, data, options)
+	}
+	begin := time.Now()
+	position, err := h.config.Broker.Publish(ctx, channel, data, options)
+	h.published.Observe(time.Since(begin))
+	return position, err
+}
+
+// fanoutSample is of how many publications in a bucket one is timed, those in channels of more than one shard aside, which all are.
+const fanoutSample = 16
 
 // Deliver queues p for the channel's subscribers; see [Sink].
 func (h *Hub) Deliver(channel string, p *Publication) (subscribed bool) {
@@ -216,14 +239,18 @@ func (h *Hub) Deliver(channel string, p *Publication) (subscribed bool) {
 		return false
 	}
 	more := c.shardsLocked()
+	timed := p.Kind == KindMessage && (b.publications%fanoutSample == 1 || len(more) > 0)
 	if h.namespaces.deltas {
 		b.noteBaseLocked(channel, p)
 	}
 	b.mu.Unlock()
-	if d := p.derived.Load(); !p.bounded && (d != nil || len(more) > 0) {
+	if d := p.derived.Load(); !p.bounded && (d != nil || timed || len(more) > 0) {
 		if d == nil {
 			d = new(derived)
 			p.derived.Store(d)
+		}
+		if timed {
+			d.since = time.Since(start)
 		}
 		d.pending.Store(int32(1 + len(more)))
 	}
@@ -234,6 +261,8 @@ func (h *Hub) Deliver(channel string, p *Publication) (subscribed bool) {
 	}
 	return true
 }
+
+var start = time.Now()
 
 // Subscribed reports whether the channel has local subscribers; see [Sink].
 func (h *Hub) Subscribed(channel string) bool {

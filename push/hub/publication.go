@@ -3,6 +3,8 @@ package hub
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/millpond/millpond/internal/histogram"
 )
 
 // Publication is one message of a channel, shared by all its receivers, or an event of the channel.
@@ -26,17 +28,23 @@ type Publication struct {
 // derived is what shards that deliver a publication share. It goes with the last delivery: histories keep data, and nothing
 // else, so that what they count is what they take.
 type derived struct {
-	base    []byte       // the data of the message before, for a delta; nil if there is none. Immutable
-	pending atomic.Int32 // shards that are still to deliver it
-	exclude string       // the id of a connection that is not sent it; empty for none. Immutable
-	ends    time.Time    // when it is worth nothing any more; zero for never. Immutable
+	base    []byte        // the data of the message before, for a delta; nil if there is none. Immutable
+	pending atomic.Int32  // shards that are still to deliver it
+	exclude string        // the id of a connection that is not sent it; empty for none. Immutable
+	ends    time.Time     // when it is worth nothing any more; zero for never. Immutable
+	since   time.Duration // when the hub got it, as the time since start; 0 if that is not timed. Immutable
 	encoded [encodings]atomic.Value
 }
 
-// delivered notes that one more shard is done with p.
-func (p *Publication) delivered() {
-	if d := p.derived.Load(); d != nil && !p.bounded && d.pending.Add(-1) == 0 {
-		p.derived.Store(nil)
+// delivered notes that one more shard is done with p. timed, if not nil, gets how long that took if it was the last.
+func (p *Publication) delivered(timed *histogram.Histogram) {
+	d := p.derived.Load()
+	if d == nil || p.bounded || d.pending.Add(-1) != 0 {
+		return
+	}
+	p.derived.Store(nil)
+	if d.since != 0 && timed != nil {
+		timed.Observe(time.Since(start) - d.since)
 	}
 }
 

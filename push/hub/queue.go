@@ -18,7 +18,7 @@ func (s *shard) enqueue(p *Publication) {
 	s.queueMu.Lock()
 	if s.listeners == 0 || s.joiners == 0 && p.Kind.class() == comings {
 		s.queueMu.Unlock()
-		p.delivered()
+		p.delivered(nil)
 		return
 	}
 	if s.queue == nil {
@@ -27,7 +27,7 @@ func (s *shard) enqueue(p *Publication) {
 	if s.queue.long(s.channel.bucket.hub.config.MaxWaiting) && s.queue.cancel(p) {
 		s.channel.bucket.waiting.Add(-1)
 		s.queueMu.Unlock()
-		p.delivered()
+		p.delivered(nil)
 		return
 	}
 	s.queue.push(p, s.end)
@@ -93,7 +93,7 @@ func (s *shard) drain(rounds int) {
 			return
 		}
 		s.deliver(b)
-		b.done()
+		b.done(&s.channel.bucket.hub.fanout)
 		if round%rounds == 0 && s.yield() {
 			return
 		}
@@ -138,7 +138,7 @@ func (s *shard) discardLocked() {
 		bucket.refused.Add(-1)
 	}
 	b.wake()
-	b.done()
+	b.done(nil)
 }
 
 // yield gives up the claim in favour of the executor and reports whether it

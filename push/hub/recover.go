@@ -60,19 +60,27 @@ type Recovery struct {
 // zero Recovery.
 func (h *Hub) Recover(ctx context.Context, channel string, since Position) (Recovery, error) {
 	if o, err := h.Options(channel); err == nil && o.RecoverLatest {
-		return h.recoverLatest(ctx, channel, o, since)
+		r, err := h.recoverLatest(ctx, channel, o, since)
+		h.recovery.count(r, RecoveryMissing, err)
+		return r, err
 	}
 	q := HistoryQuery{Since: &since, Limit: h.config.MaxRecovered + 1, Over: true}
 	past, err := h.position(ctx, channel, q)
-	if err != nil || past.Top.Epoch == "" {
-		return Recovery{}, err
+	if err == nil && past.Top.Epoch == "" {
+		return Recovery{}, nil
 	}
-	r := Recovery{From: past.Top}
-	same := since.Epoch == "" || since.Epoch == past.Top.Epoch
-	if same && len(past.Publications) <= h.config.MaxRecovered && continues(past.Publications, since.Offset, past.Top.Offset) {
+	r, why := Recovery{From: past.Top}, RecoveryMissing
+	switch {
+	case err != nil:
+	case since.Epoch != "" && since.Epoch != past.Top.Epoch:
+		why = RecoveryOtherEpoch
+	case len(past.Publications) > h.config.MaxRecovered:
+		why = RecoveryTooMany
+	case continues(past.Publications, since.Offset, past.Top.Offset):
 		r.Recovered, r.Publications = true, withoutOver(past.Publications)
 	}
-	return r, nil
+	h.recovery.count(r, why, err)
+	return r, err
 }
 
 // withoutOver leaves out the publications that are worth nothing any more: nobody misses them.

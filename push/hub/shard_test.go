@@ -128,7 +128,7 @@ func TestQueueIsTakenInPieces(t *testing.T) {
 				}
 				told[client] = p.Kind == KindJoin
 			}
-			batch.done()
+			batch.done(nil)
 			return true
 		}
 		for range 300 {

@@ -2,7 +2,9 @@ package hub
 
 import (
 	"fmt"
+	"sync/atomic"
 
+	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/hub/names"
 )
 
@@ -14,12 +16,64 @@ type Stats struct {
 	Publications  uint64 // handed over by the broker
 	Deliveries    uint64 // publications handed to subscribers
 	Panics        uint64 // of subscribers in Deliver
+
+	// Fanout is how long publications took from the broker to the last of their subscribers' sessions: one in 16 of a part of the channels,
+	// and all in channels of several shards, save those that are bounded.
+	Fanout histogram.Snapshot
+	// Published is how long the broker took to accept a publication of this node, one in 16.
+	Published histogram.Snapshot
+	// Recoveries are by their outcomes; Recovered are the publications in them.
+	Recoveries [NumRecoveryOutcomes]uint64
+	Recovered  uint64
+}
+
+// RecoveryOutcome is what became of a subscriber's wish to have what it missed.
+type RecoveryOutcome uint8
+
+// The outcomes.
+const (
+	RecoveryDone       RecoveryOutcome = iota // it has all, which may be nothing
+	RecoveryMissing                           // some of it is not kept any more
+	RecoveryTooMany                           // more than Config.MaxRecovered
+	RecoveryOtherEpoch                        // the stream it was of is over
+	RecoveryFailed                            // the broker did not answer
+
+	NumRecoveryOutcomes
+)
+
+// String returns the word for metrics.
+func (o RecoveryOutcome) String() string {
+	return [...]string{"recovered", "missing", "too_many", "other_epoch", "failed"}[o]
+}
+
+// recoveries counts them.
+type recoveries struct {
+	// Any goroutine (atomic).
+	outcomes     [NumRecoveryOutcomes]atomic.Uint64
+	publications atomic.Uint64
+}
+
+// count notes a recovery; why is why it is none.
+func (c *recoveries) count(r Recovery, why RecoveryOutcome, err error) {
+	switch {
+	case err != nil:
+		why = RecoveryFailed
+	case r.Recovered:
+		why = RecoveryDone
+		c.publications.Add(uint64(len(r.Publications)))
+	}
+	c.outcomes[why].Add(1)
 }
 
 // Stats adds the figures up. It locks one part of the channel map at a time,
 // so the sum is of slightly different moments.
 func (h *Hub) Stats() Stats {
-	s := Stats{Panics: h.panics.Load()}
+	s := Stats{
+		Panics: h.panics.Load(), Fanout: h.fanout.Snapshot(), Published: h.published.Snapshot(), Recovered: h.recovery.publications.Load(),
+	}
+	for i := range h.recovery.outcomes {
+		s.Recoveries[i] = h.recovery.outcomes[i].Load()
+	}
 	for i := range h.buckets {
 		b := &h.buckets[i]
 		b.mu.Lock()

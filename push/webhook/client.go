@@ -178,7 +178,7 @@ func (c *Client) Ask(ctx context.Context, event Event, q Question, connection, e
 	c.figures.running.Add(-1)
 	outcome := outcomeOf(err)
 	c.figures.count(outcome)
-	c.figures.took(time.Since(begin))
+	c.figures.took.Observe(time.Since(begin))
 	switch outcome {
 	case OutcomeOK, OutcomeError, OutcomeDisconnect, OutcomeClosed, OutcomePayload:
 	default:

@@ -231,7 +231,7 @@ func TestOutcomes(t *testing.T) {
 				}
 			}
 			want := map[Outcome]uint64{tt.want: 2}
-			if s := c.Stats(); !maps.Equal(s.Outcomes, want) || s.Asked != 2 {
+			if s := c.Stats(); !maps.Equal(s.Outcomes, want) || s.Durations.Count != 2 {
 				t.Errorf("%v, want %v", s.Outcomes, want)
 			} else if (s.Breaker == "closed") != tt.heard {
 				t.Errorf("the breaker is %s", s.Breaker)

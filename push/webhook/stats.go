@@ -7,24 +7,18 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
-)
 
-// Buckets are the upper bounds of Stats.Durations.
-var Buckets = [...]time.Duration{
-	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
-	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
-}
+	"github.com/millpond/millpond/internal/histogram"
+)
 
 // Stats are a client's figures since New.
 type Stats struct {
-	Outcomes  map[Outcome]uint64   // questions that ended; outcomes that did not occur are absent
-	Running   int                  // questions that are under way
-	Waiting   int                  // questions that wait for their turn
-	Retries   uint64               // requests that were sent again
-	Breaker   string               // "closed", "half-open" or "open"
-	Durations [len(Buckets)]uint64 // questions that were asked, at most so long each
-	Sum       time.Duration        // of all durations
-	Asked     uint64               // how many these are
+	Outcomes  map[Outcome]uint64 // questions that ended; outcomes that did not occur are absent
+	Running   int                // questions that are under way
+	Waiting   int                // questions that wait for their turn
+	Retries   uint64             // requests that were sent again
+	Breaker   string             // "closed", "half-open" or "open"
+	Durations histogram.Snapshot // of questions that were asked
 }
 
 // Stats returns the present figures.
@@ -41,7 +35,7 @@ func (c *Client) Stats() Stats {
 	for outcome, n := range c.figures.outcomes {
 		s.Outcomes[outcome] = n
 	}
-	s.Durations, s.Sum, s.Asked = c.figures.durations, c.figures.sum, c.figures.asked
+	s.Durations = c.figures.took.Snapshot()
 	return s
 }
 
@@ -50,14 +44,12 @@ type figures struct {
 	// Any goroutine (atomic).
 	running atomic.Int64
 	retries atomic.Uint64
+	took    histogram.Histogram
 
 	// Guarded by mu.
-	mu        sync.Mutex
-	outcomes  map[Outcome]uint64
-	durations [len(Buckets)]uint64
-	sum       time.Duration
-	asked     uint64
-	said      map[Outcome]*said
+	mu       sync.Mutex
+	outcomes map[Outcome]uint64
+	said     map[Outcome]*said
 }
 
 // said is what the log has of one cause.
@@ -73,18 +65,6 @@ func (f *figures) count(o Outcome) {
 		f.outcomes = map[Outcome]uint64{}
 	}
 	f.outcomes[o]++
-}
-
-func (f *figures) took(d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range Buckets {
-		if d <= Buckets[i] {
-			f.durations[i]++
-		}
-	}
-	f.sum += d
-	f.asked++
 }
 
 // logInterval is how often one cause of one endpoint is logged.

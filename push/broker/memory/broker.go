@@ -253,12 +253,14 @@ type Stats struct {
 	Streams      int
 	Publications int
 	Bytes        int   // of the publications' data and what belongs to them
+	MaxBytes     int   // Config.MaxHistoryBytes
 	Keys         int   // of idempotency
 	Evicted      int64 // publications that went before their time, for MaxHistoryBytes
 }
 
 // Stats returns them.
 func (b *Broker) Stats() (st Stats) {
+	st.MaxBytes = b.config.MaxHistoryBytes
 	for i := range b.stripes {
 		s := &b.stripes[i]
 		s.mu.Lock()
