@@ -71,18 +71,23 @@ type HistoryQuery struct {
 	Limit int
 	// Reverse wants the newest first.
 	Reverse bool
-	// Over wants those among them too of which the time is over, see [Publication.Over], so that offsets have no gaps.
-	Over bool
+	// Following says that the caller is subscribed, so that whatever is beyond History.Top comes to it by the Sink. Then what this node has
+	// read of the channel is answer enough, unless Since is beyond it; else the answer has all that was acknowledged before, on any node.
+	Following bool
 }
 
 // History is a part of a channel's past.
 type History struct {
-	Publications []*Publication // the slice is the caller's
-	Top          Position       // of the latest publication, in what is returned or not
+	Publications []*Publication // the slice is the caller's; without those of which the time is over, see [Publication.Over]
+	// Top is where the answer stands: at the latest publication, in what is returned or not, or beyond it, and before the next one.
+	Top Position
+	// Floor is the offset from which on nothing is missing: who has everything up to it, or up to a later offset, can have all the rest.
+	Floor uint64
 }
 
 // Broker orders the publications of each channel and brings them to the hubs
-// of all nodes that subscribe to it. All methods may be called concurrently.
+// of all nodes that subscribe to it. All methods may be called concurrently. Where a method has a Retention, it is that of the channel, which
+// stays the same.
 //
 // It may keep the names of channels: they are not cut out of something larger that would be kept with them.
 type Broker interface {
@@ -98,14 +103,14 @@ type Broker interface {
 
 	// Subscribe is called when a channel gets its first subscriber on this
 	// node. Publications accepted after it returned nil must reach the sink.
-	Subscribe(ctx context.Context, channel string) error
+	Subscribe(ctx context.Context, channel string, retention Retention) error
 
 	// Unsubscribe is called after the last subscriber has gone. It must not
 	// wait for a network. For one channel, Subscribe and Unsubscribe alternate
 	// and never overlap.
-	Unsubscribe(channel string)
+	Unsubscribe(channel string, retention Retention)
 
-	// History returns what is kept of the channel's past, as far as q wants it. A channel that was never published to
+	// History returns what is kept of the channel's past, as far as q wants it. It is asked only where something is kept. A channel that was never published to
 	// gets its epoch by it.
 	History(ctx context.Context, channel string, q HistoryQuery) (History, error)
 
@@ -123,6 +128,10 @@ type Sink interface {
 
 	// Subscribed reports whether the channel has subscribers on this node. It never blocks, like Deliver.
 	Subscribed(channel string) bool
+
+	// Channels calls f for each channel that has subscribers on this node, with their number, until it returns false. Those that come or go
+	// meanwhile may be left out.
+	Channels(f func(name string, subscribers int) bool)
 
 	// Admit waits until the channel's queues have room. A broker that reads
 	// from a log calls it before Deliver, holding no lock.

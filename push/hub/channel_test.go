@@ -106,7 +106,7 @@ func (b *scripted) Publish(context.Context, string, []byte, hub.PublishOptions) 
 	return hub.Position{}, errors.New("secret detail")
 }
 
-func (b *scripted) Subscribe(_ context.Context, channel string) error {
+func (b *scripted) Subscribe(_ context.Context, channel string, _ hub.Retention) error {
 	b.mu.Lock()
 	b.calls++
 	call := b.calls
@@ -125,7 +125,7 @@ func (b *scripted) Subscribe(_ context.Context, channel string) error {
 	return nil
 }
 
-func (b *scripted) Unsubscribe(channel string) {
+func (b *scripted) Unsubscribe(channel string, _ hub.Retention) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.active[channel] {
@@ -216,12 +216,12 @@ type echoing struct {
 
 func (b *echoing) Attach(sink hub.Sink) { b.sink = sink }
 
-func (b *echoing) Subscribe(context.Context, string) error {
+func (b *echoing) Subscribe(context.Context, string, hub.Retention) error {
 	b.deliver()
 	return nil
 }
 
-func (b *echoing) Unsubscribe(string) { b.deliver() }
+func (b *echoing) Unsubscribe(string, hub.Retention) { b.deliver() }
 
 func (b *echoing) deliver() {
 	b.subscribed = append(b.subscribed, b.sink.Deliver("c", &hub.Publication{Offset: 1}))

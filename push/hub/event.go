@@ -12,7 +12,8 @@ import (
 // The queues are bounded all the same: in one that is longer than Config.MaxWaiting, a client's leave takes its join out that waits, and
 // neither is told; so of each client at most a leave and a join wait besides.
 func (h *Hub) Announce(ctx context.Context, channel string, kind Kind, info *ClientInfo) error {
-	_, err := h.config.Broker.Publish(ctx, channel, nil, PublishOptions{Kind: kind, Info: info})
+	options := PublishOptions{Kind: kind, Info: info, Retention: h.namespaces.find(channel).retention()}
+	_, err := h.config.Broker.Publish(ctx, channel, nil, options)
 	h.Flush(channel)
 	if err != nil {
 		return fmt.Errorf("announce in %q: %w", clip(channel), err)

@@ -1,7 +1,6 @@
 package hub
 
-// Channels calls f for each channel that has subscribers on this node, with their number, until it returns false. Channels
-// that come or go meanwhile may be left out.
+// Channels calls f for each channel that has subscribers on this node, with their number, until it returns false; see [Sink].
 func (h *Hub) Channels(f func(name string, subscribers int) bool) {
 	type entry struct {
 		name        string

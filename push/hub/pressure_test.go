@@ -224,9 +224,9 @@ type stalledBroker struct {
 	afterDeliver func()
 }
 
-func (b *stalledBroker) Attach(sink hub.Sink)                    { b.sink = sink }
-func (b *stalledBroker) Subscribe(context.Context, string) error { return nil }
-func (b *stalledBroker) Unsubscribe(string)                      {}
+func (b *stalledBroker) Attach(sink hub.Sink)                                   { b.sink = sink }
+func (b *stalledBroker) Subscribe(context.Context, string, hub.Retention) error { return nil }
+func (b *stalledBroker) Unsubscribe(string, hub.Retention)                      {}
 func (b *stalledBroker) Publish(_ context.Context, channel string, data []byte, _ hub.PublishOptions) (hub.Position, error) {
 	b.sink.Deliver(channel, &hub.Publication{Data: data, Offset: 1})
 	b.afterDeliver()

@@ -3,8 +3,6 @@ package hub
 import (
 	"context"
 	"fmt"
-	"slices"
-	"time"
 )
 
 // History returns what is kept of the channel's past, as far as q wants it. The error wraps ErrNotAvailable if nothing is
@@ -64,7 +62,7 @@ func (h *Hub) Recover(ctx context.Context, channel string, since Position) (Reco
 		h.recovery.count(r, RecoveryMissing, err)
 		return r, err
 	}
-	q := HistoryQuery{Since: &since, Limit: h.config.MaxRecovered + 1, Over: true}
+	q := HistoryQuery{Since: &since, Limit: h.config.MaxRecovered + 1, Following: true}
 	past, err := h.position(ctx, channel, q)
 	if err == nil && past.Top.Epoch == "" {
 		return Recovery{}, nil
@@ -76,38 +74,32 @@ func (h *Hub) Recover(ctx context.Context, channel string, since Position) (Reco
 		why = RecoveryOtherEpoch
 	case len(past.Publications) > h.config.MaxRecovered:
 		why = RecoveryTooMany
-	case continues(past.Publications, since.Offset, past.Top.Offset):
-		r.Recovered, r.Publications = true, withoutOver(past.Publications)
+	case past.Reaches(since.Offset):
+		r.Recovered, r.Publications = true, past.Publications
 	}
 	h.recovery.count(r, why, err)
 	return r, err
 }
 
-// withoutOver leaves out the publications that are worth nothing any more: nobody misses them.
-func withoutOver(list []*Publication) []*Publication {
-	now := time.Now()
-	return slices.DeleteFunc(list, func(p *Publication) bool { return p.Over(now) })
-}
-
 // recoverLatest finds the channel's latest publication, unless that is known.
 func (h *Hub) recoverLatest(ctx context.Context, channel string, o *Options, since Position) (Recovery, error) {
-	past, err := h.position(ctx, channel, HistoryQuery{Limit: 1, Reverse: true})
+	past, err := h.position(ctx, channel, HistoryQuery{Limit: 1, Reverse: true, Following: true})
 	if err != nil {
 		return Recovery{}, err
 	}
 	if len(past.Publications) == 0 {
 		h.missed(channel, o)
 	}
-	r := Recovery{From: past.Top, Recovered: since == past.Top}
-	if !r.Recovered && len(past.Publications) > 0 {
+	r := Recovery{From: past.Top, Recovered: since.Epoch == past.Top.Epoch && past.Reaches(since.Offset)}
+	if len(past.Publications) > 0 && (!r.Recovered || past.Publications[0].Offset > since.Offset) {
 		r.Recovered, r.Publications = true, past.Publications
 	}
 	return r, nil
 }
 
-// Position returns that of the channel's latest publication; the zero Position for a channel without history.
+// Position returns where the channel stands, for one that is subscribed to it; the zero Position for a channel without history.
 func (h *Hub) Position(ctx context.Context, channel string) (Position, error) {
-	past, err := h.position(ctx, channel, HistoryQuery{})
+	past, err := h.position(ctx, channel, HistoryQuery{Following: true})
 	return past.Top, err
 }
 
@@ -123,15 +115,5 @@ func (h *Hub) position(ctx context.Context, channel string, q HistoryQuery) (His
 	return past, nil
 }
 
-// continues reports whether the publications lead from one offset to the other without a gap.
-func continues(publications []*Publication, from, to uint64) bool {
-	if len(publications) == 0 {
-		return from == to
-	}
-	for _, p := range publications {
-		if from++; p.Offset != from {
-			return false
-		}
-	}
-	return from == to
-}
+// Reaches reports whether nothing is missing from what is kept for who has everything up to an offset of this epoch.
+func (h *History) Reaches(offset uint64) bool { return h.Floor <= offset && offset <= h.Top.Offset }

@@ -191,11 +191,11 @@ func (b *Broker) settle(s *stripe, st *stream, now uint32, subscribed bool) {
 }
 
 // Subscribe has nothing to prepare: the stream begins with its first publication, or when its position is asked for.
-func (b *Broker) Subscribe(context.Context, string) error { return nil }
+func (b *Broker) Subscribe(context.Context, string, hub.Retention) error { return nil }
 
 // Unsubscribe forgets a channel without history. The sink reports it as not subscribed from
 // before this call on, so a publication that comes later does not revive it.
-func (b *Broker) Unsubscribe(channel string) {
+func (b *Broker) Unsubscribe(channel string, _ hub.Retention) {
 	now := b.now()
 	s, hash := b.stripe(channel)
 	s.mu.Lock()
@@ -217,7 +217,7 @@ func (b *Broker) History(ctx context.Context, channel string, q hub.HistoryQuery
 	st := b.stream(s, hash, channel)
 	st.life |= 1
 	st.expire(s, now)
-	h := hub.History{Publications: st.query(q, s.timed), Top: s.position(st)}
+	h := hub.History{Publications: st.query(q, s.timed), Top: s.position(st), Floor: st.floor()}
 	b.settle(s, st, now, false)
 	return h, nil
 }

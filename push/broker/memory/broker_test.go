@@ -38,6 +38,7 @@ func (r *recorder) Deliver(channel string, p *hub.Publication) bool {
 
 func (r *recorder) Admit(context.Context, string) error { return nil }
 func (r *recorder) Flush(string)                        {}
+func (r *recorder) Channels(func(string, int) bool)     {}
 
 func (r *recorder) Subscribed(channel string) bool {
 	r.mu.Lock()
@@ -91,7 +92,7 @@ func TestLastUnsubscribeEndsTheStream(t *testing.T) {
 	publish(t, b, "a")
 	before := publish(t, b, "a")
 	r.setSubscribed("a", false)
-	b.Unsubscribe("a")
+	b.Unsubscribe("a", hub.Retention{})
 	if n := b.Stats().Streams; n != 0 {
 		t.Fatalf("%d streams after the last unsubscribe", n)
 	}
@@ -170,4 +171,5 @@ type sinkFunc func(*hub.Publication) bool
 func (f sinkFunc) Deliver(channel string, p *hub.Publication) bool { return f(p) }
 func (f sinkFunc) Admit(context.Context, string) error             { return nil }
 func (f sinkFunc) Flush(string)                                    {}
+func (f sinkFunc) Channels(func(string, int) bool)                 {}
 func (f sinkFunc) Subscribed(string) bool                          { return true }

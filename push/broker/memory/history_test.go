@@ -158,7 +158,7 @@ func TestPositionOutlivesSubscribers(t *testing.T) {
 	first := publishWith(t, b, "a", "x", keep)
 	publishWith(t, b, "b", "x", keep)
 	r.setSubscribed("a", false)
-	b.Unsubscribe("a")
+	b.Unsubscribe("a", hub.Retention{})
 	b.later(30 * time.Minute)
 	b.Expire()
 	if offsets, top := history(t, b, "a", hub.HistoryQuery{Limit: -1}); len(offsets) != 0 || top != first {

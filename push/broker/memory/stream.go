@@ -137,7 +137,7 @@ func (st *stream) query(q hub.HistoryQuery, timed bool) []*hub.Publication {
 	} else if q.Since != nil {
 		from = place(q.Since.Offset, first-1, len(st.log)) // not offset+1, for that may be 0
 	}
-	if timed && !q.Over {
+	if timed {
 		return living(st.log[from:to], q)
 	}
 	if q.Limit > 0 && to-from > q.Limit {
@@ -182,6 +182,14 @@ func place(offset, first uint64, n int) int {
 		return n
 	}
 	return int(offset - first)
+}
+
+// floor returns the offset of the latest publication that is gone.
+func (st *stream) floor() uint64 {
+	if len(st.log) > 0 {
+		return st.log[0].Offset - 1
+	}
+	return st.offset
 }
 
 // next is the second at which something of the stream expires.
