@@ -69,8 +69,11 @@ func (s *Server) personalChannel(user string) (string, error) {
 // apiConfig is that of both handlers of the API.
 func (s *Server) apiConfig() api.Config {
 	c := api.Config{
-		Hub: s.hub, Clients: clients{s}, Info: s.node, Revoker: revoker{s}, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
+		Hub: s.hub, Audience: api.Local{Hub: s.hub}, Clients: clients{s}, Info: func() []api.Node { return []api.Node{s.node()} }, Revoker: revoker{s}, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
 		Logger: s.config.Logger, OnInternalError: s.onInternalError, Audit: s.audit, AuditPublishes: s.config.AuditPublishes,
+	}
+	if s.nodes != nil {
+		c.Audience, c.Clients, c.Info = audience{s.nodes}, everyClient{s.nodes}, s.nodes.all
 	}
 	if s.config.PersonalChannels {
 		c.PersonalChannel = s.personalChannel
@@ -78,12 +81,20 @@ func (s *Server) apiConfig() api.Config {
 	return c
 }
 
+// nodeName is what the node is called.
+func (s *Server) nodeName() string {
+	if name := s.config.Cluster.Name; name != "" {
+		return name
+	}
+	name, _ := os.Hostname()
+	return name
+}
+
 // node is what the server tells of itself.
 func (s *Server) node() api.Node {
-	name, _ := os.Hostname()
 	engine, up, st := s.engine.Stats(), time.Since(s.started), s.hub.Stats()
 	return api.Node{
-		UID: s.uid, Name: name, Version: s.config.Version, Uptime: int64(up.Seconds()),
+		UID: s.uid, Name: s.nodeName(), Version: s.config.Version, Uptime: int64(up.Seconds()),
 		NumClients: engine.Connections - engine.Handshaking, NumUsers: s.centrifuge.Stats().Users,
 		NumSubs: st.Subscriptions, NumChannels: st.Channels, Process: process(up),
 	}

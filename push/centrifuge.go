@@ -26,6 +26,9 @@ func (s *Server) newCentrifuge() (*centrifuge.Handler[*session.Frame], error) {
 		OnConnect: s.onConnect(),
 		Backend:   s.backend.centrifuge(), EmulatedHeaders: s.backend.emulated,
 	}
+	if s.nodes != nil {
+		config.Backend.Presence, config.Backend.PresenceStats = s.nodes.askPresence, s.nodes.askPresenceStats
+	}
 	return centrifuge.NewHandler(config, func(isText bool, payload []byte) *session.Frame {
 		if isText {
 			return session.NewFrame(session.OpText, payload)

@@ -71,6 +71,9 @@ type Config struct {
 	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
 	AllowedOrigins []string
 
+	// Cluster says how the node is one of several.
+	Cluster Cluster
+
 	// Channels are the options of channels without a namespace, Namespaces those of the others; a name with another
 	// namespace is refused. With neither, all names are allowed, and with Dev channels have presence, join and leave, and tags filters.
 	Channels   ChannelOptions
@@ -239,7 +242,7 @@ func (c Config) Validate() error {
 	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
 	}
-	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.validateEvents())
+	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.validateEvents(), d.Cluster.Validate())
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes

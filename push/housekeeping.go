@@ -14,7 +14,9 @@ func (s *Server) keepHouse(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-sweep.C:
-			s.revocations.Sweep()
+			if err := s.revocations.Sweep(); err != nil {
+				s.config.Logger.Error("revocations that other nodes have told are not in this one's file", "error", err)
+			}
 		case now := <-ticker.C:
 			s.broker.Expire()
 			s.centrifuge.Tick()

@@ -172,6 +172,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.collectAPI(out, gauge, counter)
 	c.collectLogs(counter)
 	c.server.backend.collect(out, gauge, counter)
+	c.collectCluster(gauge, counter)
 	if c.server.events != nil {
 		c.collectEvents(out, gauge, counter)
 	}

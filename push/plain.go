@@ -25,6 +25,9 @@ func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 			c.Anonymous = &plain.Identity{}
 		}
 	}
+	if s.nodes != nil {
+		c.Backend.Presence, c.IDPrefix = s.nodes.askPresence, s.uid[:8]+"-"
+	}
 	if c.Backend.Connect != nil {
 		c.Anonymous = nil // it says who a client without a token is
 	}
@@ -142,6 +145,6 @@ func (h plainHandler) OnClose(s *session.Session, why session.Status) {
 	user := c.User() // it has none afterwards
 	c.OnClose()
 	if c.Connected() {
-		h.server.disconnected((*plainConn)(s).ID, user, why)
+		h.server.disconnected(c.ID, user, why)
 	}
 }

@@ -38,6 +38,7 @@ type Server struct {
 	verifier *auth.Verifier // of tokens
 	// revocations are tokens that are refused all the same.
 	revocations *auth.Revocations
+	nodes       *nodes // the others; nil without
 	plain       *plain.Handler[*session.Frame]
 	// centrifuge is the Centrifuge protocol.
 	centrifuge *centrifuge.Handler[*session.Frame]
@@ -79,7 +80,11 @@ func New(c Config) (*Server, error) {
 	if err := s.build(); err != nil {
 		return nil, errors.Join(err, s.closeEvents(context.Background()), s.audit.Close(context.Background()))
 	}
-	if err := s.listen(); err != nil {
+	err := s.listen()
+	if err == nil {
+		err = s.joinNodes()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.discard())
 	}
 	return s, nil
@@ -107,6 +112,7 @@ func (s *Server) build() error {
 	if err := s.openLogs(); err != nil {
 		return err
 	}
+	s.newNodes()
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
 		Channels: c.channels(), Namespaces: c.namespaces(), AnyNamespace: c.anyNamespace(), MaxRecovered: c.MaxRecovered,
@@ -162,6 +168,14 @@ func (s *Server) build() error {
 	}
 	executor.engine.Store(s.engine)
 	return nil
+}
+
+// joinNodes joins the others, if there may be any. It is the last that is done before clients come.
+func (s *Server) joinNodes() error {
+	if s.nodes == nil {
+		return nil
+	}
+	return s.nodes.join()
 }
 
 func (s *Server) outboxBytes() int { return cmp.Or(s.config.Engine.OutboxBytes, 256<<10) }
@@ -229,7 +243,7 @@ func (s *Server) discard() error {
 	if s.handover != nil {
 		errs = append(errs, s.handover.Close())
 	}
-	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.audit.Close(context.Background()))...)
+	return errors.Join(append(errs, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.audit.Close(context.Background()))...)
 }
 
 func (s *Server) closeEvents(ctx context.Context) error {
@@ -339,7 +353,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
 	s.closing.Do(func() {
-		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.audit.Close(ctx))
+		err = errors.Join(err, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.audit.Close(ctx))
 		close(s.ended)
 	})
 	return err

@@ -123,34 +123,42 @@ var _ api.Revoker = revoker{}
 
 // RevokeToken implements api.Revoker.
 func (r revoker) RevokeToken(ctx context.Context, id string, until time.Time) (lasting bool, err error) {
-	s := r.server
-	err = s.revocations.RevokeToken(id, until)
-	if errors.Is(err, auth.ErrTooManyRevocations) {
-		return false, fmt.Errorf("%w: %w", hub.ErrLimitExceeded, err)
-	}
-	return s.revocations.Lasting(), errors.Join(err, s.centrifuge.RevokeToken(ctx, id), s.plain.RevokeToken(ctx, id))
+	return r.server.revoke(ctx, auth.RevokedToken(id, until))
 }
 
 // InvalidateUser implements api.Revoker.
 func (r revoker) InvalidateUser(ctx context.Context, user string, before, until time.Time) (lasting bool, err error) {
-	s := r.server
-	err = s.revocations.RevokeUser(user, before, until)
+	return r.server.revoke(ctx, auth.RevokedUser(user, before, until))
+}
+
+// InvalidateAll implements api.Revoker.
+func (r revoker) InvalidateAll(ctx context.Context, before, until time.Time) (lasting bool, err error) {
+	return r.server.revoke(ctx, auth.RevokedAll(before, until))
+}
+
+// revoke has a revocation last, and ends what was made with the tokens, on all nodes.
+func (s *Server) revoke(ctx context.Context, e auth.Revocation) (lasting bool, err error) {
+	err = s.revocations.Add(e)
 	if errors.Is(err, auth.ErrTooManyRevocations) {
 		return false, fmt.Errorf("%w: %w", hub.ErrLimitExceeded, err)
 	}
-	return s.revocations.Lasting(), errors.Join(err, s.centrifuge.RecheckUser(ctx, user), s.plain.RecheckUser(ctx, user))
+	if s.nodes != nil {
+		return s.nodes.revoke(ctx, e, err)
+	}
+	return s.revocations.Lasting(), errors.Join(err, s.endRevoked(ctx, e))
 }
 
-// InvalidateAll implements api.Revoker. The clients are woken to check themselves; it does not wait for a million of
-// them.
-func (r revoker) InvalidateAll(_ context.Context, before, until time.Time) (lasting bool, err error) {
-	s := r.server
-	err = s.revocations.RevokeAll(before, until)
-	if errors.Is(err, auth.ErrTooManyRevocations) {
-		return false, fmt.Errorf("%w: %w", hub.ErrLimitExceeded, err)
+// endRevoked ends what clients of this node have by tokens that are revoked now. Where that may be everybody, the clients are woken to check
+// themselves: it does not wait for a million of them.
+func (s *Server) endRevoked(ctx context.Context, e auth.Revocation) error {
+	switch {
+	case e.Token != "":
+		return errors.Join(s.centrifuge.RevokeToken(ctx, e.Token), s.plain.RevokeToken(ctx, e.Token))
+	case e.User != nil:
+		return errors.Join(s.centrifuge.RecheckUser(ctx, *e.User), s.plain.RecheckUser(ctx, *e.User))
 	}
 	s.centrifuge.RecheckAll()
 	s.plain.RecheckAll()
 	s.engine.Range(func(session *session.Session) { session.Wake() })
-	return s.revocations.Lasting(), err
+	return nil
 }

@@ -94,6 +94,15 @@ type serveCommand struct {
 	CompressionMinBytes      int           `help:"Bytes below which a message is not compressed." default:"256"`
 	CompressionWindowBits    int           `help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
 
+	NodeName              string        `help:"What this node is called; default: the name of the host." placeholder:"NAME"`
+	ClusterHeartbeat      time.Duration `help:"Time between two signs of life of a node among several." default:"2s"`
+	ClusterTimeout        time.Duration `help:"Time without one after which a node counts as gone." default:"10s"`
+	ClusterAskTimeout     time.Duration `help:"Time that the other nodes have to answer what all are asked: presence, channels, disconnect and the like." default:"3s"`
+	ClusterMaxNodes       int           `help:"Nodes that may be." default:"128"`
+	ClusterMaxAnswerBytes int           `help:"Bytes of all nodes' answers to one question." default:"16777216"`
+	ClusterMaxAsks        int           `help:"Questions to other nodes under way at most." default:"64"`
+	ClusterMaxServed      int           `help:"Questions of other nodes under way at most." default:"64"`
+
 	APIErrorMode         string        `name:"api-error-mode" help:"How the API tells errors of methods: ${enum}, which is by the HTTP status, too." enum:"body,transport" default:"body"`
 	APIRequestsPerSecond float64       `name:"api-requests-per-second" help:"Requests with each key of the API in a second, commands of a batch and lines of a bulk among them; 0: no bound."`
 	APIBytesPerSecond    float64       `name:"api-bytes-per-second" help:"Bytes of requests with each key of the API in a second; 0: no bound."`
@@ -279,6 +288,10 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			MaxRequests: c.APIMaxRequests, MaxStreams: c.APIMaxStreams, Timeout: c.APITimeout, StreamTimeout: c.APIStreamTimeout,
 			RequestsPerSecond: c.APIRequestsPerSecond, BytesPerSecond: c.APIBytesPerSecond,
 		},
+		Cluster: push.Cluster{Name: c.NodeName, ClusterLimits: push.ClusterLimits{
+			Heartbeat: c.ClusterHeartbeat, Timeout: c.ClusterTimeout, AskTimeout: c.ClusterAskTimeout, MaxNodes: c.ClusterMaxNodes,
+			MaxAnswerBytes: c.ClusterMaxAnswerBytes, MaxAsks: c.ClusterMaxAsks, MaxServed: c.ClusterMaxServed,
+		}},
 		MaxRecovered:   c.MaxRecovered,
 		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations, MaxBadTokens: c.MaxBadTokens,
 		Events: push.Events{Kinds: c.Events, EventsConfig: push.EventsConfig{

@@ -54,12 +54,12 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "internal/histogram", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
 			"internal/program", "internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
-			"internal/eventsink",
+			"internal/eventsink", "push/broker/nats", "push/broker/nats/embedded",
 			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5", "github.com/prometheus/client_model",
 		},
 	},
@@ -125,6 +125,7 @@ var table = []row{
 		nil,
 	},
 	{"push/webhook/sign", "bytes to a header, and back", nil, nil},
+	{"push/cluster", "knows nodes and messages, neither what they mean nor how they travel", nil, []string{"push/broker/nats", "push/broker/nats/embedded"}},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{
 		"bench", "a client of the engine's parts, which speaks the protocols as a client and knows nothing else of the product",

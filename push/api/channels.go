@@ -2,10 +2,7 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"path"
-
-	"github.com/millpond/millpond/push/hub"
 )
 
 type channelRequest struct {
@@ -26,7 +23,7 @@ func (h *Handler) presence(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := h.config.Hub.Presence(channel)
+	list, err := h.config.Audience.Presence(ctx, channel)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +39,7 @@ func (h *Handler) presenceStats(ctx context.Context, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	stats, err := h.config.Hub.PresenceStats(channel)
+	stats, err := h.config.Audience.PresenceStats(ctx, channel)
 	return map[string]int{"num_clients": stats.Clients, "num_users": stats.Users}, err
 }
 
@@ -75,15 +72,14 @@ func (h *Handler) channels(ctx context.Context, body []byte) (any, error) {
 	if _, err := path.Match(request.Pattern, ""); err != nil {
 		return nil, wrong("pattern", "is %.80q, which is no pattern", request.Pattern)
 	}
-	channels, key := map[string]channelInfo{}, callOf(ctx).key
-	h.config.Hub.Channels(func(name string, subscribers int) bool {
-		if match, _ := path.Match(request.Pattern, name); (match || request.Pattern == "") && key.permits(name) {
-			channels[name] = channelInfo{subscribers}
-		}
-		return len(channels) <= h.config.MaxChannels
-	})
-	if len(channels) > h.config.MaxChannels {
-		return nil, fmt.Errorf(`%w: there are more than %d; ask with a "pattern"`, hub.ErrLimitExceeded, h.config.MaxChannels)
+	key := callOf(ctx).key
+	list, err := h.config.Audience.Channels(ctx, ChannelsQuery{Pattern: request.Pattern, Channels: key.Channels, Namespaces: key.Namespaces, Max: h.config.MaxChannels})
+	if err != nil {
+		return nil, err
+	}
+	channels := make(map[string]channelInfo, len(list))
+	for name, subscribers := range list {
+		channels[name] = channelInfo{subscribers}
 	}
 	return map[string]any{"channels": channels}, nil
 }

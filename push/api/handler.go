@@ -28,18 +28,16 @@ type Hub interface {
 	Publish(ctx context.Context, channel string, data []byte, options hub.PublishOptions) (hub.Position, error)
 	History(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error)
 	RemoveHistory(ctx context.Context, channel string) error
-	Presence(channel string) ([]*hub.ClientInfo, error)
-	PresenceStats(channel string) (hub.PresenceStats, error)
-	Channels(f func(name string, subscribers int) bool)
 }
 
 var _ Hub = (*hub.Hub)(nil)
 
-// Config holds what a Handler needs. Hub, Clients and Info must be set.
+// Config holds what a Handler needs. Hub, Audience, Clients and Info must be set.
 type Config struct {
-	Hub     Hub
-	Clients Clients
-	Info    func() Node
+	Hub      Hub
+	Audience Audience
+	Clients  Clients
+	Info     func() []Node
 
 	// PersonalChannel returns the channel that is a user's own. Nil if there are none, and so no publishing to users.
 	PersonalChannel func(user string) (string, error)
@@ -81,6 +79,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	check(c.Hub != nil, "Hub is missing")
+	check(c.Audience != nil, "Audience is missing")
 	check(c.Clients != nil, "Clients is missing")
 	check(c.Info != nil, "Info is missing")
 	return errors.Join(append(problems, c.Limits.Validate(), ValidateKeys(c.Keys))...)

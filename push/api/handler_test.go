@@ -68,7 +68,7 @@ func (d *deeds) Refresh(_ context.Context, t Target, r Refresh) error {
 	return nil
 }
 
-func noNode() Node { return Node{Name: "host-7"} }
+func noNode() []Node { return []Node{{Name: "host-7"}} }
 
 func (j *journal) Publish(_ context.Context, channel string, data []byte, options hub.PublishOptions) (hub.Position, error) {
 	switch channel {
@@ -93,6 +93,10 @@ func newHandler(t testing.TB, config Config) *Handler {
 		config.Clients = new(deeds)
 	}
 	config.Info = noNode
+	if config.Audience == nil {
+		h, _ := config.Hub.(*hub.Hub)
+		config.Audience = Local{h}
+	}
 	h, err := New(config)
 	if err != nil {
 		t.Fatal(err)

@@ -26,5 +26,5 @@ func (h *Handler) info(_ context.Context, body []byte) (any, error) {
 	if err := decodeOptional(body, &request); err != nil {
 		return nil, err
 	}
-	return map[string]any{"nodes": []Node{h.config.Info()}}, nil
+	return map[string]any{"nodes": h.config.Info()}, nil
 }

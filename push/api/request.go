@@ -141,6 +141,7 @@ var statuses = map[uint32]int{
 	hub.ErrExpired.Code:          http.StatusBadRequest,
 	hub.ErrTooManyRequests.Code:  http.StatusTooManyRequests,
 	hub.ErrUnrecoverable.Code:    http.StatusRequestedRangeNotSatisfiable,
+	hub.ErrUnavailable.Code:      http.StatusServiceUnavailable,
 }
 
 // wantsStatuses reports whether refusals of the method itself are to be told by the status too.

@@ -34,6 +34,8 @@ type Revocations struct {
 	tokens map[string]int64  // by jti, until when they are kept, in Unix seconds; 0 is for ever
 	users  map[string]cutoff // by user
 	all    cutoff
+	// learned is whether something was learned that the file does not have.
+	learned bool
 
 	// Guarded by writing.
 	writing sync.Mutex
@@ -47,12 +49,31 @@ type cutoff struct {
 	until  int64 // as in Revocations.tokens
 }
 
-// entry is a line of the file, in JSON.
-type entry struct {
+// Revocation is a line of the file, in JSON: of a token, or with Before of those that were issued to a user, or to everybody, before that.
+type Revocation struct {
 	Token  string  `json:"token,omitempty"`
-	User   *string `json:"user,omitempty"` // absent in a line that is for everybody
-	Before int64   `json:"before,omitempty"`
-	Until  int64   `json:"until,omitempty"`
+	User   *string `json:"user,omitempty"`   // absent in one that is for everybody
+	Before int64   `json:"before,omitempty"` // Unix seconds
+	Until  int64   `json:"until,omitempty"`  // Unix seconds, when it may be forgotten; zero is never
+}
+
+// maxRevokedBytes bounds the ids and users of revocations that come from elsewhere, and maxAhead how far ahead they may revoke: none is
+// taken back.
+const (
+	maxRevokedBytes = 4096
+	maxAhead        = 48 * time.Hour
+)
+
+// Validate reports what is wrong with a revocation that comes from elsewhere.
+func (e *Revocation) Validate() error {
+	switch {
+	case e.Until < 0, e.Before < 0, len(e.Token) > maxRevokedBytes, e.User != nil && len(*e.User) > maxRevokedBytes,
+		e.Token != "" && (e.User != nil || e.Before != 0), e.Token == "" && e.Before == 0:
+		return errors.New("it is no revocation")
+	case e.Before > time.Now().Add(maxAhead).Unix():
+		return errors.New("it revokes tokens that are issued after the day after tomorrow")
+	}
+	return nil
 }
 
 // revocationsFile is its name in the directory for data.
@@ -97,7 +118,7 @@ func (r *Revocations) read() error {
 		if errors.Is(err, io.EOF) { // what the line has is not finished
 			return nil
 		}
-		var e entry
+		var e Revocation
 		if err := json.Unmarshal(line, &e); err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
@@ -110,7 +131,7 @@ func (r *Revocations) read() error {
 func (r *Revocations) compact() error {
 	var b bytes.Buffer
 	lines := json.NewEncoder(&b)
-	entries := r.entries()
+	entries := r.All()
 	for _, e := range entries {
 		if err := lines.Encode(e); err != nil {
 			return err
@@ -139,18 +160,19 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (r *Revocations) entries() []entry {
+// All returns those that are kept, in no order.
+func (r *Revocations) All() []Revocation {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	entries := make([]entry, 0, r.lenLocked())
+	entries := make([]Revocation, 0, r.lenLocked())
 	for id, until := range r.tokens {
-		entries = append(entries, entry{Token: id, Until: until})
+		entries = append(entries, Revocation{Token: id, Until: until})
 	}
 	for user, c := range r.users {
-		entries = append(entries, entry{User: &user, Before: c.before, Until: c.until})
+		entries = append(entries, Revocation{User: &user, Before: c.before, Until: c.until})
 	}
 	if r.all != (cutoff{}) {
-		entries = append(entries, entry{Before: r.all.before, Until: r.all.until})
+		entries = append(entries, Revocation{Before: r.all.before, Until: r.all.until})
 	}
 	return entries
 }
@@ -183,7 +205,8 @@ func (r *Revocations) Close() error {
 	if r.file == nil {
 		return nil
 	}
-	err := r.file.Close()
+	err := r.writeLearned()
+	err = errors.Join(err, r.file.Close())
 	r.file = nil
 	return err
 }
@@ -210,20 +233,19 @@ func (c cutoff) refuses(issued, now int64) bool {
 
 func holds(until, now int64) bool { return until == 0 || now < until }
 
-// RevokeToken refuses the token with an id from now on, until a time after which it would have expired anyway; zero is
-// for ever. When it returns without an error, that lasts.
-func (r *Revocations) RevokeToken(id string, until time.Time) error {
-	return r.add(entry{Token: id, Until: unix(until)})
+// RevokedToken refuses the token with an id from now on, until a time after which it would have expired anyway; zero is for ever.
+func RevokedToken(id string, until time.Time) Revocation {
+	return Revocation{Token: id, Until: unix(until)}
 }
 
-// RevokeUser refuses the tokens of a user that were issued before a time, until another one.
-func (r *Revocations) RevokeUser(user string, before, until time.Time) error {
-	return r.add(entry{User: &user, Before: before.Unix(), Until: unix(until)})
+// RevokedUser refuses the tokens of a user that were issued before a time, until another one.
+func RevokedUser(user string, before, until time.Time) Revocation {
+	return Revocation{User: &user, Before: before.Unix(), Until: unix(until)}
 }
 
-// RevokeAll is RevokeUser for all users.
-func (r *Revocations) RevokeAll(before, until time.Time) error {
-	return r.add(entry{Before: before.Unix(), Until: unix(until)})
+// RevokedAll is RevokedUser for all users.
+func RevokedAll(before, until time.Time) Revocation {
+	return Revocation{Before: before.Unix(), Until: unix(until)}
 }
 
 func unix(t time.Time) int64 {
@@ -233,8 +255,21 @@ func unix(t time.Time) int64 {
 	return t.Unix()
 }
 
-// add has an entry count, and then makes it last.
-func (r *Revocations) add(e entry) error {
+// Learn has a revocation count that lasts elsewhere, and reports whether anything is new about it; the file has it after the next Sweep.
+func (r *Revocations) Learn(e Revocation) (isNew bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.knownLocked(e)
+	if err := r.takeLocked(e); err != nil {
+		return false, err
+	}
+	isNew = !before.known || before.cutoff != r.knownLocked(e).cutoff
+	r.learned = r.learned || isNew
+	return isNew, nil
+}
+
+// Add has a revocation count. When it returns without an error, that lasts.
+func (r *Revocations) Add(e Revocation) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	if err := r.take(e); err != nil || r.path == "" {
@@ -246,11 +281,15 @@ func (r *Revocations) add(e entry) error {
 	return r.append(e)
 }
 
-// take has an entry count, if there is room.
-func (r *Revocations) take(e entry) error {
+func (r *Revocations) take(e Revocation) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.lenLocked() >= r.max && !r.hasLocked(e) {
+	return r.takeLocked(e)
+}
+
+// takeLocked has a revocation count, if there is room.
+func (r *Revocations) takeLocked(e Revocation) error {
+	if r.lenLocked() >= r.max && !r.knownLocked(e).known {
 		if r.sweepLocked(time.Now()); r.lenLocked() >= r.max {
 			return fmt.Errorf("%w: %d", ErrTooManyRevocations, r.max)
 		}
@@ -259,8 +298,8 @@ func (r *Revocations) take(e entry) error {
 	return nil
 }
 
-// append makes an entry last. The caller holds writing.
-func (r *Revocations) append(e entry) error {
+// append makes a revocation last. The caller holds writing.
+func (r *Revocations) append(e Revocation) error {
 	if r.file == nil {
 		return os.ErrClosed
 	}
@@ -276,20 +315,26 @@ func (r *Revocations) append(e entry) error {
 	return err
 }
 
-func (r *Revocations) hasLocked(e entry) (found bool) {
-	switch {
-	case e.Token != "":
-		_, found = r.tokens[e.Token]
-	case e.User != nil:
-		_, found = r.users[*e.User]
-	default:
-		found = r.all != cutoff{}
-	}
-	return found
+// known is what is known of what a revocation is about.
+type known struct {
+	known bool
+	cutoff
 }
 
-// applyLocked takes an entry in. What was revoked before stays revoked at least as long.
-func (r *Revocations) applyLocked(e entry) {
+func (r *Revocations) knownLocked(e Revocation) (k known) {
+	switch {
+	case e.Token != "":
+		k.until, k.known = r.tokens[e.Token]
+	case e.User != nil:
+		k.cutoff, k.known = r.users[*e.User]
+	default:
+		k.cutoff, k.known = r.all, r.all != cutoff{}
+	}
+	return k
+}
+
+// applyLocked takes a revocation in. What was revoked before stays revoked at least as long.
+func (r *Revocations) applyLocked(e Revocation) {
 	c := cutoff{e.Before, e.Until}
 	switch {
 	case e.Token != "":
@@ -319,11 +364,36 @@ func later(a, b int64) int64 {
 	return max(a, b)
 }
 
-// Sweep forgets those that are over.
-func (r *Revocations) Sweep() {
+// Sweep forgets those that are over, and gives the file what was learned.
+func (r *Revocations) Sweep() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.sweepLocked(time.Now())
+	learned := r.learned
+	r.mu.Unlock()
+	if !learned || r.path == "" {
+		return nil
+	}
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	return r.writeLearned()
+}
+
+// writeLearned writes the file anew if something was learned that it does not have. The caller holds writing.
+func (r *Revocations) writeLearned() error {
+	r.mu.Lock()
+	learned := r.learned
+	r.learned = false
+	r.mu.Unlock()
+	if !learned || r.file == nil {
+		return nil
+	}
+	err := r.compact()
+	if err != nil {
+		r.mu.Lock()
+		r.learned = true
+		r.mu.Unlock()
+	}
+	return err
 }
 
 func (r *Revocations) sweepLocked(at time.Time) {

@@ -31,8 +31,8 @@ func TestRevocations(t *testing.T) {
 	r := openRevocations(t, dir, 0)
 	hour := time.Now().Add(time.Hour)
 	for _, err := range []error{
-		r.RevokeToken("bad", hour), r.RevokeToken("over", time.Now().Add(-time.Second)), r.RevokeUser("ann", at(1000), time.Time{}),
-		r.RevokeUser("ann", at(500), hour), r.RevokeAll(at(100), hour), r.RevokeUser("bob", at(1000), time.Now().Add(-time.Second)),
+		r.Add(RevokedToken("bad", hour)), r.Add(RevokedToken("over", time.Now().Add(-time.Second))), r.Add(RevokedUser("ann", at(1000), time.Time{})),
+		r.Add(RevokedUser("ann", at(500), hour)), r.Add(RevokedAll(at(100), hour)), r.Add(RevokedUser("bob", at(1000), time.Now().Add(-time.Second))),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -87,14 +87,14 @@ func TestVerifierRefusesRevoked(t *testing.T) {
 	if verify(v, token) != nil {
 		t.Error("refused too early")
 	}
-	_ = r.RevokeToken("id", time.Time{})
+	_ = r.Add(RevokedToken("id", time.Time{}))
 	if err := verify(v, token); err == nil || err.Error() != "invalid token: revoked" {
 		t.Error(err)
 	}
 	if _, err := v.VerifySubscription(t.Context(), channel); err != nil {
 		t.Error(err)
 	}
-	_ = r.RevokeUser("ann", at(1001), time.Time{})
+	_ = r.Add(RevokedUser("ann", at(1001), time.Time{}))
 	if _, err := v.VerifySubscription(t.Context(), channel); err == nil {
 		t.Error("a channel's token is not revoked with its user's")
 	}
@@ -110,7 +110,7 @@ func TestDamagedRevocations(t *testing.T) {
 	if r.Len() != 2 || !r.Revoked("x", Mark{"a", at(9)}) || !r.Revoked("", Mark{"", at(6)}) || r.Revoked("x", Mark{"", at(6)}) {
 		t.Errorf("%+v %+v", r.tokens, r.users)
 	}
-	if err := r.RevokeToken("c", time.Time{}); err != nil {
+	if err := r.Add(RevokedToken("c", time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	if r = openRevocations(t, dir, 0); r.Len() != 3 {
@@ -127,19 +127,19 @@ func TestRevocationsAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	r := openRevocations(t, dir, 2)
 	soon := time.Now().Add(-time.Second)
-	for _, err := range []error{r.RevokeToken("over", soon), r.RevokeToken("a", time.Time{}), r.RevokeToken("b", time.Time{}), r.RevokeToken("b", time.Time{})} {
+	for _, err := range []error{r.Add(RevokedToken("over", soon)), r.Add(RevokedToken("a", time.Time{})), r.Add(RevokedToken("b", time.Time{})), r.Add(RevokedToken("b", time.Time{}))} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.RevokeUser("ann", at(1), time.Time{}); !errors.Is(err, ErrTooManyRevocations) {
+	if err := r.Add(RevokedUser("ann", at(1), time.Time{})); !errors.Is(err, ErrTooManyRevocations) {
 		t.Error(err)
 	}
-	if err := r.RevokeAll(at(1), time.Time{}); !errors.Is(err, ErrTooManyRevocations) {
+	if err := r.Add(RevokedAll(at(1), time.Time{})); !errors.Is(err, ErrTooManyRevocations) {
 		t.Error(err)
 	}
 	for range 1200 {
-		if err := r.RevokeToken("a", time.Time{}); err != nil {
+		if err := r.Add(RevokedToken("a", time.Time{})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -156,10 +156,10 @@ func TestRevocationsThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	r := openRevocations(t, dir, 0)
 	_ = r.file.Close()
-	if err := r.RevokeToken("a", time.Time{}); err == nil || !r.Revoked("", Mark{ID: "a"}) {
+	if err := r.Add(RevokedToken("a", time.Time{})); err == nil || !r.Revoked("", Mark{ID: "a"}) {
 		t.Error(err)
 	}
-	if err := r.RevokeToken("b", time.Time{}); err != nil {
+	if err := r.Add(RevokedToken("b", time.Time{})); err != nil {
 		t.Error(err)
 	}
 	if r := openRevocations(t, dir, 0); r.Len() != 2 {
@@ -193,7 +193,7 @@ func TestRevocationsOnASlowDisk(t *testing.T) {
 	}
 	_ = file.SetWriteDeadline(time.Time{})
 	var writing sync.WaitGroup
-	writing.Go(func() { _ = r.RevokeToken("a", time.Time{}) }) // a pipe cannot be synced
+	writing.Go(func() { _ = r.Add(RevokedToken("a", time.Time{})) }) // a pipe cannot be synced
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
@@ -219,7 +219,7 @@ func TestRevocationsConcurrently(t *testing.T) {
 	for i := range 4 {
 		all.Go(func() {
 			for j := range 50 {
-				_ = r.RevokeToken(string(rune('a'+i))+string(rune('0'+j)), time.Now().Add(time.Millisecond))
+				_ = r.Add(RevokedToken(string(rune('a'+i))+string(rune('0'+j)), time.Now().Add(time.Millisecond)))
 				r.Revoked("ann", Mark{ID: "a0"})
 				r.Sweep()
 			}
@@ -232,7 +232,7 @@ func TestRevocationsConcurrently(t *testing.T) {
 func BenchmarkRevoked(b *testing.B) {
 	r, _ := OpenRevocations("", 0)
 	for i := range 100_000 {
-		_ = r.RevokeToken(time.Duration(i).String(), time.Time{})
+		_ = r.Add(RevokedToken(time.Duration(i).String(), time.Time{}))
 	}
 	m := Mark{"id", at(2000)}
 	b.ReportAllocs()

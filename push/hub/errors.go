@@ -33,7 +33,22 @@ var (
 	ErrExpired          = &Error{Code: 110, Message: "expired"}
 	ErrTooManyRequests  = &Error{Code: 111, Message: "too many requests", Temporary: true}
 	ErrUnrecoverable    = &Error{Code: 112, Message: "unrecoverable position"}
+	// ErrUnavailable is our own: some of what takes part did not answer in time.
+	ErrUnavailable = &Error{Code: 114, Message: "temporarily unavailable", Temporary: true}
 )
+
+// ErrorOf returns the refusal with a code; ErrInternal if there is none.
+func ErrorOf(code uint32) *Error {
+	for _, e := range [...]*Error{
+		ErrUnauthorized, ErrUnknownChannel, ErrPermissionDenied, ErrMethodNotFound, ErrSubscribed, ErrLimitExceeded, ErrBadRequest,
+		ErrNotAvailable, ErrTokenExpired, ErrExpired, ErrTooManyRequests, ErrUnrecoverable, ErrUnavailable,
+	} {
+		if e.Code == code {
+			return e
+		}
+	}
+	return ErrInternal
+}
 
 // Describe returns the code of err and the words to show for it. An error that
 // wraps no *Error is an internal one: its text stays in the server's log, since

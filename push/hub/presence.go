@@ -12,7 +12,7 @@ type Presenter interface {
 // one entry for each. It is made of the subscriptions themselves: nothing is kept for it. The error wraps ErrNotAvailable if the
 // namespace has no presence, ErrLimitExceeded if there are more than Config.MaxPresence.
 func (h *Hub) Presence(channel string) ([]*ClientInfo, error) {
-	if err := h.checkPresence(channel); err != nil {
+	if err := h.CheckPresence(channel); err != nil {
 		return nil, err
 	}
 	var list []*ClientInfo
@@ -34,7 +34,7 @@ type PresenceStats struct {
 
 // PresenceStats returns how many are subscribed to the channel on this node; see Presence.
 func (h *Hub) PresenceStats(channel string) (PresenceStats, error) {
-	if err := h.checkPresence(channel); err != nil {
+	if err := h.CheckPresence(channel); err != nil {
 		return PresenceStats{}, err
 	}
 	var stats PresenceStats
@@ -48,7 +48,15 @@ func (h *Hub) PresenceStats(channel string) (PresenceStats, error) {
 	return stats, nil
 }
 
-func (h *Hub) checkPresence(channel string) error {
+// EachPresent calls f for each client that is subscribed to the channel on this node, whatever the channel's options say, until it returns false. It
+// is called under a lock of the hub, like Deliver.
+func (h *Hub) EachPresent(channel string, f func(*ClientInfo) bool) { h.eachPresent(channel, f) }
+
+// MaxPresence returns how many clients a presence may list.
+func (h *Hub) MaxPresence() int { return h.config.MaxPresence }
+
+// CheckPresence returns the error of Presence for a channel that has none.
+func (h *Hub) CheckPresence(channel string) error {
 	o, err := h.Options(channel)
 	if err == nil && !o.Presence {
 		err = fmt.Errorf("%w: channel %q has no presence", ErrNotAvailable, clip(channel))

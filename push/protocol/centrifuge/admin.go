@@ -25,6 +25,9 @@ func (h *Handler[F]) clients(t Target) []*Client[F] {
 	return slices.DeleteFunc(h.roster.Of(t.User), func(c *Client[F]) bool { return t.Client != "" && c.ID() != t.Client })
 }
 
+// Count returns how many of them there are.
+func (h *Handler[F]) Count(t Target) int { return len(h.clients(t)) }
+
 // each carries out a task in the turn of each client that is connected, and returns when all of them did, or when ctx ends. Of several errors it
 // returns the first.
 func (h *Handler[F]) each(ctx context.Context, t Target, task func(c *Client[F]) error) error {

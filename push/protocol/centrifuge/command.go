@@ -69,9 +69,9 @@ func (c *Client[F]) carryOut(t *turn[F], m *wire.Command, reply *wire.Reply) (er
 	case m.Publish != nil:
 		err = c.publish(t, m.Publish, reply)
 	case m.Presence != nil:
-		reply.Presence, err = c.presence(t, m.Presence)
+		err = c.presence(t, m.Presence, reply)
 	case m.PresenceStats != nil:
-		reply.PresenceStats, err = c.presenceStats(m.PresenceStats)
+		err = c.presenceStats(t, m.PresenceStats, reply)
 	case m.History != nil:
 		reply.History, err = c.history(t, m.History)
 	case m.Rpc != nil:
@@ -149,27 +149,43 @@ func (c *Client[F]) publish(t *turn[F], m *wire.PublishRequest, reply *wire.Repl
 	return err
 }
 
-func (c *Client[F]) presence(t *turn[F], m *wire.PresenceRequest) (*wire.PresenceResult, error) {
+func (c *Client[F]) presence(t *turn[F], m *wire.PresenceRequest, reply *wire.Reply) error {
 	if err := errors.Join(c.checkPresence(m.Channel), t.checkRoom()); err != nil {
-		return nil, err
+		return err
+	}
+	answer := func(_ *turn[F], list []*hub.ClientInfo) error {
+		reply.Presence = &wire.PresenceResult{Presence: make(map[string]*wire.ClientInfo, len(list))}
+		for _, info := range list {
+			reply.Presence.Presence[info.Client] = wireInfo(info)
+		}
+		return nil
+	}
+	if ask := c.handler.config.Backend.Presence; ask != nil {
+		return wait(t, ask, m.Channel, answer)
 	}
 	list, err := c.handler.config.Hub.Presence(m.Channel)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	result := &wire.PresenceResult{Presence: make(map[string]*wire.ClientInfo, len(list))}
-	for _, info := range list {
-		result.Presence[info.Client] = wireInfo(info)
-	}
-	return result, nil
+	return answer(t, list)
 }
 
-func (c *Client[F]) presenceStats(m *wire.PresenceStatsRequest) (*wire.PresenceStatsResult, error) {
+func (c *Client[F]) presenceStats(t *turn[F], m *wire.PresenceStatsRequest, reply *wire.Reply) error {
 	if err := c.checkPresence(m.Channel); err != nil {
-		return nil, err
+		return err
+	}
+	answer := func(_ *turn[F], stats hub.PresenceStats) error {
+		reply.PresenceStats = &wire.PresenceStatsResult{NumClients: uint32(stats.Clients), NumUsers: uint32(stats.Users)}
+		return nil
+	}
+	if ask := c.handler.config.Backend.PresenceStats; ask != nil {
+		return wait(t, ask, m.Channel, answer)
 	}
 	stats, err := c.handler.config.Hub.PresenceStats(m.Channel)
-	return &wire.PresenceStatsResult{NumClients: uint32(stats.Clients), NumUsers: uint32(stats.Users)}, err
+	if err != nil {
+		return err
+	}
+	return answer(t, stats)
 }
 
 func (c *Client[F]) checkPresence(channel string) error {

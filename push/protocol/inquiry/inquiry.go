@@ -27,6 +27,10 @@ type Functions struct {
 	SubRefresh Ask[SubscribeQuestion, Renewal]
 	// Publish decides in namespaces with a PublishWebhook.
 	Publish Ask[PublishQuestion, Publishing]
+
+	// Presence and PresenceStats say who is in a channel on all nodes: these are asked, not a backend. Without them there is this node alone.
+	Presence      Ask[string, []*hub.ClientInfo]
+	PresenceStats Ask[string, hub.PresenceStats]
 }
 
 // Caller is the client on whose behalf a question is asked.

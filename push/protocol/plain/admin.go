@@ -12,13 +12,16 @@ import (
 
 // clients returns a user's clients, or the one of them with that id.
 func (h *Handler[F]) clients(user, id string) []*Client[F] {
-	return slices.DeleteFunc(h.roster.Of(user), func(c *Client[F]) bool { return id != "" && c.conn.ID() != id })
+	return slices.DeleteFunc(h.roster.Of(user), func(c *Client[F]) bool { return id != "" && c.ID() != id })
 }
+
+// Count returns how many of them there are.
+func (h *Handler[F]) Count(user, id string) int { return len(h.clients(user, id)) }
 
 // Disconnect closes a user's connections, or the one with that id, except those with the ids in keep.
 func (h *Handler[F]) Disconnect(ctx context.Context, user, id string, keep []string, code uint16, reason string) error {
 	return h.roster.Each(ctx, h.clients(user, id), func(c *Client[F]) error {
-		if !c.closed && !slices.Contains(keep, c.conn.ID()) {
+		if !c.closed && !slices.Contains(keep, c.ID()) {
 			c.close(code, reason)
 		}
 		return nil

@@ -20,12 +20,18 @@ func (c *Client[F]) runPresence(command command) error {
 	if err := c.checkRoom(); err != nil {
 		return err
 	}
+	answer := func(list []*hub.ClientInfo) error {
+		c.send(appendPresence(nil, command.ID, channel, list))
+		return nil
+	}
+	if ask := c.handler.config.Backend.Presence; ask != nil {
+		return wait(c, inquired{finish: func(err error) { c.finish(command.ID, err) }}, ask, channel, answer)
+	}
 	list, err := c.handler.config.Hub.Presence(channel)
 	if err != nil {
 		return err
 	}
-	c.send(appendPresence(nil, command.ID, channel, list))
-	return nil
+	return answer(list)
 }
 
 // runHistory answers with a channel's past.

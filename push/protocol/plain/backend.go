@@ -36,7 +36,7 @@ type about struct {
 }
 
 func (c *Client[F]) caller() inquiry.Caller {
-	who := inquiry.Caller{Client: c.conn.ID(), User: c.User()}
+	who := inquiry.Caller{Client: c.ID(), User: c.User()}
 	if c.about != nil {
 		who.Headers = c.about.headers
 		if c.about.meta != "" {

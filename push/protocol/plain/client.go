@@ -160,7 +160,7 @@ func (c *Client[F]) finish(id rawID, err error) {
 // connected tells that the client is there.
 func (c *Client[F]) connected() {
 	if !c.told && c.handler.config.OnConnect != nil {
-		c.handler.config.OnConnect(c.conn.ID(), c.User())
+		c.handler.config.OnConnect(c.ID(), c.User())
 	}
 	c.told = true
 }
@@ -200,15 +200,18 @@ func (c *Client[F]) deliver(b *hub.Batch, policy string) {
 	_ = c.conn.SendBatch(b.Channel(), policy, hub.Frames(b, hub.EncodingPlain, c.handler.message))
 }
 
+// ID names the connection.
+func (c *Client[F]) ID() string { return c.handler.config.IDPrefix + c.conn.ID() }
+
 // Is implements hub.Identified.
-func (c *Client[F]) Is(id string) bool { return c.conn.ID() == id }
+func (c *Client[F]) Is(id string) bool { return c.ID() == id }
 
 // Presence implements hub.Presenter.
 func (c *Client[F]) Presence() *hub.ClientInfo {
 	if l := c.login.Load(); l != nil {
-		return l.clientInfo(c.conn.ID())
+		return l.clientInfo(c.ID())
 	}
-	return &hub.ClientInfo{Client: c.conn.ID()}
+	return &hub.ClientInfo{Client: c.ID()}
 }
 
 func (c *Client[F]) close(code uint16, reason string) {

@@ -55,6 +55,9 @@ type Config struct {
 	// may do nothing but log in and ping.
 	Anonymous *Identity
 
+	// IDPrefix is put before the ids of connections, which are different on one node alone.
+	IDPrefix string
+
 	// MaxChannels bounds a client's subscriptions; each costs 8 bytes here
 	// and about 60 in the hub. Zero means 128.
 	MaxChannels int
