@@ -122,6 +122,11 @@ type Config struct {
 	AuditLog       Log
 	AuditPublishes bool
 
+	// AccessLog has lines for connections that are opened and closed. AccessSample is of how many, from 0 to 1; zero means all.
+	// One that is open and has lines takes about 200 bytes. The zero value is none.
+	AccessLog    Log
+	AccessSample float64
+
 	// Version is shown in metrics.
 	Version string
 	// Logger gets what an operator has to know. Nil means slog.Default().
@@ -238,6 +243,9 @@ func (c Config) Validate() error {
 		if strings.HasPrefix(address, plainPrefix) && !d.TLS.Enabled() {
 			errs = append(errs, fmt.Errorf("listen: %s: all ports are plain without a tls-cert", address))
 		}
+	}
+	if !(d.AccessSample >= 0 && d.AccessSample <= 1) {
+		errs = append(errs, fmt.Errorf("access-log-sample: %v is not between 0 and 1", d.AccessSample))
 	}
 	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))

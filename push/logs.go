@@ -1,22 +1,44 @@
 package push
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/millpond/millpond/push/logs"
 )
 
-// This file joins the audit log with what is done to the server.
+// This file has the logs of what is done to the server, and of its connections.
 
 // openLogs opens the logs that the Config wants.
 func (s *Server) openLogs() (err error) {
-	c := s.config.AuditLog
-	c.Logger = s.config.Logger
-	if s.audit, err = logs.Open(c); err != nil {
+	audit, access := s.config.AuditLog, s.config.AccessLog
+	audit.Logger, access.Logger = s.config.Logger, s.config.Logger
+	if s.audit, err = logs.Open(audit); err != nil {
 		return fmt.Errorf("audit-log: %w", err)
 	}
+	log, err := logs.Open(access)
+	if err != nil {
+		return fmt.Errorf("access-log: %w", err)
+	}
+	s.access = newAccessLog(log, cmp.Or(s.config.AccessSample, 1))
 	return nil
+}
+
+// accessLines is the log of connections; nil if there is none.
+func (s *Server) accessLines() *logs.Log {
+	if s.access == nil {
+		return nil
+	}
+	return s.access.log
+}
+
+func (s *Server) reopenLogs() error { return errors.Join(s.audit.Reopen(), s.accessLines().Reopen()) }
+
+func (s *Server) closeLogs(ctx context.Context) error {
+	return errors.Join(s.audit.Close(ctx), s.accessLines().Close(ctx))
 }
 
 // audited writes an audit line for what the server did to itself, because a signal or a file that changed asked for it.

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // auditLine is what tests look at of a line of the audit log.
@@ -110,5 +114,101 @@ func TestAuditLogThatCannotBeOpened(t *testing.T) {
 	_, err := New(Config{Dev: true, Listen: []string{"127.0.0.1:0"}, InternalListen: "127.0.0.1:0", AuditLog: Log{Path: "/nowhere/at/all"}})
 	if err == nil || !strings.Contains(err.Error(), "audit-log: ") {
 		t.Error(err)
+	}
+}
+
+// accessLine is what tests look at of a line of the access log.
+type accessLine struct {
+	Event, Connection, Address, Path, Protocol, Client, User, Reason, Text string
+	Code                                                                   int
+	Seconds                                                                *float64 `json:"duration_seconds"`
+}
+
+func accessLines(t *testing.T, path string, n int) (lines []accessLine, whole string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d lines in %s", n, path), func() bool {
+		b, err := os.ReadFile(path)
+		whole = string(b)
+		return err == nil && strings.Count(whole, "\n") >= n
+	})
+	for text := range strings.Lines(whole) {
+		var line accessLine
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("line %q: %v", text, err)
+		}
+		lines = append(lines, line)
+	}
+	return lines, whole
+}
+
+func TestAccessLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access")
+	s := startServer(t, Config{TokenSecret: secret, AllowAnonymous: true, Echo: true, AccessLog: Log{Path: path, JSON: true}})
+	signed := token(t, jwt.MapClaims{"sub": "ann\nmsg=forged", "exp": time.Now().Add(time.Hour).Unix()})
+	for i, c := range []struct {
+		url, first     string
+		protocol, user string
+		named          bool
+	}{
+		{"/push?token=" + signed, `{"type":"ping"}`, "plain", "ann\nmsg=forged", true},
+		{"/push", `{"type":"ping"}`, "plain", "", true},
+		{"/connection/websocket?x=" + signed, `{"id":1,"connect":{"token":"` + signed + `"}}`, "centrifuge-json", "ann\nmsg=forged", true},
+		{"/connection/websocket", "", "centrifuge-json", "", false},
+		{"/echo", "hello", "echo", "", false},
+	} {
+		conn := dial(t, s.ws(c.url))
+		if c.first != "" {
+			send(t, conn, c.first)
+			next(t, conn)
+		}
+		lines, _ := accessLines(t, path, 2*i+1)
+		want := accessLine{Event: "opened", Connection: lines[2*i].Connection, Address: "127.0.0.1", Path: strings.Split(c.url, "?")[0], Protocol: c.protocol}
+		if len(lines) != 2*i+1 || lines[2*i] != want || want.Connection == "" {
+			t.Errorf("%s: %+v, want %+v", c.url, lines[2*i], want)
+		}
+		if err := conn.Close(websocket.StatusCode(4321), "bye\nmsg=forged"); err != nil {
+			t.Error(err)
+		}
+		lines, whole := accessLines(t, path, 2*i+2)
+		got := lines[2*i+1]
+		if got.Seconds == nil || *got.Seconds <= 0 || (got.Client != "") != c.named {
+			t.Errorf("%s: %+v", c.url, got)
+		}
+		want.Event, want.User, want.Reason, want.Code, want.Text = "closed", c.user, "client_close", 4321, "bye\nmsg=forged"
+		if want.Client, want.Seconds = got.Client, got.Seconds; got != want {
+			t.Errorf("%s: %+v, want %+v", c.url, got, want)
+		}
+		if strings.Contains(whole, signed) {
+			t.Error("there is a token in the log")
+		}
+	}
+	eventually(t, "nothing is kept", func() bool {
+		s.access.mu.Lock()
+		defer s.access.mu.Unlock()
+		return len(s.access.open) == 0
+	})
+}
+
+// Of a share of the connections there are lines, and always both; the rest of the product does not notice.
+func TestAccessLogIsSampled(t *testing.T) {
+	for share, most := range map[float64][2]int{1: {20_000, 20_000}, 0.5: {9_500, 10_500}, 0.01: {100, 300}, 1e-9: {0, 1}} {
+		a := &accessLog{share: share}
+		n := 0
+		for i := range 20_000 {
+			if a.has(uint64(i)<<32 | uint64(i)) {
+				n++
+			}
+		}
+		if n < most[0] || n > most[1] {
+			t.Errorf("%v: %d of 20,000", share, n)
+		}
+	}
+	s := startServer(t, Config{Dev: true, AccessLog: Log{Path: filepath.Join(t.TempDir(), "access")}, AccessSample: 1e-9})
+	c := dial(t, s.ws("/push?channels=a"))
+	if got, want := next(t, c), `{"type":"reply","ok":true,"channels":["a"]}`; got != want {
+		t.Error(got)
+	}
+	if st := s.accessLines().Stats(); st.Written+st.Dropped != 0 {
+		t.Errorf("%+v", st)
 	}
 }

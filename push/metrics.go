@@ -10,6 +10,7 @@ import (
 	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/api"
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/logs"
 	"github.com/millpond/millpond/session"
 )
 
@@ -127,7 +128,7 @@ var (
 	descAPICommands   = desc("api_commands_total", "Commands of the API, those of batches and bulks one by one, by the name of the key and the code of the error, 0 for none.", "key", "method", "code")
 	descAPIKeys       = desc("api_key_reloads_total", "Times that the files of the API's keys were read again.", "outcome")
 	descKeys          = desc("idempotency_keys", "Keys of publications that are known, so that none is made twice.")
-	descLogLines      = desc("log_lines_total", "Lines of the audit log.", "log", "outcome")
+	descLogLines      = desc("log_lines_total", "Lines of the audit log and the access log.", "log", "outcome")
 	descErrors        = desc("command_errors_total", "Errors sent to clients.", "protocol", "code")
 )
 
@@ -346,10 +347,12 @@ func (c *collector) collectProtocols(gauge emitInt, counter emitCount) {
 }
 
 func (c *collector) collectLogs(counter emitCount) {
-	st := c.server.audit.Stats()
-	counter(descLogLines, st.Written, "audit", "written")
-	counter(descLogLines, st.Failed, "audit", "failed")
-	counter(descLogLines, st.Dropped, "audit", "dropped")
+	for name, log := range map[string]*logs.Log{"audit": c.server.audit, "access": c.server.accessLines()} {
+		st := log.Stats()
+		counter(descLogLines, st.Written, name, "written")
+		counter(descLogLines, st.Failed, name, "failed")
+		counter(descLogLines, st.Dropped, name, "dropped")
+	}
 }
 
 // apiStats adds up the two handlers of the API.

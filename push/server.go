@@ -51,6 +51,7 @@ type Server struct {
 	certs      *certs.Store   // nil without TLS
 	events     *events.Events // nil if nobody wants any
 	audit      *logs.Log      // nil if there is none
+	access     *accessLog     // nil if there is none
 	public     []*session.Listener
 	addrs      []net.Addr
 	internal   *internalSide      // nil when a public address carries the internal routes
@@ -78,7 +79,7 @@ func New(c Config) (*Server, error) {
 		uid: rand.Text(), started: time.Now(),
 	}
 	if err := s.build(); err != nil {
-		return nil, errors.Join(err, s.closeEvents(context.Background()), s.audit.Close(context.Background()))
+		return nil, errors.Join(err, s.closeEvents(context.Background()), s.closeLogs(context.Background()))
 	}
 	err := s.listen()
 	if err == nil {
@@ -195,16 +196,16 @@ func (e *executor) Submit(t hub.Task) bool {
 
 func (s *Server) endpoints() []session.Endpoint {
 	c := s.config
-	endpoints := []session.Endpoint{s.plainEndpoint(), s.centrifugeEndpoint()}
+	endpoints := []session.Endpoint{s.access.wrap(s.plainEndpoint(), "plain"), s.access.wrap(s.centrifugeEndpoint(), centrifugeJSON)}
 	if c.Echo {
 		maxMessage := c.MaxMessageBytes
 		if maxMessage == 0 {
 			maxMessage = defaultEchoMessageBytes
 		}
-		endpoints = append(endpoints, session.Endpoint{
+		endpoints = append(endpoints, s.access.wrap(session.Endpoint{
 			Path: "/echo", Handler: echo{}, Inline: true, PauseOnBacklog: true,
 			AllowedOrigins: c.AllowedOrigins, MaxMessageBytes: maxMessage, Compression: c.compression(),
-		})
+		}, "echo"))
 	}
 	return endpoints
 }
@@ -243,7 +244,7 @@ func (s *Server) discard() error {
 	if s.handover != nil {
 		errs = append(errs, s.handover.Close())
 	}
-	return errors.Join(append(errs, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.audit.Close(context.Background()))...)
+	return errors.Join(append(errs, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.closeLogs(context.Background()))...)
 }
 
 func (s *Server) closeEvents(ctx context.Context) error {
@@ -263,7 +264,7 @@ func (s *Server) closeCerts() error {
 // Reload reads the files of certificates, of the API's keys and of the tokens' keys again, and opens those of logs by their names. What is wrong
 // with those of a kind leaves that kind as it was, and is an error.
 func (s *Server) Reload() error {
-	err := errors.Join(s.audit.Reopen(), s.verifier.Reload(), s.reloadAPIKeys())
+	err := errors.Join(s.reopenLogs(), s.verifier.Reload(), s.reloadAPIKeys())
 	if s.certs != nil {
 		err = errors.Join(err, s.certs.Reload())
 	}
@@ -353,7 +354,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
 	s.closing.Do(func() {
-		err = errors.Join(err, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.audit.Close(ctx))
+		err = errors.Join(err, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.closeLogs(ctx))
 		close(s.ended)
 	})
 	return err

@@ -141,6 +141,9 @@ type serveCommand struct {
 
 	AuditLog       string `help:"Where the audit log goes, with a line for all that is done by the API or a signal: stderr, off or a file, which SIGHUP opens again." default:"stderr" placeholder:"FILE"`
 	AuditPublishes bool   `help:"Have a line in it for each publication by the API, too."`
+
+	AccessLog       string  `help:"Where the access log goes, with a line for each connection when it is opened and when it is closed: stderr, off or a file, which SIGHUP opens again." default:"off" placeholder:"FILE"`
+	AccessLogSample float64 `help:"Of how many connections it has lines: 0.01 is one in a hundred." default:"1"`
 }
 
 // gcPercent makes the garbage of a storm of handshakes a quarter of what Go would let it become, for among it the connections
@@ -301,6 +304,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		}},
 		Inherited: activation.Files(true), Takeover: c.Takeover,
 		AuditLog: push.Log{Path: c.AuditLog, JSON: c.LogFormat == "json"}, AuditPublishes: c.AuditPublishes,
+		AccessLog: push.Log{Path: c.AccessLog, JSON: c.LogFormat == "json"}, AccessSample: c.AccessLogSample,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
 		Engine: session.Config{
