@@ -65,11 +65,12 @@ var table = []row{
 	},
 	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", []string{"push/hub/names", "internal/histogram"}, []string{"push/broker/memory"}},
 	{"push/hub/names", "a table for whoever has a thing for each channel", nil, nil},
-	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub", "push/hub/names"}, nil},
+	{"push/broker/memory", "a broker implements the hub's interface", []string{"push/hub", "push/hub/names"}, []string{"push/broker/brokertest"}},
+	{"push/broker/brokertest", "tests of what every broker promises, which knows none", []string{"push/hub"}, nil},
 	{
 		"push/broker/nats", "a broker implements the hub's interface; with the embedded server the only one that knows NATS",
-		[]string{"push/hub", "push/hub/names", "github.com/nats-io/nats.go"},
-		[]string{"push/broker/nats/embedded", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"},
+		[]string{"push/hub", "push/hub/names", "github.com/nats-io/nats.go", "golang.org/x/time"},
+		[]string{"push/broker/nats/embedded", "push/broker/brokertest", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"},
 	},
 	{
 		"push/broker/nats/embedded", "a server that others reach by its connections; the only one that knows the server's package",

@@ -28,8 +28,7 @@ type PublishOptions struct {
 
 	// SkipHistory leaves the publication out of the channel's history: it has no offset.
 	SkipHistory bool
-	// Retention is set by the hub: how much of the channel's past is kept. Its zero value keeps nothing; in a channel
-	// of which something is kept such a publication has no offset and no position.
+	// Retention is set by the hub: how much of the channel's past is kept. Its zero value keeps nothing.
 	Retention Retention
 	// IdempotencyKey, if not empty, makes a second publication to the channel with the same key within five minutes
 	// one that is not made: its position is that of the first.

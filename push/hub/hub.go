@@ -196,9 +196,7 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 	if o.MaxPublicationBytes > 0 && len(data) > o.MaxPublicationBytes {
 		return Position{}, fmt.Errorf("%w: the data has %d bytes, at most %d are allowed in channel %q", ErrLimitExceeded, len(data), o.MaxPublicationBytes, clip(channel))
 	}
-	if !options.SkipHistory {
-		options.Retention = o.retention()
-	}
+	options.Retention = o.retention()
 	options.Delta = (options.Delta || o.DeltaPublish) && o.AllowFossilDelta
 	if err := h.Admit(ctx, channel); err != nil {
 		return Position{}, err

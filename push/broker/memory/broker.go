@@ -151,11 +151,12 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 	p := &hub.Publication{Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
 	p.Bound(options.ExcludeClient, ends(options.TTL))
 	var position hub.Position
-	if options.Retention.Enabled() || !st.kept() && !options.SkipHistory {
+	keep := options.Retention.Enabled() && !options.SkipHistory
+	if keep || !st.kept() && !options.SkipHistory {
 		st.offset++
 		p.Offset, position = st.offset, s.position(st)
 	} // else it passes by the history, in which a number that is missing would be a loss
-	if options.Retention.Enabled() {
+	if keep {
 		st.expire(s, now)
 		st.keep(s, p, options.Retention, now)
 	}

@@ -1,0 +1,306 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gonats "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+// Broker orders publications by NATS's logs, and brings them to every node that has subscribers. Make it with New, give it to hub.New, and
+// close it before its Link.
+type Broker struct {
+	// Immutable after Attach.
+	config     Config
+	js         jetstream.JetStream
+	sink       hub.Sink
+	start      time.Time
+	groups     []group
+	partitions []partition
+	ctx        context.Context // ends with Close
+	cancel     func()
+	attach     semaphore     // groups that begin to be read at the same time
+	pending    chan struct{} // a place for each publication that waits for the log
+	resets     *rate.Limiter
+
+	running  sync.WaitGroup
+	handing  sync.Once
+	handlers [handlers]chan *gonats.Msg
+
+	// Any goroutine (atomic).
+	ringBytes                                                    atomic.Int64
+	published, refused, unknown                                  atomic.Int64
+	interruptions, foreigners, resetCount, renewals, coreDropped atomic.Int64
+	latest                                                       atomic.Int64 // when a repeating cause was logged, in Unix seconds
+}
+
+var _ hub.Broker = (*Broker)(nil)
+
+// semaphore admits so many at a time.
+type semaphore chan struct{}
+
+func (s semaphore) acquire(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s semaphore) release() { <-s }
+
+// New makes the streams, or takes those that are there. If they don't fit the Config it is an error; if nobody answers, that goes on in the
+// background, and until then nothing can be published or subscribed to.
+func New(ctx context.Context, c Config) (*Broker, error) {
+	if c.Link == nil {
+		return nil, errors.New("nats: Link is missing")
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	js, err := jetstream.New(
+		c.Link.conn, jetstream.WithPublishAsyncTimeout(c.PublishTimeout), jetstream.WithPublishAsyncMaxPending(c.MaxPending+1),
+		jetstream.WithDefaultTimeout(c.PublishTimeout),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("nats: %w", err)
+	}
+	b := &Broker{
+		config: c, js: js, start: time.Now(), groups: make([]group, c.Groups), partitions: make([]partition, c.Partitions),
+		attach: make(semaphore, 4), pending: make(chan struct{}, c.MaxPending), resets: rate.NewLimiter(rate.Limit(c.ResetRate), 100),
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	for i := range b.groups {
+		b.groups[i].broker, b.groups[i].n = b, i
+	}
+	if err := b.prepare(ctx); err != nil {
+		b.cancel()
+		b.running.Wait()
+		return nil, err
+	}
+	c.Link.OnState(func(connected bool) {
+		if connected && b.ctx.Err() == nil {
+			for i := range b.groups {
+				b.groups[i].again()
+			}
+		}
+	})
+	return b, nil
+}
+
+// prepare waits for the streams, for a while.
+func (b *Broker) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.config.StartTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	b.running.Go(func() {
+		err := b.prepareAll()
+		done <- err
+		if err != nil && b.ctx.Err() == nil {
+			b.config.Logger.Error("broker: nothing can be published or subscribed to", "error", err)
+		}
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		b.config.Logger.Warn("broker: JetStream does not answer; trying on", "waited", b.config.StartTimeout)
+		return nil
+	}
+}
+
+// prepareAll tries until all streams are there, or do not fit.
+func (b *Broker) prepareAll() error {
+	for i := range b.groups {
+		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+			err := b.prepareOne(&b.groups[i])
+			if err == nil {
+				break
+			}
+			if errors.Is(err, errMisfit) || b.ctx.Err() != nil {
+				return err
+			}
+			b.repeating("broker: a stream is not there yet", err)
+			select {
+			case <-time.After(wait):
+			case <-b.ctx.Done():
+			}
+		}
+	}
+	if b.config.Renew != "" && b.config.Renewed != nil {
+		return b.config.Renewed()
+	}
+	return nil
+}
+
+func (b *Broker) prepareOne(g *group) error {
+	st, err := b.stream(b.ctx, g.n)
+	if err == nil && b.config.Renew != "" && st.last > 0 {
+		st, err = b.renew(b.ctx, g.n, st.epoch)
+	}
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.epoch == "" {
+		g.epoch = st.epoch
+	}
+	return nil
+}
+
+// Attach names the sink; see [hub.Broker].
+func (b *Broker) Attach(sink hub.Sink) { b.sink = sink }
+
+// now is in seconds since New, on the monotonic clock.
+func (b *Broker) now() uint32 { return uint32(time.Since(b.start) / time.Second) }
+
+func (b *Broker) groupOf(channel string) *group {
+	return &b.groups[hash(channel)%uint64(len(b.groups))]
+}
+
+// Subscribe makes this node read the channel's group, or partition, if it does not; see [hub.Broker].
+func (b *Broker) Subscribe(ctx context.Context, channel string, r hub.Retention) error {
+	if r.Enabled() {
+		return b.groupOf(channel).use(ctx)
+	}
+	return b.joinPartition(ctx, channel)
+}
+
+// Unsubscribe undoes it, in a while; see [hub.Broker].
+func (b *Broker) Unsubscribe(channel string, r hub.Retention) {
+	if r.Enabled() {
+		b.groupOf(channel).release()
+	} else {
+		b.leavePartition(channel)
+	}
+}
+
+// History returns what is kept, as far as q wants it; see [hub.Broker].
+func (b *Broker) History(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error) {
+	return b.groupOf(channel).history(ctx, channel, q)
+}
+
+// ask returns what a stream is now.
+func (b *Broker) ask(n int) (state, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, b.config.PublishTimeout)
+	defer cancel()
+	s, err := b.js.Stream(ctx, b.streamName(n))
+	if err != nil {
+		return state{}, err
+	}
+	return stateOf(s.CachedInfo()), nil
+}
+
+// Expire forgets what is too old, and leaves what nobody uses. It is called about once a second.
+func (b *Broker) Expire() {
+	now, since := b.now(), time.Now().Add(-b.config.IdleTimeout)
+	age := seconds(b.config.MaxAge)
+	for i := range b.groups {
+		g := &b.groups[i]
+		g.rest(since)
+		if (now+uint32(i))%60 == 0 {
+			g.mu.Lock()
+			before := g.rings.bytes
+			g.rings.expire(now, now-min(now, age), max(b.config.RingChannels/b.config.Groups, 1))
+			b.ringBytes.Add(int64(g.rings.bytes - before))
+			g.mu.Unlock()
+		}
+	}
+	for i := range b.partitions {
+		b.coreDropped.Add(int64(b.partitions[i].rest(since)))
+	}
+}
+
+// interrupted notes that a group cannot be read.
+func (b *Broker) interrupted(n int, err error) {
+	b.interruptions.Add(1)
+	b.repeating("broker: reading a stream was interrupted", fmt.Errorf("%s: %w", b.streamName(n), err))
+}
+
+// foreign notes a message that is none of ours.
+func (b *Broker) foreign(subject string, err error) {
+	b.foreigners.Add(1)
+	b.repeating("broker: a message that is no publication was passed by", fmt.Errorf("subject %s: %w", subject, err))
+}
+
+// repeating logs what may be many times the same, once in five seconds.
+func (b *Broker) repeating(text string, err error) {
+	now := time.Now().Unix()
+	if last := b.latest.Load(); now-last >= 5 && b.latest.CompareAndSwap(last, now) {
+		b.config.Logger.Warn(text, "error", err)
+	}
+}
+
+// Close ends the reading. Publications that wait are answered before, or fail.
+func (b *Broker) Close() {
+	b.cancel()
+	for i := range b.partitions {
+		p := &b.partitions[i]
+		p.mu.Lock()
+		if p.sub != nil {
+			_ = p.sub.Unsubscribe()
+			p.sub = nil
+		}
+		p.mu.Unlock()
+	}
+	b.running.Wait()
+	b.js.CleanupPublisher()
+}
+
+// Stats are the figures of a Broker.
+type Stats struct {
+	Published, Refused, Unknown int64 // publications by their result; the last had no answer in time
+	Pending                     int   // that wait for the log
+	Groups                      int   // that are read
+	Behind                      int   // of them, those that are not at the end, or cannot be read
+	Partitions                  int   // that are read
+	Dropped                     int64 // messages of channels without history that came faster than they were handed over
+	Interruptions               int64 // times that a group could not be read on
+	Resets                      int64 // channels of which the subscribers had to begin anew
+	Renewals                    int64 // streams that were found to be others than before
+	Foreign                     int64 // messages that are none of ours
+	RingBytes                   int64
+	RingPublications            int
+	RingChannels                int
+	Evicted                     int64 // publications that left the rings before their time
+}
+
+// Stats returns them.
+func (b *Broker) Stats() Stats {
+	st := Stats{
+		Published: b.published.Load(), Refused: b.refused.Load(), Unknown: b.unknown.Load(), Pending: len(b.pending), RingBytes: b.ringBytes.Load(),
+		Interruptions: b.interruptions.Load(), Resets: b.resetCount.Load(), Renewals: b.renewals.Load(), Foreign: b.foreigners.Load(), Dropped: b.coreDropped.Load(),
+	}
+	for i := range b.groups {
+		g := &b.groups[i]
+		g.mu.Lock()
+		if g.cancel != nil {
+			st.Groups++
+			if g.isFreshLocked() || g.wrong != nil {
+				st.Behind++
+			}
+		}
+		st.RingPublications += g.rings.count
+		st.RingChannels += g.rings.table.Len()
+		st.Evicted += g.rings.evicted
+		g.mu.Unlock()
+	}
+	for i := range b.partitions {
+		if n, active := b.partitions[i].dropped(); active {
+			st.Partitions++
+			st.Dropped += int64(n)
+		}
+	}
+	return st
+}

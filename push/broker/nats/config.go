@@ -1,0 +1,121 @@
+package nats
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Config bounds a Broker and says what its streams are. All nodes should have the same, but for Renew and Renewed.
+type Config struct {
+	// Link is the connection. It must be set, and outlive the Broker.
+	Link *Link
+
+	// Groups is the number of streams, among which channels with history are spread. It is fixed when the streams are made. Zero means 32.
+	Groups int
+	// Partitions is the number of subjects among which channels without history are spread. Zero means 4096.
+	Partitions int
+	// Replicas is the number of servers that have each stream: 1, 3 or 5. Zero means 1.
+	Replicas int
+	// MaxHistorySize is the largest history_size of any channel. Zero means 100.
+	MaxHistorySize int
+	// MaxAge is for how long a publication, and with it the channel's position, is in the log: the longest history TTL at least. Zero means 24 h.
+	MaxAge time.Duration
+	// StoreBytes bounds the streams on disk, all together; of more the oldest publications go. Zero means 4 GiB.
+	StoreBytes int64
+
+	// RingBytes bounds what this node keeps in memory of the channels' publications; of more the oldest go. Zero means 256 MiB.
+	RingBytes int
+	// RingChannels bounds the channels of whose positions this node knows more than of the others in their group. Zero means 1,048,576.
+	RingChannels int
+	// CatchUpBytes bounds what is held while a node that was away finds out whether it missed too much. Zero means 64 MiB.
+	CatchUpBytes int
+
+	// PublishTimeout bounds a publication. Zero means 5 s.
+	PublishTimeout time.Duration
+	// MaxPending bounds the publications that wait for the log's answer. Zero means 16,384.
+	MaxPending int
+	// IdleTimeout is for how long this node reads a group, or partition, that nobody is subscribed to any more. Zero means 60 s.
+	IdleTimeout time.Duration
+	// ResetRate bounds the subscriptions of this node that are told in a second that they have to begin anew. Zero means 5000.
+	ResetRate int
+	// StartTimeout is how long New waits for the servers; afterwards it goes on in the background. Zero means 15 s.
+	StartTimeout time.Duration
+
+	// Renew, if not empty, says why the log may have lost its end, or is another: the positions of before mean nothing then. Renewed is called
+	// when that is done.
+	Renew   string
+	Renewed func() error
+
+	// Logger gets what an operator has to know. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate reports every value that makes no sense, each by the name of its flag.
+func (c Config) Validate() error {
+	var errs []error
+	for name, n := range map[string]int64{
+		"nats-groups": int64(c.Groups), "nats-partitions": int64(c.Partitions), "nats-store-bytes": c.StoreBytes,
+		"history-bytes": int64(c.RingBytes), "history-channels": int64(c.RingChannels), "nats-catch-up-bytes": int64(c.CatchUpBytes),
+		"nats-publish-timeout": int64(c.PublishTimeout), "nats-max-pending": int64(c.MaxPending), "nats-idle-timeout": int64(c.IdleTimeout),
+		"nats-reset-rate": int64(c.ResetRate), "nats-start-timeout": int64(c.StartTimeout), "history-position-ttl": int64(c.MaxAge),
+		"history_size": int64(c.MaxHistorySize),
+	} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is negative", name, n))
+		}
+	}
+	for name, bound := range map[string][2]int{"nats-groups": {c.Groups, 1024}, "nats-partitions": {c.Partitions, 65536}} {
+		if bound[0] > bound[1] {
+			errs = append(errs, fmt.Errorf("%s: %d is more than %d", name, bound[0], bound[1]))
+		}
+	}
+	switch c.Replicas {
+	case 0, 1, 3, 5:
+	default:
+		errs = append(errs, fmt.Errorf("replicas: %d is not 1, 3 or 5", c.Replicas))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	for _, field := range []struct {
+		value *int
+		zero  int
+	}{
+		{&c.Groups, 32},
+		{&c.Partitions, 4096},
+		{&c.Replicas, 1},
+		{&c.MaxHistorySize, 100},
+		{&c.RingBytes, 256 << 20},
+		{&c.RingChannels, 1 << 20},
+		{&c.CatchUpBytes, 64 << 20},
+		{&c.MaxPending, 16 << 10},
+		{&c.ResetRate, 5000},
+	} {
+		if *field.value == 0 {
+			*field.value = field.zero
+		}
+	}
+	for _, field := range []struct {
+		value *time.Duration
+		zero  time.Duration
+	}{
+		{&c.MaxAge, 24 * time.Hour},
+		{&c.PublishTimeout, 5 * time.Second},
+		{&c.IdleTimeout, time.Minute},
+		{&c.StartTimeout, 15 * time.Second},
+	} {
+		if *field.value == 0 {
+			*field.value = field.zero
+		}
+	}
+	if c.StoreBytes == 0 {
+		c.StoreBytes = 4 << 30
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}

@@ -1,0 +1,648 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millpond/millpond/push/hub"
+)
+
+// group is the channels of one stream. While it is read, the node follows the stream's end, hands over what comes, and keeps it in rings.
+type group struct {
+	// Immutable after New.
+	broker *Broker
+	n      int
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	users  int           // subscribed channels, and requests
+	idle   time.Time     // since when there are none
+	cancel func()        // ends the reading; nil while it is not read
+	ended  chan struct{} // closed when the reading before has ended
+	ready  chan struct{} // closed while what was read is all there was; nil while it is not read
+	lost   bool          // the stream needs another epoch
+	renew  func()        // makes the reading begin again; nil while it does not run
+	wrong  error         // why it cannot be read just now
+	epoch  string
+	read   uint64 // everything up to it has been read
+	readAt time.Time
+	moved  chan struct{} // closed when read moves on; nil while nobody waits for that
+	rings  rings
+
+	asking ask
+	burst  burst
+}
+
+// errLost says that the stream has lost its end, or is another.
+var errLost = errors.New("the stream has lost what was in it")
+
+// use keeps the group being read until release. It returns when the node has read up to the end there was.
+func (g *group) use(ctx context.Context) error {
+	g.mu.Lock()
+	g.users++
+	if g.cancel == nil {
+		reading, cancel := context.WithCancel(g.broker.ctx)
+		before, ended := g.ended, make(chan struct{})
+		g.cancel, g.ready, g.ended, g.wrong = cancel, make(chan struct{}), ended, nil
+		g.broker.running.Go(func() {
+			defer close(ended)
+			if before != nil {
+				<-before
+			}
+			g.follow(reading)
+		})
+	}
+	ready := g.ready
+	g.mu.Unlock()
+	select {
+	case <-ready:
+		return nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
+	defer cancel()
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+	}
+	err := g.why(ctx.Err())
+	g.release()
+	return err
+}
+
+// why says what keeps the group from being read.
+func (g *group) why(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.wrong != nil {
+		err = g.wrong
+	}
+	return unavailable(fmt.Errorf("the log is not there: %w", err))
+}
+
+func (g *group) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.users--; g.users == 0 {
+		g.idle = time.Now()
+	}
+}
+
+// rest ends the reading if nobody has used the group since a time.
+func (g *group) rest(since time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cancel == nil || g.users > 0 || g.idle.After(since) {
+		return
+	}
+	g.cancel()
+	g.cancel, g.ready, g.renew, g.lost = nil, nil, nil, false
+	g.forgetLocked(0)
+}
+
+// forgetLocked begins anew: nothing up to an offset is known.
+func (g *group) forgetLocked(floor uint64) {
+	evicted := g.rings.evicted
+	g.broker.ringBytes.Add(int64(-g.rings.bytes))
+	g.rings = rings{floor: floor, evicted: evicted}
+	g.read, g.readAt = floor, time.Time{}
+}
+
+// again makes the reading begin again, where it stands.
+func (g *group) again() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.renew != nil {
+		g.renew()
+	}
+}
+
+// follow reads until ctx ends.
+func (g *group) follow(ctx context.Context) {
+	const shortest, longest = 50 * time.Millisecond, 3 * time.Second
+	wait := shortest
+	for ctx.Err() == nil {
+		session, cancel := context.WithCancel(ctx)
+		g.mu.Lock()
+		g.renew = cancel
+		g.mu.Unlock()
+		progress, err := g.session(session)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if progress {
+			wait = shortest
+		}
+		g.mu.Lock()
+		g.wrong = err
+		g.mu.Unlock()
+		if !errors.Is(err, context.Canceled) {
+			g.broker.interrupted(g.n, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait/2 + rand.N(wait)):
+		}
+		wait = min(2*wait, longest)
+	}
+}
+
+// session reads until something comes between. It reports whether it had come to the end of the stream.
+func (g *group) session(ctx context.Context) (progress bool, err error) {
+	if err := g.broker.attach.acquire(ctx); err != nil { // all groups at once would be a storm
+		return false, err
+	}
+	held := true
+	free := func() {
+		if held {
+			held = false
+			g.broker.attach.release()
+		}
+	}
+	defer free()
+	st, err := g.broker.stream(ctx, g.n)
+	if err != nil {
+		return false, err
+	}
+	c, err := g.begin(ctx, st)
+	if err != nil {
+		return false, err
+	}
+	consumer, err := g.consumer(ctx, c.from)
+	if err != nil {
+		return false, err
+	}
+	messages, err := consumer.Messages(
+		jetstream.PullMaxMessages(4096), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(2*time.Second),
+	)
+	if err != nil {
+		return false, err
+	}
+	defer messages.Stop()
+	if consumer.CachedInfo().NumPending == 0 {
+		if err := g.caughtUp(ctx, &c); err != nil {
+			return false, err
+		}
+		free()
+	}
+	for next := uint64(1); ; next++ {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return c.done, err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return c.done, err
+		}
+		if meta.Sequence.Consumer != next {
+			return c.done, fmt.Errorf("message %d of the stream came where another was awaited", meta.Sequence.Stream)
+		}
+		e := entry{subject: m.Subject(), data: m.Data(), seq: meta.Sequence.Stream, at: meta.Timestamp}
+		if err := g.take(ctx, &c, e); err != nil {
+			return c.done, err
+		}
+		if !c.done && (meta.NumPending == 0 || e.seq >= st.last) {
+			if err := g.caughtUp(ctx, &c); err != nil {
+				return false, err
+			}
+			free()
+		}
+	}
+}
+
+func (g *group) consumer(ctx context.Context, from uint64) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
+	defer cancel()
+	return g.broker.js.CreateConsumer(ctx, g.broker.streamName(g.n), jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, AckPolicy: jetstream.AckNonePolicy,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
+	})
+}
+
+// entry is a message of the log.
+type entry struct {
+	subject string
+	data    []byte
+	seq     uint64
+	at      time.Time
+}
+
+// catchUp is the way from where a node stood to the stream's end.
+type catchUp struct {
+	st   state
+	from uint64 // the first sequence that is wanted
+	done bool   // it is at the end
+	// counts are the messages of each subject on the way, as long as they may tell that some are missing before them.
+	counts map[string]int
+	// held is what waits until that is known, with its bytes; holding says that it does.
+	holding bool
+	held    []entry
+	bytes   int
+}
+
+// begin compares a stream with what was read of it, and says where to go on. What is not the stream that it was begins anew.
+func (g *group) begin(ctx context.Context, st state) (catchUp, error) {
+	g.mu.Lock()
+	epoch, read, fresh, lost := g.epoch, g.read, g.isFreshLocked(), g.lost
+	g.mu.Unlock()
+	if !fresh && st.epoch == epoch && (lost || st.last < read) {
+		var err error
+		if st, err = g.broker.renew(ctx, g.n, epoch); err != nil {
+			return catchUp{}, fmt.Errorf("%w: %w", errLost, err)
+		}
+	}
+	switch {
+	case fresh:
+		g.mu.Lock()
+		g.epoch = st.epoch
+		g.forgetLocked(st.floor)
+		g.read = st.first - 1
+		g.mu.Unlock()
+		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
+	case st.epoch != epoch:
+		if err := g.reset(ctx, st, "the stream began anew"); err != nil {
+			return catchUp{}, err
+		}
+		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
+	case st.first > read+1 && st.last > read:
+		if err := g.reset(ctx, st, "more was published meanwhile than is kept"); err != nil {
+			return catchUp{}, err
+		}
+		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
+	}
+	c := catchUp{st: st, from: max(read, 1)} // what was read last once more, to see that it is the same
+	if missed := st.last - read; missed >= uint64(st.limit) {
+		c.counts, c.holding = map[string]int{}, true
+	}
+	return c, nil
+}
+
+// isFreshLocked reports whether the stream is read from its beginning, and not at its end yet.
+func (g *group) isFreshLocked() bool {
+	select {
+	case <-g.ready:
+		return false
+	default:
+		return true
+	}
+}
+
+// reset forgets what was read and tells all subscribers that rely on it, at a bounded rate, before anything else comes to them.
+func (g *group) reset(ctx context.Context, st state, why string) error {
+	g.mu.Lock()
+	g.epoch, g.lost = st.epoch, false
+	g.forgetLocked(st.floor)
+	g.read = st.first - 1
+	if !g.isFreshLocked() { // until it is at the end, nobody is told where it stands, and nothing is handed over
+		g.ready = make(chan struct{})
+	}
+	g.mu.Unlock()
+	g.broker.config.Logger.Warn("broker: subscribers of a part of the channels must begin anew", "stream", g.broker.streamName(g.n), "because", why)
+	var channels []string
+	g.broker.sink.Channels(func(name string, _ int) bool {
+		if g.broker.groupOf(name) == g {
+			channels = append(channels, name)
+		}
+		return true
+	})
+	for _, name := range channels {
+		if err := g.broker.resets.Wait(ctx); err != nil {
+			return err
+		}
+		g.resetOne(name)
+	}
+	return nil
+}
+
+func (g *group) resetOne(channel string) {
+	g.broker.resetCount.Add(1)
+	g.broker.sink.Deliver(channel, &hub.Publication{Kind: hub.KindReset})
+	g.broker.sink.Flush(channel)
+}
+
+// take looks at one message. On the way to the end it may have to wait.
+func (g *group) take(ctx context.Context, c *catchUp, e entry) error {
+	if !c.done && c.counts != nil && e.seq <= c.st.last {
+		c.counts[e.subject]++
+	}
+	if !c.holding {
+		return g.apply(ctx, e)
+	}
+	c.held = append(c.held, e)
+	if c.bytes += len(e.data) + len(e.subject) + 64; c.bytes > g.broker.config.CatchUpBytes {
+		// Whether every channel's messages are there cannot be found out. It is as if none were.
+		return g.giveUp(ctx, c)
+	}
+	return nil
+}
+
+func (g *group) giveUp(ctx context.Context, c *catchUp) error {
+	held, st := c.held, c.st
+	c.holding, c.held, c.bytes = false, nil, 0
+	st.floor = max(st.floor, c.from)
+	if err := g.reset(ctx, st, "more was missed than nats-catch-up-bytes"); err != nil {
+		return err
+	}
+	for _, e := range held {
+		if err := g.apply(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// caughtUp is called at the end of the stream as it was when the reading began. Channels of which as many messages came as a subject may have
+// may have lost some before those.
+func (g *group) caughtUp(ctx context.Context, c *catchUp) error {
+	prefix := g.broker.config.Link.Prefix()
+	for subject, n := range c.counts {
+		if n < c.st.limit {
+			continue
+		}
+		kind, token, _ := cutSubject(subject, prefix)
+		channel, ok := unescape(token)
+		if kind != kindHistory || !ok {
+			continue
+		}
+		if c.holding {
+			g.mu.Lock()
+			r := g.rings.get(channel)
+			g.rings.clear(r, c.from)
+			g.mu.Unlock()
+			g.resetOne(channel)
+		}
+	}
+	held := c.held
+	c.done, c.holding, c.held = true, false, nil
+	for _, e := range held {
+		if err := g.apply(ctx, e); err != nil {
+			return err
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := ctx.Err(); err != nil { // rest came between
+		return err
+	}
+	for subject, n := range c.counts {
+		if kind, token, _ := cutSubject(subject, prefix); n >= c.st.limit && kind == kindHistory {
+			if channel, ok := unescape(token); ok {
+				g.raiseLocked(channel, c.st.last)
+			}
+		}
+	}
+	c.counts = nil
+	if g.read < c.st.last { // the last ones are gone
+		g.moveLocked(c.st.last, time.Time{})
+	}
+	g.wrong = nil
+	if g.isFreshLocked() {
+		close(g.ready)
+	}
+	return nil
+}
+
+// raiseLocked notes that messages before the first one of a channel that is kept may be missing.
+func (g *group) raiseLocked(channel string, last uint64) {
+	r := g.rings.get(channel)
+	if len(r.log) > 0 {
+		last = r.log[0].Offset - 1
+	}
+	r.floor = max(r.floor, last)
+}
+
+// moveLocked notes that everything up to a sequence was read.
+func (g *group) moveLocked(seq uint64, at time.Time) {
+	g.read, g.readAt = seq, at
+	if g.moved != nil {
+		close(g.moved)
+		g.moved = nil
+	}
+}
+
+// await returns when everything up to a sequence was read.
+func (g *group) await(ctx context.Context, seq uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
+	defer cancel()
+	for {
+		g.mu.Lock()
+		if g.read >= seq {
+			g.mu.Unlock()
+			return nil
+		}
+		if g.moved == nil {
+			g.moved = make(chan struct{})
+		}
+		moved := g.moved
+		g.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return g.why(ctx.Err())
+		}
+	}
+}
+
+// apply brings one message to the rings and the subscribers.
+func (g *group) apply(ctx context.Context, e entry) error {
+	channel, env, ok := g.open(e)
+	if ok && env.kind < kindClear {
+		if err := g.broker.sink.Admit(ctx, channel); err != nil {
+			return err
+		}
+	}
+	delivered, err := g.applyLocking(ctx, channel, env, ok, e)
+	if delivered {
+		g.broker.sink.Flush(channel)
+	}
+	return err
+}
+
+// open decodes a message; what is none of ours is passed by.
+func (g *group) open(e entry) (channel string, env envelope, ok bool) {
+	kind, token, ok := cutSubject(e.subject, g.broker.config.Link.Prefix())
+	if !ok || kind == kindVersion {
+		return "", env, false
+	}
+	env, err := decode(e.data)
+	if err == nil && env.kind == kindClaim {
+		return "", env, false
+	}
+	if channel = env.channel; kind == kindHistory {
+		channel, ok = unescape(token)
+	}
+	if err != nil || !ok || channel == "" || kind == kindHistory && g.broker.groupOf(channel) != g {
+		g.broker.foreign(e.subject, err)
+		return "", env, false
+	}
+	return channel, env, true
+}
+
+// applyLocking reports whether something was handed over.
+func (g *group) applyLocking(ctx context.Context, channel string, env envelope, ok bool, e entry) (delivered bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := ctx.Err(); err != nil { // rest came between
+		return false, err
+	}
+	if e.seq <= g.read {
+		if e.seq == g.read && !g.readAt.IsZero() && !g.readAt.Equal(e.at) {
+			g.lost = true // the same number, but it is not what was read
+			return false, errLost
+		}
+		return false, nil
+	}
+	defer g.moveLocked(e.seq, e.at)
+	if !ok {
+		return false, nil
+	}
+	before := g.rings.bytes
+	defer func() { g.broker.ringBytes.Add(int64(g.rings.bytes - before)) }()
+	if env.kind == kindClear {
+		g.rings.clear(g.rings.get(channel), e.seq)
+		return false, nil
+	}
+	if env.rare.Version != 0 && !g.rings.newer(channel, env.rare.Version, env.rare.VersionEpoch) {
+		return false, nil
+	}
+	now := g.broker.now()
+	p := env.publication(0)
+	if env.retention.Enabled() && env.kind == kind(hub.KindMessage) {
+		p.Offset = e.seq
+		r := g.rings.get(channel)
+		r.last = now
+		age := max(time.Since(e.at), 0) // the clock of the server that stored it may be ahead of ours
+		if p.Expires = now + seconds(env.retention.TTL-min(age, env.retention.TTL)); p.Expires > now {
+			g.rings.keep(r, p, min(env.retention.Size, g.broker.config.MaxHistorySize))
+			g.boundLocked()
+		} else {
+			g.rings.clear(r, e.seq)
+		}
+	}
+	if g.isFreshLocked() {
+		return false, nil
+	}
+	g.broker.sink.Deliver(channel, p)
+	return true, nil
+}
+
+// boundLocked lets old publications go while the rings of all groups have too many bytes and those of this one more than their share. It is
+// called before what this changes is added up.
+func (g *group) boundLocked() {
+	c := &g.broker.config
+	share := c.RingBytes / c.Groups
+	if over := int(g.broker.ringBytes.Load()) - c.RingBytes; over > 0 && g.rings.bytes > share {
+		g.rings.bound(max(share, g.rings.bytes-over-share/8))
+	}
+}
+
+// history answers q.
+func (g *group) history(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error) {
+	if err := g.use(ctx); err != nil {
+		return hub.History{}, err
+	}
+	defer g.release()
+	if err := g.approach(ctx, q); err != nil {
+		return hub.History{}, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.isFreshLocked() {
+		return hub.History{}, unavailable(errors.New("the log is being read anew"))
+	}
+	h := hub.History{Top: hub.Position{Offset: g.read, Epoch: g.epoch}}
+	before := g.rings.bytes
+	if h.Publications, h.Floor = g.rings.query(channel, q, g.broker.now()); q.Limit == 0 {
+		h.Publications = nil
+	}
+	g.broker.ringBytes.Add(int64(g.rings.bytes - before))
+	return h, nil
+}
+
+// approach reads as far as q needs it.
+func (g *group) approach(ctx context.Context, q hub.HistoryQuery) error {
+	g.mu.Lock()
+	read, epoch := g.read, g.epoch
+	g.mu.Unlock()
+	ahead := q.Since != nil && q.Since.Offset > read && (q.Since.Epoch == "" || q.Since.Epoch == epoch)
+	if q.Following && !ahead {
+		return nil
+	}
+	end, err := g.end(ctx)
+	if err != nil {
+		return err
+	}
+	if q.Following {
+		end = min(end, q.Since.Offset) // beyond the end it cannot be; the hub will see
+	}
+	return g.await(ctx, end)
+}
+
+// seconds converts d, rounded up.
+func seconds(d time.Duration) uint32 {
+	const most = 1 << 30 // as good as never
+	return uint32(min((d+time.Second-1)/time.Second, most))
+}
+
+// ask joins those who want to know the stream's end at the same time.
+type ask struct {
+	mu      sync.Mutex
+	waiting *answer // of those who came while another question was under way
+	asked   bool
+}
+
+type answer struct {
+	done chan struct{}
+	end  uint64
+	err  error
+}
+
+// end returns the last sequence of the stream, as it is after the call began.
+func (g *group) end(ctx context.Context) (uint64, error) {
+	a := &g.asking
+	a.mu.Lock()
+	if a.waiting == nil {
+		a.waiting = &answer{done: make(chan struct{})}
+	}
+	mine := a.waiting
+	if !a.asked {
+		a.asked = true
+		g.broker.running.Go(g.answerAll)
+	}
+	a.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.end, mine.err
+	case <-ctx.Done():
+		return 0, unavailable(ctx.Err())
+	}
+}
+
+// answerAll asks for the end until nobody waits.
+func (g *group) answerAll() {
+	a := &g.asking
+	for {
+		a.mu.Lock()
+		current := a.waiting
+		if a.waiting = nil; current == nil {
+			a.asked = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		var st state
+		if st, current.err = g.broker.ask(g.n); current.err != nil {
+			current.err = unavailable(current.err)
+		}
+		current.end = st.last
+		close(current.done)
+	}
+}
