@@ -70,7 +70,7 @@ func (s *Server) personalChannel(user string) (string, error) {
 func (s *Server) apiConfig() api.Config {
 	c := api.Config{
 		Hub: s.hub, Audience: api.Local{Hub: s.hub}, Clients: clients{s}, Info: func() []api.Node { return []api.Node{s.node()} }, Revoker: revoker{s}, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
-		Logger: s.config.Logger, OnInternalError: s.onInternalError, Audit: s.audit, AuditPublishes: s.config.AuditPublishes,
+		Logger: s.config.Logger, OnInternalError: s.onInternalError, Tracer: s.tracer, Audit: s.audit, AuditPublishes: s.config.AuditPublishes,
 	}
 	if s.nodes != nil {
 		c.Audience, c.Clients, c.Info = audience{s.nodes}, everyClient{s.nodes}, s.nodes.all

@@ -17,6 +17,7 @@ import (
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
+	"github.com/millpond/millpond/push/tracing"
 	"github.com/millpond/millpond/push/webhook"
 	"github.com/millpond/millpond/session"
 )
@@ -127,6 +128,9 @@ type Config struct {
 	AccessLog    Log
 	AccessSample float64
 
+	// Trace says where spans of OpenTelemetry go. Version and Logger are set by New. The zero value is nowhere.
+	Trace Trace
+
 	// Version is shown in metrics.
 	Version string
 	// Logger gets what an operator has to know. Nil means slog.Default().
@@ -174,6 +178,9 @@ type APIKey = api.NamedKey
 
 // Log says where the lines of a log go, and how they look.
 type Log = logs.Config
+
+// Trace says where spans go, and of how many traces.
+type Trace = tracing.Config
 
 // TLSPair is one certificate of TLS.
 type TLSPair = certs.Pair
@@ -250,7 +257,7 @@ func (c Config) Validate() error {
 	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
 	}
-	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.validateEvents(), d.Cluster.Validate())
+	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.validateEvents(), d.Cluster.Validate(), d.Trace.Validate())
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes

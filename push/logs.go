@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
+	"github.com/millpond/millpond/push/tracing"
 )
 
 // This file has the logs of what is done to the server, and of its connections.
 
-// openLogs opens the logs that the Config wants.
+// openLogs opens the logs that the Config wants, and the way to a receiver of spans.
 func (s *Server) openLogs() (err error) {
 	audit, access := s.config.AuditLog, s.config.AccessLog
 	audit.Logger, access.Logger = s.config.Logger, s.config.Logger
@@ -24,7 +26,18 @@ func (s *Server) openLogs() (err error) {
 		return fmt.Errorf("access-log: %w", err)
 	}
 	s.access = newAccessLog(log, cmp.Or(s.config.AccessSample, 1))
-	return nil
+	trace := s.config.Trace
+	trace.Version, trace.Logger = s.config.Version, s.config.Logger
+	s.tracer, err = tracing.New(trace)
+	return err
+}
+
+// followed is who the hub asks about publications; nil if nobody follows any.
+func (s *Server) followed() hub.Tracer {
+	if s.tracer == nil {
+		return nil
+	}
+	return s.tracer
 }
 
 // accessLines is the log of connections; nil if there is none.
@@ -38,7 +51,7 @@ func (s *Server) accessLines() *logs.Log {
 func (s *Server) reopenLogs() error { return errors.Join(s.audit.Reopen(), s.accessLines().Reopen()) }
 
 func (s *Server) closeLogs(ctx context.Context) error {
-	return errors.Join(s.audit.Close(ctx), s.accessLines().Close(ctx))
+	return errors.Join(s.tracer.Close(ctx), s.audit.Close(ctx), s.accessLines().Close(ctx))
 }
 
 // audited writes an audit line for what the server did to itself, because a signal or a file that changed asked for it.

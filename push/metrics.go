@@ -128,6 +128,7 @@ var (
 	descAPICommands   = desc("api_commands_total", "Commands of the API, those of batches and bulks one by one, by the name of the key and the code of the error, 0 for none.", "key", "method", "code")
 	descAPIKeys       = desc("api_key_reloads_total", "Times that the files of the API's keys were read again.", "outcome")
 	descKeys          = desc("idempotency_keys", "Keys of publications that are known, so that none is made twice.")
+	descSpans         = desc("trace_spans_total", "Spans of OpenTelemetry: ended, which are to be sent; exported, which the receiver has; failed, which it did not take. What is missing in the sum of these waits, or was given up.", "outcome")
 	descLogLines      = desc("log_lines_total", "Lines of the audit log and the access log.", "log", "outcome")
 	descErrors        = desc("command_errors_total", "Errors sent to clients.", "protocol", "code")
 )
@@ -347,6 +348,10 @@ func (c *collector) collectProtocols(gauge emitInt, counter emitCount) {
 }
 
 func (c *collector) collectLogs(counter emitCount) {
+	spans := c.server.tracer.Stats()
+	counter(descSpans, spans.Ended, "ended")
+	counter(descSpans, spans.Exported, "exported")
+	counter(descSpans, spans.Failed, "failed")
 	for name, log := range map[string]*logs.Log{"audit": c.server.audit, "access": c.server.accessLines()} {
 		st := log.Stats()
 		counter(descLogLines, st.Written, name, "written")

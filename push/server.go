@@ -22,6 +22,7 @@ import (
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/push/takeover"
+	"github.com/millpond/millpond/push/tracing"
 	"github.com/millpond/millpond/session"
 )
 
@@ -48,10 +49,11 @@ type Server struct {
 	apiKeys    apiKeys      // where the API's keys come from
 	uid        string       // of this process
 	started    time.Time
-	certs      *certs.Store   // nil without TLS
-	events     *events.Events // nil if nobody wants any
-	audit      *logs.Log      // nil if there is none
-	access     *accessLog     // nil if there is none
+	certs      *certs.Store    // nil without TLS
+	events     *events.Events  // nil if nobody wants any
+	audit      *logs.Log       // nil if there is none
+	access     *accessLog      // nil if there is none
+	tracer     *tracing.Tracer // nil if nobody follows anything
 	public     []*session.Listener
 	addrs      []net.Addr
 	internal   *internalSide      // nil when a public address carries the internal routes
@@ -116,6 +118,7 @@ func (s *Server) build() error {
 	s.newNodes()
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
+		Tracer:   s.followed(),
 		Channels: c.channels(), Namespaces: c.namespaces(), AnyNamespace: c.anyNamespace(), MaxRecovered: c.MaxRecovered,
 		MaxPresence: c.MaxPresence, Observer: s.observer(),
 		Broker: s.broker, Executor: executor, OnPanic: s.onSubscriberPanic,
@@ -126,7 +129,7 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	if s.backend, err = newBackend(&c); err != nil {
+	if s.backend, err = newBackend(&c, s.tracer); err != nil {
 		return err
 	}
 	if err = s.newVerifier(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/push/protocol/inquiry"
 	"github.com/millpond/millpond/push/protocol/plain"
+	"github.com/millpond/millpond/push/tracing"
 	"github.com/millpond/millpond/push/webhook"
 	"github.com/millpond/millpond/session"
 )
@@ -94,10 +95,10 @@ type backend struct {
 	emulated   []string // of connect commands
 }
 
-func newBackend(c *Config) (*backend, error) {
+func newBackend(c *Config, tracer *tracing.Tracer) (*backend, error) {
 	b := &backend{config: c.Webhooks, everything: c.Dev, endpoints: map[string]*webhook.Client{}}
 	for _, e := range c.Webhooks.Endpoints {
-		e.Logger = c.Logger
+		e.Logger, e.Tracer = c.Logger, tracer
 		client, err := webhook.New(e)
 		if err != nil {
 			return nil, fmt.Errorf("webhooks: %q: %w", e.Name, err)
@@ -295,7 +296,8 @@ func renewal(a *webhook.Answer) (inquiry.Renewal, error) {
 
 func publishing(a *webhook.Answer) (inquiry.Publishing, error) {
 	return inquiry.Publishing{Data: a.Data, Options: hub.PublishOptions{
-		Tags: a.Tags, SkipHistory: a.SkipHistory, IdempotencyKey: a.IdempotencyKey, Delta: a.Delta, Version: a.PubVersion, VersionEpoch: a.VersionEpoch,
+		Trace: a.Trace,
+		Tags:  a.Tags, SkipHistory: a.SkipHistory, IdempotencyKey: a.IdempotencyKey, Delta: a.Delta, Version: a.PubVersion, VersionEpoch: a.VersionEpoch,
 	}}, nil
 }
 

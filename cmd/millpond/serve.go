@@ -139,6 +139,9 @@ type serveCommand struct {
 	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
 
+	TraceEndpoint string   `help:"Where spans of OpenTelemetry go, by OTLP over HTTP; default: where OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere." placeholder:"URL"`
+	TraceSample   *float64 `help:"Of how many traces that begin here spans are kept: 0.01 is one in a hundred; default: what OTEL_TRACES_SAMPLER says, or all." placeholder:"1"`
+
 	AuditLog       string `help:"Where the audit log goes, with a line for all that is done by the API or a signal: stderr, off or a file, which SIGHUP opens again." default:"stderr" placeholder:"FILE"`
 	AuditPublishes bool   `help:"Have a line in it for each publication by the API, too."`
 
@@ -303,6 +306,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			SyncInterval: c.EventsSync,
 		}},
 		Inherited: activation.Files(true), Takeover: c.Takeover,
+		Trace:    push.Trace{Endpoint: c.TraceEndpoint, Sample: c.TraceSample, Environment: true},
 		AuditLog: push.Log{Path: c.AuditLog, JSON: c.LogFormat == "json"}, AuditPublishes: c.AuditPublishes,
 		AccessLog: push.Log{Path: c.AccessLog, JSON: c.LogFormat == "json"}, AccessSample: c.AccessLogSample,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,

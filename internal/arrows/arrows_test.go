@@ -54,13 +54,14 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
 			"internal/program", "internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
 			"internal/eventsink", "push/broker/nats", "push/broker/nats/embedded",
 			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5", "github.com/prometheus/client_model",
+			"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf",
 		},
 	},
 	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", []string{"push/hub/names", "internal/histogram"}, []string{"push/broker/memory"}},
@@ -97,6 +98,11 @@ var table = []row{
 	},
 	{"push/protocol/centrifuge/fossil", "bytes to bytes: a format of deltas, which knows nothing of protocols", nil, nil},
 	{"push/logs", "lines in files, and nothing of what they tell", nil, nil},
+	{
+		"push/tracing", "spans; the only one that knows OpenTelemetry",
+		[]string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"},
+		nil,
+	},
 	{"push/certs", "knows files and nothing of connections", []string{"push/watch"}, []string{"internal/testcert"}},
 	{"push/watch", "knows files and nothing of what they say", []string{"github.com/fsnotify/fsnotify"}, nil},
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
@@ -107,12 +113,12 @@ var table = []row{
 	},
 	{
 		"push/api", "sees the hub, and nothing of connections",
-		[]string{"push/hub", "push/logs", "internal/histogram", "golang.org/x/time"},
+		[]string{"push/hub", "push/logs", "push/tracing", "internal/histogram", "golang.org/x/time"},
 		[]string{"push/broker/memory", "github.com/getkin/kin-openapi"},
 	},
 	{
 		"push/webhook", "knows HTTP and a backend's shapes, and nothing of connections",
-		[]string{"push/hub", "push/webhook/sign", "internal/histogram", "github.com/sony/gobreaker/v2"},
+		[]string{"push/hub", "push/webhook/sign", "push/tracing", "internal/histogram", "github.com/sony/gobreaker/v2"},
 		[]string{"internal/testcert"},
 	},
 	{

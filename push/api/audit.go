@@ -7,6 +7,7 @@ import (
 
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
+	"github.com/millpond/millpond/push/tracing"
 )
 
 // audited reports whether the audit log has a line for each command of a method: those that change something, and
@@ -26,6 +27,21 @@ func (h *Handler) audit(c *call, method string, target []slog.Attr, err error) {
 		act.Code, act.Outcome = hub.Describe(err)
 	}
 	h.config.Audit.Audit(act)
+}
+
+// trace ends the span of a request.
+func (c *call) trace(span *tracing.Span, err error) {
+	if span == nil {
+		return
+	}
+	if c.method != "" {
+		span.Name("api " + c.method)
+	}
+	if c.key != nil {
+		span.Set("millpond.api.key", c.key.Name)
+	}
+	span.Set("millpond.api.request", c.id)
+	span.End(err)
 }
 
 // commandTarget is what an audit has of a request: whom or what it is about, and not what is said.

@@ -18,6 +18,7 @@ import (
 	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
+	"github.com/millpond/millpond/push/tracing"
 )
 
 // prefix is what stands before the method in a request's path.
@@ -64,6 +65,9 @@ type Config struct {
 	// Audit, if not nil, has a line for each command that changes something; with AuditPublishes also for each publication.
 	Audit          *logs.Log
 	AuditPublishes bool
+
+	// Tracer has a span for each request; nil is none.
+	Tracer *tracing.Tracer
 
 	// OnInternalError, if set, gets the errors of which the caller is told
 	// only "internal server error", with the id of the request.
@@ -192,7 +196,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		describeAPI(w)
 		return
 	}
+	r, span := h.config.Tracer.Server(r, "api")
 	result, err := h.serve(w, r, c)
+	c.trace(span, err)
 	if c.status != 0 { // a stream, which has its answer
 		h.log(r, c, c.status, err)
 		return

@@ -40,6 +40,10 @@ type PublishOptions struct {
 	// ExcludeClient, if not empty, is the id of a connection that is not sent the publication as it comes. Its history has it, and whoever
 	// recovers gets it from there: one that has come back is another connection.
 	ExcludeClient string
+	// Trace is what Config.Tracer knows by what the publication belongs to; nil is the context.
+	Trace any
+	// Delivered is set by the hub: what the broker gives to [Publication.Notify].
+	Delivered func()
 	// TTL, if not zero, is how long the publication is worth something: after that it is in no answer of the history, no recovery, and is
 	// not handed to a subscriber any more. Its offset stays taken.
 	TTL time.Duration

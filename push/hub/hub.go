@@ -62,6 +62,9 @@ type Config struct {
 	// Observer, if set, learns who comes and goes in channels whose options have Events.
 	Observer Observer
 
+	// Tracer, if set, is asked whether anybody follows a publication.
+	Tracer Tracer
+
 	// OnPanic, if set, learns of a subscriber that panicked in Deliver, on
 	// the goroutine of the panic, so that debug.Stack shows it. The other
 	// subscribers are served. The connection should be closed.
@@ -201,12 +204,27 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 	if err := h.Admit(ctx, channel); err != nil {
 		return Position{}, err
 	}
+	published := func(error) {}
+	if h.config.Tracer != nil {
+		if done, delivered := h.config.Tracer.Follow(ctx, options.Trace, channel); done != nil {
+			published, options.Delivered = done, delivered
+		}
+	}
 	position, err := h.toBroker(ctx, channel, data, options)
+	published(err)
 	h.Flush(channel)
 	if err != nil {
 		return Position{}, fmt.Errorf("publish to %q: %w", channel, err)
 	}
 	return position, nil
+}
+
+// Tracer follows publications.
+type Tracer interface {
+	// Follow begins to follow one, that belongs to trace or to ctx. The hub calls published when the broker has it, or has refused it, and delivered
+	// when the last subscriber of this node was handed it, or will not be; never for one that the broker did not hand over. It must not block. Both are
+	// nil if nobody follows it.
+	Follow(ctx context.Context, trace any, channel string) (published func(error), delivered func())
 }
 
 // publishSample is of how many publications one is timed: until the broker has accepted it.
@@ -234,6 +252,7 @@ func (h *Hub) Deliver(channel string, p *Publication) (subscribed bool) {
 	c := b.channels.Find(hash, channel)
 	if c == nil || c.count == 0 {
 		b.mu.Unlock()
+		p.delivered(nil)
 		return false
 	}
 	more := c.shardsLocked()

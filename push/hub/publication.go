@@ -33,6 +33,7 @@ type derived struct {
 	exclude string        // the id of a connection that is not sent it; empty for none. Immutable
 	ends    time.Time     // when it is worth nothing any more; zero for never. Immutable
 	since   time.Duration // when the hub got it, as the time since start; 0 if that is not timed. Immutable
+	notify  func()        // is called when it has been delivered; nil for nearly all. Immutable
 	encoded [encodings]atomic.Value
 }
 
@@ -43,6 +44,9 @@ func (p *Publication) delivered(timed *histogram.Histogram) {
 		return
 	}
 	p.derived.Store(nil)
+	if d.notify != nil {
+		d.notify()
+	}
 	if d.since != 0 && timed != nil {
 		timed.Observe(time.Since(start) - d.since)
 	}
@@ -69,6 +73,17 @@ func (p *Publication) Bound(exclude string, ends time.Time) {
 	}
 	p.bounded = true
 	p.derived.Store(&derived{exclude: exclude, ends: ends})
+}
+
+// Notify has delivered called when the last shard of this node is done with the publication. With nil, and for one that is bounded, it does
+// nothing. A broker calls it after Bound and before it hands the publication over.
+func (p *Publication) Notify(delivered func()) {
+	if delivered == nil || p.bounded {
+		return
+	}
+	d := &derived{notify: delivered}
+	d.pending.Store(1)
+	p.derived.Store(d)
 }
 
 // Bounded reports whether Bound said something.

@@ -174,9 +174,16 @@ func (c *Client) Close(ctx context.Context) error {
 func (c *Client) Ask(ctx context.Context, event Event, q Question, connection, emulated []Header) (*Answer, error) {
 	begin := time.Now()
 	c.figures.running.Add(1)
+	ctx, span := c.config.Tracer.Client(ctx, "webhook "+string(event))
 	answer, err := c.ask(ctx, event, q, connection, emulated)
 	c.figures.running.Add(-1)
 	outcome := outcomeOf(err)
+	span.Set("millpond.webhook", c.config.Name)
+	span.Set("millpond.webhook.outcome", string(outcome))
+	span.End(err)
+	if answer != nil {
+		answer.Trace = span.Trace()
+	}
 	c.figures.count(outcome)
 	c.figures.took.Observe(time.Since(begin))
 	switch outcome {
@@ -284,6 +291,7 @@ func (c *Client) postOnce(ctx context.Context, body []byte, connection, emulated
 		return nil, fmt.Errorf("a request: %w", err)
 	}
 	c.setHeaders(request.Header, connection, emulated)
+	c.config.Tracer.Inject(ctx, request.Header)
 	if len(c.config.Secret) > 0 {
 		request.Header.Set(sign.Header, sign.Sign(c.config.Secret, body, time.Now()))
 	}

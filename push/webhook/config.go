@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/millpond/millpond/push/tracing"
 	"github.com/millpond/millpond/push/webhook/sign"
 )
 
@@ -65,6 +66,8 @@ type Config struct {
 	// KeyFile again by each handshake.
 	CAFile, CertFile, KeyFile string
 
+	// Tracer has a span for each question; nil is none.
+	Tracer *tracing.Tracer
 	// Logger gets questions that were not answered, one in ten seconds for each cause. Nil means slog.Default().
 	Logger *slog.Logger
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/millpond/millpond/push/hub"
+	"github.com/millpond/millpond/push/tracing"
 )
 
 // Event is what a backend is asked about.
@@ -83,6 +84,8 @@ type Answer struct {
 	Delta          bool              `json:"delta"`
 	PubVersion     uint64            `json:"version"`
 	VersionEpoch   string            `json:"version_epoch"`
+
+	Trace *tracing.Trace `json:"-"` // what is done with the answer belongs to it; nil if nobody follows it
 }
 
 // envelope is the body of an answer: one of three.

@@ -150,6 +150,7 @@ func (b *Broker) publish(channel string, data []byte, options hub.PublishOptions
 	}
 	p := &hub.Publication{Data: data, Tags: options.Tags, Info: options.Info, Delta: options.Delta}
 	p.Bound(options.ExcludeClient, ends(options.TTL))
+	p.Notify(options.Delivered)
 	var position hub.Position
 	keep := options.Retention.Enabled() && !options.SkipHistory
 	if keep || !st.kept() && !options.SkipHistory {
