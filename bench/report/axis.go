@@ -18,7 +18,9 @@ type axis struct {
 // tick is a value that an axis names, at a percentage of it.
 type tick struct {
 	At    string
-	Label string
+	Label string // may be empty: a line alone
+
+	share float64
 }
 
 // wanted is about how many ticks an axis has.
@@ -93,7 +95,7 @@ func (a axis) ticks(down bool) (out []tick) {
 		if down {
 			at = 1 - at
 		}
-		out = append(out, tick{percentage(at), label})
+		out = append(out, tick{percentage(at), label, at})
 	}
 	if !a.log {
 		for i := math.Ceil(a.low/a.every - 1e-9); i <= a.high/a.every+1e-9; i++ {
@@ -117,3 +119,19 @@ func (a axis) ticks(down bool) (out []tick) {
 
 // percentage is a share as SVG has it.
 func percentage(share float64) string { return strconv.FormatFloat(100*share, 'f', 2, 64) + "%" }
+
+// apart is how far labels on a line must be from one another, so that they don't touch on a telephone.
+const apart = 0.17
+
+// spaced leaves out labels that would touch the one before.
+func spaced(ticks []tick) []tick {
+	last := -apart
+	for i := range ticks {
+		if ticks[i].share-last < apart {
+			ticks[i].Label = ""
+			continue
+		}
+		last = ticks[i].share
+	}
+	return ticks
+}

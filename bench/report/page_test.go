@@ -170,6 +170,15 @@ func TestPages(t *testing.T) {
 			if n := evaluate[int](ctx, t, `document.querySelectorAll("script, img, [onload], [onerror], style ~ style").length`); n > 0 {
 				t.Errorf("%s: %d elements that no page of ours has", path, n)
 			}
+			if path == "report" || path == "comparison" {
+				touching := `[...document.querySelectorAll(".plot")].flatMap((p) => {
+					const boxes = [...p.querySelectorAll(".tx text")].filter((t) => t.textContent).map((t) => t.getBoundingClientRect());
+					return boxes.filter((b, i) => i > 0 && b.left < boxes[i - 1].right);
+				}).length`
+				if n := evaluate[int](ctx, t, touching); n > 0 {
+					t.Errorf("%s at %d px: %d labels touch the one before", path, width, n)
+				}
+			}
 			if strings.HasPrefix(path, "hostile") {
 				if text := evaluate[string](ctx, t, `document.body.innerText`); !strings.Contains(text, "<script>alert(1)</script>") {
 					t.Errorf("%s does not show the text as it is", path)

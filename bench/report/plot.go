@@ -46,7 +46,7 @@ const (
 
 // draw fills in the paths, ticks and strips.
 func (p *plot) draw(x, y axis, area bool) {
-	p.X, p.Y = x.ticks(false), y.ticks(true)
+	p.X, p.Y = spaced(x.ticks(false)), y.ticks(true)
 	for i := range p.Lines {
 		l := &p.Lines[i]
 		l.Class = cmp.Or(l.Class, "c"+strconv.Itoa(i%6))
@@ -218,7 +218,7 @@ func frequencies(title string, distributions []*Distribution, names []string) (p
 	unit := distributions[0].Unit
 	x := axis{low: float64(low), high: float64(high + 1), every: bins, labels: func(v float64) string { return humane(value(v), unit) }}
 	p.draw(x, newAxis("%", 0, most, false), len(p.Lines) <= 2)
-	p.X = axis{unit: unit, low: value(x.low), high: value(x.high), log: true}.ticks(false)
+	p.X = spaced(axis{unit: unit, low: value(x.low), high: value(x.high), log: true}.ticks(false))
 	return p
 }
 
