@@ -67,6 +67,7 @@ func TestFailIf(t *testing.T) {
 		{"odd>4x", "can't be compared"},
 		{"p9>50ms", "echo has no figure p9; is p99 meant? It has bytes/conn, "},
 		{"p99>+10%", "bench compare"},
+		{"lost>+1", "bench compare"},
 	} {
 		err := r.FailIf([]Limit{*MustLimit("lost>0"), *MustLimit(tt.limit)})
 		switch {

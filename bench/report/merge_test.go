@@ -76,6 +76,23 @@ func TestMergeUnequal(t *testing.T) {
 	}
 }
 
+// The points of a child that began later are later, and so is where they are joined.
+func TestMergeLater(t *testing.T) {
+	a, b := New("echo", 1), New("echo", 1)
+	b.Started = a.Started.Add(2 * time.Second)
+	a.Series = []Series{{Name: "s", Join: Sum, Points: [][2]float64{{0, 1}, {1, 1}, {2, 1}, {3, 1}}}}
+	b.Series = []Series{{Name: "s", Join: Sum, Points: [][2]float64{{0, 10}, {1, 10}}}, {Name: "by", X: "connections", Points: [][2]float64{{7, 1}}}}
+	if err := a.Merge(b); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := a.Series[0].Points, [][2]float64{{0, 1}, {1, 1}, {2, 11}, {3, 11}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := a.Series[1].Points[0][0]; got != 7 {
+		t.Errorf("what is no time is moved to %v", got)
+	}
+}
+
 func TestMergeRefuses(t *testing.T) {
 	with := func(scenario, unit string) *Report {
 		r := New(scenario, 1)
