@@ -75,14 +75,17 @@ func (n *nodes) join() (err error) {
 	return nil
 }
 
-func (n *nodes) close() error {
+// close leaves the others.
+func (n *nodes) close() {
 	if n == nil || n.cluster == nil {
-		return nil
+		return
 	}
 	if n.records != nil {
 		n.records.Close()
 	}
-	return n.cluster.Close()
+	if err := n.cluster.Close(); err != nil {
+		n.server.config.Logger.Warn("the node leaves", "error", err)
+	}
 }
 
 // figures are what this node tells of itself, for the API's info.

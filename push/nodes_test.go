@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -27,18 +28,30 @@ import (
 // startNATS boots a server of NATS and ends it with the test.
 func startNATS(t testing.TB) *embedded.Server {
 	t.Helper()
-	s, err := embedded.Start(embedded.Config{Dir: t.TempDir(), StoreBytes: 64 << 20})
-	if err != nil {
-		t.Fatal(err)
+	s, stop := startNATSWith(t, embedded.Config{Dir: t.TempDir()})
+	if s == nil {
+		t.FailNow()
 	}
-	t.Cleanup(func() {
+	t.Cleanup(stop)
+	return s
+}
+
+func startNATSWith(t testing.TB, c embedded.Config) (s *embedded.Server, stop func()) {
+	t.Helper()
+	c.StoreBytes = 64 << 20
+	c.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+	s, err := embedded.Start(c)
+	if err != nil {
+		t.Error(err)
+		return nil, func() {}
+	}
+	return s, sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	return s
 }
 
 // hanging is a bus on which nothing comes from a node that hangs.
@@ -57,12 +70,12 @@ func (h *hanging) Publish(subject string, data []byte) error {
 // startNode boots one of several servers.
 func startNode(t testing.TB, broker *embedded.Server, name string, change func(*Config)) *Server {
 	t.Helper()
-	link, err := nats.Open(nats.LinkConfig{Server: broker, Node: name})
+	link, err := nats.Open(nats.LinkConfig{Server: broker, Node: name, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = link.Close(context.Background()) })
-	log, err := nats.NewRecords(link, "revocations", 1, 1000)
+	log, err := nats.NewRecords(link, "revocations", 1+broker.Stats().Peers, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

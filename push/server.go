@@ -247,7 +247,8 @@ func (s *Server) discard() error {
 	if s.handover != nil {
 		errs = append(errs, s.handover.Close())
 	}
-	return errors.Join(append(errs, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.closeLogs(context.Background()))...)
+	s.nodes.close()
+	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.closeLogs(context.Background()))...)
 }
 
 func (s *Server) closeEvents(ctx context.Context) error {
@@ -357,7 +358,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
 	s.closing.Do(func() {
-		err = errors.Join(err, s.nodes.close(), s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.closeLogs(ctx))
+		s.nodes.close()
+		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.closeLogs(ctx))
 		close(s.ended)
 	})
 	return err

@@ -216,10 +216,11 @@ func TestLongAnswers(t *testing.T) {
 	knows(t, smaller, "a", "b", "c", "d")
 	knows(t, nodes[0], "b", "c", "d", "e")
 	eventually(t, "the answer that was too large is sent", func() bool { return nodes[0].Stats().Serving == 0 })
-	before := nodes[0].Stats().Sent[kindAnswer]
+	before, served := nodes[0].Stats().Sent[kindAnswer], nodes[0].Stats().Served
 	if _, err := ask(t, smaller, "many", "1"); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
+	eventually(t, "the question is answered", func() bool { st := nodes[0].Stats(); return st.Served > served && st.Serving == 0 })
 	if sent := nodes[0].Stats().Sent[kindAnswer] - before; sent > 1 {
 		t.Errorf("%d parts were sent for nothing", sent)
 	}

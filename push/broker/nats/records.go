@@ -28,16 +28,22 @@ func NewRecords(l *Link, name string, replicas, maxRecords int) (*Records, error
 	return &Records{js: js, stream: prefix + "-" + name, prefix: prefix + ".records." + name + ".", replicas: max(replicas, 1), max: int64(maxRecords)}, nil
 }
 
-// open returns the stream, and makes it if it is not there.
+// open returns the stream, and makes it if it is not there. One that is has the settings of the node that came last, as far as the servers agree.
 func (r *Records) open(ctx context.Context) (jetstream.Stream, error) {
+	config := jetstream.StreamConfig{
+		Name: r.stream, Subjects: []string{r.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: r.replicas,
+		MaxMsgsPerSubject: 1, MaxMsgs: r.max, Discard: jetstream.DiscardNew, AllowMsgTTL: true,
+	}
 	s, err := r.js.Stream(ctx, r.stream)
+	if err == nil && (s.CachedInfo().Config.Replicas != r.replicas || s.CachedInfo().Config.MaxMsgs != r.max) {
+		if changed, err := r.js.UpdateStream(ctx, config); err == nil {
+			return changed, nil
+		}
+	}
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return s, err
 	}
-	s, err = r.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: r.stream, Subjects: []string{r.prefix + "*"}, Storage: jetstream.FileStorage, Replicas: r.replicas,
-		MaxMsgsPerSubject: 1, MaxMsgs: r.max, Discard: jetstream.DiscardNew, AllowMsgTTL: true,
-	})
+	s, err = r.js.CreateStream(ctx, config)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another node, meanwhile
 		return r.js.Stream(ctx, r.stream)
 	}
