@@ -387,3 +387,17 @@ func TestAnswersOfAllNodesAreBounded(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Without a log a revocation reaches the nodes that are there, and does not claim to last.
+func TestRevocationsWithoutALog(t *testing.T) {
+	_, nodes := startNodes(t, func(c *Config) { c.Cluster.Log = nil })
+	claims := jwt.MapClaims{"sub": "ann", "jti": "a1"}
+	ann := join(t, nodes[1], claims)
+	wantAPI(t, nodes[0], "revoke_token", `{"uid":"a1"}`, `{"result":{"lasting":false}}`)
+	ann.expectClose("3500 invalid token")
+	for _, s := range nodes {
+		c := dialSDK(t, s, wire.JSON, "")
+		c.send(`{"id":1,"connect":{"token":"` + signed(t, claims) + `"}}`)
+		c.expectClose("3500 invalid token")
+	}
+}
