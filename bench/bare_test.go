@@ -89,10 +89,10 @@ func TestBareEchoes(t *testing.T) {
 
 func TestBareCarriesTheLoad(t *testing.T) {
 	for _, depth := range []int{1, 16} {
-		r, err := Echo(t.Context(), EchoConfig{
-			Target: Target{URL: bare(t)}, Connections: 4, Depth: depth, Duration: 300 * time.Millisecond, WarmUp: time.Millisecond,
+		r, err := measure(t, Echo{Depth: depth}, Options{
+			Target: Target{URL: bare(t)}, Connections: 4, Duration: 300 * time.Millisecond, Warmup: time.Millisecond,
 		})
-		if err != nil || r.Messages == 0 || len(r.Failures) > 0 {
+		if err != nil || figure(t, r, "messages/s") == 0 {
 			t.Errorf("%+v, %v", r, err)
 		}
 	}

@@ -1,8 +1,6 @@
 package bench
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +10,8 @@ import (
 
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
+
+	"github.com/millpond/millpond/bench/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
@@ -49,30 +49,54 @@ func server(t *testing.T, tamper func(n int, b []byte) [][]byte) Target {
 	return Target{URL: "ws" + strings.TrimPrefix(s.URL, "http") + "/", PID: os.Getpid()}
 }
 
+// measure runs a scenario that has to have a report.
+func measure(t *testing.T, s Scenario, o Options) (*report.Report, error) {
+	t.Helper()
+	r, err := Measure(t.Context(), s, o, Stage{})
+	if r == nil {
+		t.Fatal(err)
+	}
+	return r, err
+}
+
+// figure is a figure that was measured.
+func figure(t *testing.T, r *report.Report, name string) float64 {
+	t.Helper()
+	f, ok := r.Figure(name)
+	if !ok || f.Missing != "" {
+		t.Errorf("figure %s: %+v of %v", name, f, r.Names())
+	}
+	return f.Value
+}
+
 func TestIdle(t *testing.T) {
-	r, err := Idle(t.Context(), IdleConfig{Target: server(t, nil), Connections: 50, Hold: 10 * time.Millisecond, Settle: time.Millisecond})
+	r, err := measure(t, Idle{Rounds: 2, Settle: time.Millisecond}, Options{Target: server(t, nil), Connections: 50, Duration: 10 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rounds) != 1 || r.Rounds[0].Open != 50 || r.Failed() != 0 || r.Base == 0 {
+	f, _ := r.Figure("open")
+	if figure(t, r, "open") != 50 || len(f.Samples) != 2 || len(r.Errors) > 0 || figure(t, r, "rss-before") == 0 || len(r.Latencies) != 1 {
 		t.Errorf("%+v", r)
-	}
-	if !strings.Contains(r.String(), "50 open") {
-		t.Error(r.String())
 	}
 }
 
 func TestEcho(t *testing.T) {
-	for _, depth := range []int{1, 16} {
-		r, err := Echo(t.Context(), EchoConfig{
-			Target: server(t, nil), Connections: 4, Depth: depth, Duration: 300 * time.Millisecond, WarmUp: 10 * time.Millisecond,
+	for name, tt := range map[string]struct {
+		scenario Echo
+		rate     float64
+	}{"one at a time": {}, "16 deep": {scenario: Echo{Depth: 16}}, "at a rate": {rate: 500}} {
+		t.Run(name, func(t *testing.T) {
+			r, err := measure(t, tt.scenario, Options{
+				Target: server(t, nil), Connections: 4, Rate: tt.rate, Duration: 300 * time.Millisecond, Warmup: 10 * time.Millisecond,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p50, highest := figure(t, r, "p50"), figure(t, r, "max")
+			if figure(t, r, "messages/s") == 0 || len(r.Errors) > 0 || p50 == 0 || highest < p50 || figure(t, r, "lost") != 0 {
+				t.Errorf("%+v", r)
+			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Messages == 0 || len(r.Failures) > 0 || r.P50 == 0 || r.P99 < r.P50 || r.Max < r.P99 {
-			t.Errorf("%+v", r)
-		}
 	}
 }
 
@@ -105,25 +129,31 @@ func TestLyingServers(t *testing.T) {
 				return [][]byte{b, []byte("and this")}
 			}
 			return [][]byte{b}
-		}, "", errContent.Error()},
+		}, "", "a message came "},
+		"is a batch behind": {func() func(n int, b []byte) [][]byte {
+			var before [2][]byte
+			return func(n int, b []byte) [][]byte {
+				out := b
+				if n >= 2 {
+					out = before[n%2]
+				}
+				before[n%2] = b
+				return [][]byte{out}
+			}
+		}(), "", errContent.Error()},
 		"cuts":    {func(_ int, b []byte) [][]byte { return [][]byte{b[1:]} }, "", errContent.Error()},
-		"refuses": {nil, "refused", errHandshake.Error()},
+		"refuses": {nil, "refused", "refused with 403 Forbidden"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			target := server(t, tt.tamper)
 			target.URL += tt.path
-			r, err := Echo(t.Context(), EchoConfig{
-				Target: target, Connections: 1, Depth: 2, Duration: 200 * time.Millisecond, WarmUp: time.Millisecond,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			r, err := measure(t, Echo{Depth: 2}, Options{Target: target, Connections: 1, Duration: 200 * time.Millisecond, Warmup: time.Millisecond})
 			found := false
-			for what := range r.Failures {
+			for what := range r.Errors {
 				found = found || strings.Contains(what, tt.want)
 			}
-			if !found {
-				t.Errorf("failures %v, want %q", r.Failures, tt.want)
+			if !found || err == nil {
+				t.Errorf("errors %v, %v, want %q", r.Errors, err, tt.want)
 			}
 		})
 	}
@@ -131,11 +161,20 @@ func TestLyingServers(t *testing.T) {
 
 // A server that loses messages leaves its clients waiting, and the run ends all the same.
 func TestServerThatDrops(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
 	target := server(t, func(int, []byte) [][]byte { return nil })
-	if _, err := Idle(ctx, IdleConfig{Target: target, Connections: 2}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error %v", err)
+	r, err := Measure(t.Context(), Idle{}, Options{Target: target, Connections: 2, Timeout: 300 * time.Millisecond}, Stage{})
+	if err == nil || r.Errors[errTimeout.Error()] != 1 {
+		t.Errorf("%v: %+v", err, r)
+	}
+	// From the second message on.
+	target = server(t, func(n int, b []byte) [][]byte { return [][]byte{b}[:max(1-n, 0)] })
+	for _, rate := range []float64{0, 100} {
+		r, err = measure(t, Echo{}, Options{
+			Target: target, Connections: 2, Rate: rate, Timeout: 300 * time.Millisecond, Duration: 50 * time.Millisecond, Warmup: time.Millisecond,
+		})
+		if err == nil || figure(t, r, "lost") != 2 {
+			t.Errorf("rate %v: %v, %+v", rate, err, r)
+		}
 	}
 }
 
@@ -161,23 +200,21 @@ func TestListeningLine(t *testing.T) {
 	}
 }
 
-func TestStall(t *testing.T) {
-	r, err := Stall(t.Context(), StallConfig{Target: server(t, nil), Connections: 20, Stalled: 2, Rate: 500, Pairs: 2, Phase: 500 * time.Millisecond})
+func TestSlow(t *testing.T) {
+	r, err := measure(t, Slow{Stalled: 2}, Options{Target: server(t, nil), Connections: 20, Rate: 500, Compare: 2, Duration: 500 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.With) != 2 || len(r.Without) != 2 || len(r.Failures) > 0 || r.Ratio == 0 {
+	f, _ := r.Figure("p99-with/without")
+	if len(f.Samples) != 2 || f.Value <= 0 || len(r.Errors) > 0 || len(r.Latencies) != 2 || figure(t, r, "bytes/stalled") == 0 {
 		t.Errorf("%+v", r)
 	}
-	for _, p := range append(r.With, r.Without...) {
-		if p.Messages == 0 || p.P50 == 0 || p.P99 < p.P50 || p.Max < p.P99 {
-			t.Errorf("%+v", p)
+	for _, d := range r.Latencies {
+		if d.Count() != 500 || d.Quantile(0.5) == 0 || d.Max() < d.Quantile(0.99) {
+			t.Errorf("%s: %d values", d.Name, d.Count())
 		}
 	}
-	if !strings.Contains(r.String(), "median of 2 pairs") {
-		t.Error(r.String())
-	}
-	if _, err := Stall(t.Context(), StallConfig{Target: server(t, nil), Connections: 5, Stalled: 5}); err == nil {
+	if _, err := Measure(t.Context(), Slow{Stalled: 5}, Options{Target: server(t, nil), Connections: 5}, Stage{}); err == nil {
 		t.Error("all may stall")
 	}
 }

@@ -96,7 +96,7 @@ func BroadcastClients(ctx context.Context, t Target, c BroadcastConfig, in io.Re
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	d, err := t.newDialect(ctx, p, c.Protobuf)
+	d, err := t.newDialect(ctx, p, inOptions(c.Protobuf))
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,9 @@ func (b *broadcastRun) begin(ctx context.Context, bare bool) error {
 	open := b.config.Connections
 	b.crowd.channels = func(int) []string { return []string{broadcastChannel} }
 	if bare {
-		b.crowd.dialect.hello, b.crowd.channels = nil, func(int) []string { return nil }
+		d := b.crowd.dialect
+		d.hello, d.helloOf, d.greeted = nil, nil, false
+		b.crowd.channels = func(int) []string { return nil }
 		open++ // who publishes receives nothing
 	}
 	if err := b.crowd.grow(ctx, open); err != nil {

@@ -137,7 +137,7 @@ func (c *channelsRun) run(ctx context.Context, n int, settle func(context.Contex
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	own, _ := rss(os.Getpid())
-	d, err := c.config.Target.newDialect(ctx, p, c.config.Protobuf)
+	d, err := c.config.Target.newDialect(ctx, p, inOptions(c.config.Protobuf))
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func (c *channelsRun) check(m *member, payload []byte) error {
 		}
 		want := c.shared()
 		if m.next == 0 {
-			want = c.personal(m.number)
+			want = c.personal(m.index)
 		}
 		if p := reply.Push; p.Channel != want || p.Pub.Offset != 1 || !bytes.Equal(p.Pub.Data, c.data) {
 			return errContent

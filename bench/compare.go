@@ -5,84 +5,67 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/millpond/millpond/bench/report"
 )
 
-// CompareReport sets Echo's server beside the yardstick, in pairs of runs with the same load.
-type CompareReport struct {
-	Server []EchoReport `json:"server"`
-	Bare   []EchoReport `json:"bare"`
-	Ratio  float64      `json:"ratio"` // the server's CPU per message over the bare loop's: the median of the pairs
-}
-
-// Compare runs Echo on the own server and on the yardstick in turn, pairs times. What else the machine does
-// then troubles both. c.Target must be empty.
-func Compare(ctx context.Context, c EchoConfig, pairs int) (report CompareReport, err error) {
-	own, stop, err := start(ctx, c.Target)
+// compare measures the server and the yardstick in turn, pairs of runs with the same load. What else the machine does then troubles
+// both. The figures are the server's, of all its runs.
+func (e Echo) compare(ctx context.Context, r *Run) (err error) {
+	bare, stop, err := startBare(ctx)
 	if err != nil {
-		return report, err
+		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	bare, stopBare, err := startBare(ctx)
-	if err != nil {
-		return report, err
-	}
-	defer func() { err = errors.Join(err, stopBare()) }()
-	var ratios []float64
-	for range pairs {
-		a, err := Echo(ctx, c.at(own))
-		if err != nil {
-			return report, err
+	all := echoed{tally: newTally()}
+	var ratios, server, yardstick []float64
+	for i := range r.Options.Compare {
+		if err = ctx.Err(); err != nil {
+			break
 		}
-		b, err := Echo(ctx, c.at(bare))
-		if err != nil {
-			return report, err
+		var a, b echoed
+		if a, err = e.measure(ctx, r, r.Target, fmt.Sprintf("the server, %d of %d", i+1, r.Options.Compare)); err != nil {
+			break
 		}
-		report.Server, report.Bare = append(report.Server, a), append(report.Bare, b)
+		all.join(a)
+		if b, err = e.measure(ctx, r, bare, fmt.Sprintf("the bare loop, %d of %d", i+1, r.Options.Compare)); err != nil {
+			break
+		}
+		server, yardstick = append(server, a.perMessage()*1e6), append(yardstick, b.perMessage()*1e6)
 		ratios = append(ratios, a.perMessage()/b.perMessage())
 	}
-	slices.Sort(ratios)
-	report.Ratio = ratios[len(ratios)/2]
-	return report, nil
+	e.figures(r, all, server)
+	r.addMedian(report.Figure{
+		Name: "x-of-bare", Unit: "x", Samples: ratios, Budget: report.MustLimit("x-of-bare>1.15x"),
+		Text: "the server's CPU per message over that of a bare loop that reads, unmasks and writes back: the median of the pairs",
+	})
+	r.addMedian(report.Figure{Name: "bare-cpu-us/message", Unit: "us", Samples: yardstick, Text: "the bare loop's CPU for each message"})
+	return err
 }
 
-func (c EchoConfig) at(t Target) EchoConfig {
-	c.Target = t
-	return c
+// join adds another run of the same.
+func (e *echoed) join(o echoed) {
+	e.add(o.tally)
+	e.took += o.took
+	e.server += o.server
+	e.client += o.client
+	e.visible, e.rss, e.clientRSS = o.visible, max(e.rss, o.rss), max(e.clientRSS, o.clientRSS)
 }
 
-// perMessage is the server's CPU time for a message, in seconds.
-func (r EchoReport) perMessage() float64 { return r.ServerCPU.Seconds() / float64(max(r.Messages, 1)) }
-
-// Failed returns how many connections failed.
-func (r CompareReport) Failed() (n int) {
-	for _, run := range slices.Concat(r.Server, r.Bare) {
-		for _, failures := range run.Failures {
-			n += failures
-		}
+// addMedian adds a figure that is the median of its samples.
+func (r *Run) addMedian(f report.Figure) {
+	if len(f.Samples) == 0 {
+		f.Missing = "the run ended before it was measured"
+	} else {
+		f.Value = median(f.Samples)
 	}
-	return n
+	r.Report.Add(f)
 }
 
-// String is the report for people.
-func (r CompareReport) String() string {
-	var b strings.Builder
-	for i := range r.Server {
-		server, bare := r.Server[i], r.Bare[i]
-		if i == 0 {
-			fmt.Fprintf(&b, "echo: %d connections, %d deep, %d B; server CPU per million messages (the client's)\n",
-				server.Connections, server.Depth, server.MessageBytes)
-		}
-		fmt.Fprintf(&b, "  %6.3f s (%.3f s)   bare loop %6.3f s (%.3f s)   ratio %.3f\n",
-			server.perMessage()*1e6, server.clientPerMessage()*1e6, bare.perMessage()*1e6, bare.clientPerMessage()*1e6,
-			server.perMessage()/bare.perMessage())
-		writeFailures(&b, server.Failures)
-		writeFailures(&b, bare.Failures)
+func median(samples []float64) float64 {
+	sorted := slices.Sorted(slices.Values(samples))
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
 	}
-	fmt.Fprintf(&b, "  median of %d pairs: %.3f x the bare loop\n", len(r.Server), r.Ratio)
-	return b.String()
-}
-
-func (r EchoReport) clientPerMessage() float64 {
-	return r.ClientCPU.Seconds() / float64(max(r.Messages, 1))
+	return sorted[len(sorted)/2]
 }

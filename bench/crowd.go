@@ -45,9 +45,8 @@ type member struct {
 	speaker
 
 	// Immutable after grow.
-	crowd  *crowd
-	number int
-	dialed bool
+	crowd *crowd
+	index int
 
 	// Owned by the loop goroutine.
 	settled bool
@@ -59,7 +58,7 @@ var _ listener = (*member)(nil)
 
 // onReady implements listener.
 func (m *member) onReady() {
-	channels := m.crowd.channels(m.number)
+	channels := m.crowd.channels(m.index)
 	if m.awaited = uint16(len(channels)); m.awaited == 0 {
 		m.crowd.subscribed.Add(1)
 		m.settle()
@@ -136,13 +135,12 @@ func (c *crowd) grow(ctx context.Context, n int) error {
 	defer timeout.Stop()
 	for settled := 0; settled < n; {
 		for len(c.members) < n && len(c.members)-settled < maxDialing && ctx.Err() == nil {
-			m := &member{crowd: c, number: len(c.members)}
+			m := &member{crowd: c, index: len(c.members)}
 			c.members = append(c.members, m)
-			if err := m.dial(c.dialect, m, source(c.dialect.target, m.number)); err != nil {
+			if err := m.dial(c.dialect, m, source(c.dialect.target, m.index)); err != nil {
 				m.fail(err)
 				continue
 			}
-			m.dialed = true
 		}
 		select {
 		case <-c.settled:

@@ -5,120 +5,148 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/millpond/millpond/bench/report"
 )
 
-// EchoConfig says what Echo does. The zero value works.
-type EchoConfig struct {
-	Target Target
-	// Connections that send. Zero means 100.
-	Connections int
+// Echo measures what a message costs the server that sends it back. Without a rate it is a closed loop: each connection waits for its
+// answers, so the latencies are those of a server that is not overrun. With one, latencies count from when a message was due.
+type Echo struct {
 	// Depth is how many messages each sends before it waits for all of them. Zero means 1.
 	Depth int
-	// MessageBytes is the size of a message. Zero means 64.
-	MessageBytes int
-	// Duration of the measurement, after WarmUp. Zero means 10 s.
-	Duration time.Duration
-	// WarmUp is not counted. Zero means 1 s.
-	WarmUp time.Duration
 }
 
-// EchoReport is what Echo found.
-type EchoReport struct {
-	Connections  int            `json:"connections"`
-	Depth        int            `json:"depth"`
-	MessageBytes int            `json:"message_bytes"`
-	Duration     time.Duration  `json:"duration_ns"`
-	Messages     int64          `json:"messages"`
-	ServerCPU    time.Duration  `json:"server_cpu_ns"`
-	ClientCPU    time.Duration  `json:"client_cpu_ns"`
-	P50          time.Duration  `json:"p50_ns"` // of a whole batch of Depth messages
-	P99          time.Duration  `json:"p99_ns"`
-	Max          time.Duration  `json:"max_ns"`
-	Failures     map[string]int `json:"failures"`
-}
+// Name implements Scenario.
+func (Echo) Name() string { return "echo" }
 
-// Echo measures what a message costs the server that sends it back. It is a closed loop: each
-// connection waits for its answers, so the latencies are those of a server that is not overrun.
-func Echo(ctx context.Context, c EchoConfig) (r EchoReport, err error) {
-	var stop func() error
-	if c.Target, stop, err = c.Target.orOwn(ctx, echoPath); err != nil {
-		return r, err
+// Prepare implements Scenario.
+func (e Echo) Prepare(o *Options) error {
+	o.Connections = cmp.Or(o.Connections, 100)
+	o.Duration, o.Warmup = cmp.Or(o.Duration, 10*time.Second), cmp.Or(o.Warmup, time.Second)
+	err := errors.Join(
+		o.Speak(e.Name(), ProtocolEcho, ProtocolRaw),
+		o.Allow(e.Name(), "duration", "warmup", "rate", "size", "compare", "connect-rate", "ramp", "processes"),
+	)
+	o.Size = cmp.Or(o.Size, 64)
+	switch {
+	case e.Depth < 0 || e.Depth > 1<<16:
+		err = errors.Join(err, fmt.Errorf("--depth %d: want 1 to %d", e.Depth, 1<<16))
+	case e.Depth > 1 && o.Rate > 0:
+		err = errors.Join(err, errors.New("--depth, --rate: one or the other: a rate is of single messages"))
+	case e.Depth > 1 && o.Protocol == ProtocolRaw:
+		err = errors.Join(err, errors.New("--depth: not with --protocol raw"))
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	r.Connections, r.Depth = cmp.Or(c.Connections, 100), cmp.Or(c.Depth, 1)
-	r.MessageBytes = cmp.Or(c.MessageBytes, 64)
-	p, err := newPoller()
+	if o.Protocol == ProtocolRaw && o.Raw.Message == "" {
+		err = errors.Join(err, errors.New("--raw-message: bench echo has to send something"))
+	}
+	if o.Compare > 0 && o.Protocol != ProtocolEcho {
+		err = errors.Join(err, errors.New("--compare: the bare loop speaks --protocol echo"))
+	}
+	if o.Compare > 0 && o.Target.URL != "" && o.Target.PID == 0 {
+		err = errors.Join(err, errors.New("--compare: CPU is compared, so with --url the server's --pid must be known"))
+	}
+	return err
+}
+
+// echoed is one measurement.
+type echoed struct {
+	tally
+	costs
+}
+
+// perMessage is the server's CPU time for a message, in seconds.
+func (e echoed) perMessage() float64 {
+	return e.server.Seconds() / float64(max(e.Counts[countBack], 1))
+}
+
+// Run implements Scenario.
+func (e Echo) Run(ctx context.Context, r *Run) error {
+	if r.Options.Compare > 0 {
+		return e.compare(ctx, r)
+	}
+	m, err := e.measure(ctx, r, r.Target, "the server")
+	e.figures(r, m, nil)
+	return err
+}
+
+// measure opens connections to the target, lets them send for the duration, and closes them.
+func (e Echo) measure(ctx context.Context, r *Run, t Target, name string) (m echoed, err error) {
+	c, err := r.newCrew(ctx, crewPlan{job: "load", target: t, connections: r.Options.Connections, config: loadConfig{Depth: e.Depth, Greet: true}})
 	if err != nil {
-		return r, err
+		return m, err
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-
-	l, err := c.Target.newLoad(ctx, p, r.MessageBytes, r.Depth)
+	defer func() { err = errors.Join(err, r.dismiss(c)) }()
+	r.stage("connecting to %s", name)
+	if _, err = c.order(ctx, "open", openArgs{}); err != nil {
+		return m, err
+	}
+	r.stage("warming up %s", name)
+	if err = e.warmUp(ctx, r, c); err != nil {
+		return m, err
+	}
+	before, err := r.take(c)
 	if err != nil {
-		return r, err
+		return m, err
 	}
-	l.again = true
-	laps := make([]*hdrhistogram.Histogram, p.Loops()) // each written by one loop
-	for i := range laps {
-		laps[i] = hdrhistogram.New(1, time.Minute.Nanoseconds(), 3)
+	r.recording()
+	r.stage("measuring %s", name)
+	from, err := r.mark(ctx, t.gauge())
+	if err != nil {
+		return m, err
 	}
-	begin := time.Now().Add(cmp.Or(c.WarmUp, time.Second))
-	l.lap = func(c *client, took time.Duration) {
-		if time.Now().After(begin) {
-			_ = laps[c.conn.Loop()].RecordValue(took.Nanoseconds())
-		}
+	if r.Options.Rate > 0 {
+		_, err = c.order(ctx, "pace", paceArgs{Rate: r.Options.Rate, For: r.Options.Duration})
+	} else {
+		err = sleep(ctx, r.Options.Duration)
 	}
-	if err = l.openAll(ctx, r.Connections); err == nil {
-		r.measure(ctx, l, c.Target.PID, begin, cmp.Or(c.Duration, 10*time.Second))
+	var err2, err3, err4, err5 error
+	m.costs, err2 = from.costs(context.WithoutCancel(ctx))
+	m.tally, err3 = r.take(c)
+	if r.Options.Rate == 0 {
+		_, err4 = c.order(ctx, "rest", nil) // what is still under way must come, but is not counted
 	}
-	r.Failures = l.counts()
-	l.closeAll()
-	all := hdrhistogram.New(1, time.Minute.Nanoseconds(), 3)
-	for _, h := range laps {
-		all.Merge(h)
-	}
-	r.P50 = time.Duration(all.ValueAtQuantile(50))
-	r.P99 = time.Duration(all.ValueAtQuantile(99))
-	r.Max = time.Duration(all.Max())
-	return r, err
+	after, err5 := r.take(c)
+	m.Counts[countLost] += before.Counts[countLost] + after.Counts[countLost]
+	return m, errors.Join(err, err2, err3, err4, err5)
 }
 
-// measure counts messages and CPU time from begin on.
-func (r *EchoReport) measure(ctx context.Context, l *load, pid int, begin time.Time, d time.Duration) {
-	wait := func(until time.Time) {
-		select {
-		case <-time.After(time.Until(until)):
-		case <-ctx.Done():
-		}
+// warmUp runs the load for a while, of which nothing is counted.
+func (e Echo) warmUp(ctx context.Context, r *Run, c *crew) (err error) {
+	if r.Options.Rate > 0 {
+		_, err = c.order(ctx, "pace", paceArgs{Rate: r.Options.Rate, For: r.Options.Warmup})
+	} else if _, err = c.order(ctx, "again", nil); err == nil {
+		err = sleep(ctx, r.Options.Warmup)
 	}
-	wait(begin)
-	from := time.Now()
-	messages := l.messages.Load()
-	server, _ := cpu(pid)
-	client, _ := cpu(os.Getpid())
-	wait(from.Add(d))
-	serverAfter, _ := cpu(pid)
-	clientAfter, _ := cpu(os.Getpid())
-	r.Duration = time.Since(from)
-	r.Messages = l.messages.Load() - messages
-	r.ServerCPU, r.ClientCPU = serverAfter-server, clientAfter-client
+	_, err2 := c.order(ctx, "reset", nil)
+	return errors.Join(err, err2)
 }
 
-// String is the report for people.
-func (r EchoReport) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "echo: %d connections, %d deep, %d B, %.1fs\n", r.Connections, r.Depth, r.MessageBytes, r.Duration.Seconds())
-	fmt.Fprintf(&b, "  messages            %10.0f /s\n", float64(r.Messages)/r.Duration.Seconds())
-	fmt.Fprintf(&b, "  server CPU          %10.2f s per million messages (%.0f %% of a core)\n",
-		r.ServerCPU.Seconds()/float64(max(r.Messages, 1))*1e6, 100*r.ServerCPU.Seconds()/r.Duration.Seconds())
-	fmt.Fprintf(&b, "  client CPU          %10.2f s per million messages (%.0f %% of a core)\n",
-		r.ClientCPU.Seconds()/float64(max(r.Messages, 1))*1e6, 100*r.ClientCPU.Seconds()/r.Duration.Seconds())
-	fmt.Fprintf(&b, "  round trip          %10v p50, %v p99, %v max\n", r.P50.Round(time.Microsecond), r.P99.Round(time.Microsecond), r.Max.Round(time.Microsecond))
-	writeFailures(&b, r.Failures)
-	return b.String()
+// figures adds what was found; perMessage is the server's CPU for a message in each of several runs.
+func (e Echo) figures(r *Run, m echoed, perMessage []float64) {
+	n := m.Counts[countBack]
+	r.Report.Add(report.Figure{
+		Name: "messages/s", Value: float64(n) / max(m.took.Seconds(), 1e-9), Unit: "/s", Higher: true, Text: "messages that came back",
+	})
+	of := "a round trip"
+	if e.Depth > 1 {
+		of = fmt.Sprintf("a round trip of %d messages", e.Depth)
+	}
+	r.latencyFigures(m.Latencies[roundTrip], "", of)
+	r.costFigures(m.costs, n, "message", perMessage...)
+	r.Report.Add(report.Figure{
+		Name: countLost, Value: float64(m.Counts[countLost]), Budget: report.MustLimit("lost>0"), Text: "messages that never came back, the warm-up's among them",
+	})
+	r.paceFigures(m.tally)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

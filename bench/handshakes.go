@@ -11,80 +11,84 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/millpond/millpond/bench/report"
 )
 
-// HandshakesConfig says what Handshakes does. The zero value works.
-type HandshakesConfig struct {
-	// Connections are opened in each run. Zero means 2,000.
-	Connections int
-	// AtOnce of them are under way. Zero means 32.
+// Handshakes measures what TLS handshakes cost the own server and one of net/http with crypto/tls, in turn.
+type Handshakes struct {
+	// AtOnce of the connections are under way. Zero means 32.
 	AtOnce int
-	// Pairs is how often either server is measured. Zero means 3.
-	Pairs int
 }
 
-// HandshakesReport is what Handshakes found.
-type HandshakesReport struct {
-	Connections int                        `json:"connections"`
-	Server      map[string][]HandshakesRun `json:"server"` // by kind: "full" or "resumed"
-	NetHTTP     map[string][]HandshakesRun `json:"net_http"`
-	Ratio       map[string]float64         `json:"ratio"` // the server's handshakes per CPU-second over net/http's: the median of the pairs
-}
-
-// HandshakesRun is one run against one server.
-type HandshakesRun struct {
-	Took time.Duration `json:"took_ns"`
-	CPU  time.Duration `json:"server_cpu_ns"`
+// handshakes is one run against one server.
+type handshakes struct {
+	took, cpu time.Duration
 }
 
 // handshakeKinds are measured one after the other.
 var handshakeKinds = []string{"full", "resumed"}
 
-// Handshakes measures what TLS handshakes cost the own server and one of net/http with crypto/tls, in turn.
-func Handshakes(ctx context.Context, c HandshakesConfig) (r HandshakesReport, err error) {
-	c.Connections, c.AtOnce, c.Pairs = cmp.Or(c.Connections, 2000), cmp.Or(c.AtOnce, 32), cmp.Or(c.Pairs, 3)
-	r = HandshakesReport{
-		Connections: c.Connections, Ratio: map[string]float64{},
-		Server: map[string][]HandshakesRun{}, NetHTTP: map[string][]HandshakesRun{},
+// Name implements Scenario.
+func (Handshakes) Name() string { return "handshakes" }
+
+// Prepare implements Scenario.
+func (h Handshakes) Prepare(o *Options) error {
+	o.Connections, o.Compare, o.Target.OwnTLS = cmp.Or(o.Connections, 2000), cmp.Or(o.Compare, 3), true
+	err := errors.Join(o.Speak(h.Name(), ProtocolEcho), o.Allow(h.Name(), "compare"))
+	if o.Target.URL != "" {
+		err = errors.Join(err, errors.New("--url: bench handshakes starts both servers itself"))
 	}
-	own, stop, err := start(ctx, Target{OwnTLS: true})
+	if h.AtOnce < 0 || h.AtOnce > 10_000 {
+		err = errors.Join(err, fmt.Errorf("--at-once %d: want 1 to 10,000", h.AtOnce))
+	}
+	return err
+}
+
+// Run implements Scenario.
+func (h Handshakes) Run(ctx context.Context, r *Run) error {
+	other, stop, err := startNetHTTP(ctx, filepath.Dir(r.Target.TLS.CA))
 	if err != nil {
-		return r, err
+		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	other, stopOther, err := startNetHTTP(ctx, filepath.Dir(own.TLS.CA))
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, stopOther()) }()
-	other.TLS = own.TLS
+	other.TLS = r.Target.TLS
+	r.recording()
 	for _, kind := range handshakeKinds {
-		var ratios []float64
-		for range c.Pairs {
-			a, err := c.run(ctx, own, kind)
-			if err != nil {
-				return r, err
-			}
-			b, err := c.run(ctx, other, kind)
-			if err != nil {
-				return r, err
-			}
-			r.Server[kind], r.NetHTTP[kind] = append(r.Server[kind], a), append(r.NetHTTP[kind], b)
-			ratios = append(ratios, b.CPU.Seconds()/a.CPU.Seconds())
+		if err = h.pairs(ctx, r, other, kind); err != nil {
+			break
 		}
-		slices.Sort(ratios)
-		r.Ratio[kind] = ratios[len(ratios)/2]
 	}
-	return r, nil
+	return errors.Join(err, stop())
+}
+
+// pairs measures both servers in turn.
+func (h Handshakes) pairs(ctx context.Context, r *Run, other Target, kind string) (err error) {
+	var own, theirs, rates, ratios []float64
+	n := float64(r.Options.Connections)
+	for i := range r.Options.Compare {
+		r.stage("%s handshakes, pair %d of %d", kind, i+1, r.Options.Compare)
+		var a, b handshakes
+		if a, err = h.run(ctx, r.Target, kind, r.Options.Connections); err != nil {
+			break
+		}
+		if b, err = h.run(ctx, other, kind, r.Options.Connections); err != nil {
+			break
+		}
+		own, theirs = append(own, n/a.cpu.Seconds()), append(theirs, n/b.cpu.Seconds())
+		rates, ratios = append(rates, n/a.took.Seconds()), append(ratios, b.cpu.Seconds()/a.cpu.Seconds())
+	}
+	r.addMedian(report.Figure{Name: kind + "/cpu-s", Unit: "/s", Higher: true, Samples: own, Text: "TLS 1.3 handshakes, " + kind + ", in a second of the server's CPU"})
+	r.addMedian(report.Figure{Name: kind + "/s", Unit: "/s", Higher: true, Samples: rates, Text: "of them in a second"})
+	r.addMedian(report.Figure{Name: "net-http-" + kind + "/cpu-s", Unit: "/s", Higher: true, Samples: theirs, Text: "by net/http, in a second of its CPU"})
+	r.addMedian(report.Figure{Name: kind + "-x-of-net-http", Unit: "x", Higher: true, Samples: ratios, Text: "the server's handshakes per CPU-second over net/http's: the median of the pairs"})
+	return err
 }
 
 // run opens and closes the connections, and returns what that took.
-func (c HandshakesConfig) run(ctx context.Context, t Target, kind string) (r HandshakesRun, err error) {
+func (h Handshakes) run(ctx context.Context, t Target, kind string, connections int) (r handshakes, err error) {
 	addr, _, _, err := t.resolve(ctx)
 	if err != nil {
 		return r, err
@@ -109,9 +113,9 @@ func (c HandshakesConfig) run(ctx context.Context, t Target, kind string) (r Han
 	}
 	var left, wrong atomic.Int64
 	var failure atomic.Value
-	left.Store(int64(c.Connections))
+	left.Store(int64(connections))
 	var clients sync.WaitGroup
-	for range c.AtOnce {
+	for range cmp.Or(h.AtOnce, 32) {
 		clients.Go(func() {
 			for left.Add(-1) >= 0 && ctx.Err() == nil {
 				did, err := shakeOnce(ctx, addr.String(), config)
@@ -126,14 +130,14 @@ func (c HandshakesConfig) run(ctx context.Context, t Target, kind string) (r Han
 		})
 	}
 	clients.Wait()
-	r.Took = time.Since(begin)
+	r.took = time.Since(begin)
 	after, err := cpu(t.PID)
-	r.CPU = after - before
+	r.cpu = after - before
 	if e, ok := failure.Load().(error); ok {
 		err = errors.Join(err, e)
 	}
 	if n := wrong.Load(); n > 0 && err == nil {
-		err = fmt.Errorf("%d of %d handshakes were not %s", n, c.Connections, kind)
+		err = fmt.Errorf("%d of %d handshakes were not %s", n, connections, kind)
 	}
 	return r, errors.Join(err, ctx.Err())
 }
@@ -182,20 +186,4 @@ func ServeNetHTTP(ctx context.Context, dir string, out io.Writer) error {
 // startNetHTTP starts the own binary as ServeNetHTTP.
 func startNetHTTP(ctx context.Context, dir string) (Target, func() error, error) {
 	return startPrinting(ctx, "net/http", "bench", "net-http-server", dir)
-}
-
-// String is the report for people.
-func (r HandshakesReport) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "TLS 1.3 handshakes: %d connections a run\n", r.Connections)
-	for _, kind := range handshakeKinds {
-		for i, own := range r.Server[kind] {
-			other := r.NetHTTP[kind][i]
-			fmt.Fprintf(&b, "  %-8s %6.0f per CPU-second (%5.0f/s), net/http %6.0f (%5.0f/s)\n", kind,
-				float64(r.Connections)/own.CPU.Seconds(), float64(r.Connections)/own.Took.Seconds(),
-				float64(r.Connections)/other.CPU.Seconds(), float64(r.Connections)/other.Took.Seconds())
-		}
-		fmt.Fprintf(&b, "  %-8s %6.2f times net/http's, the median\n", kind, r.Ratio[kind])
-	}
-	return b.String()
 }

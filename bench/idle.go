@@ -5,192 +5,315 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
+
+	"github.com/millpond/millpond/bench/report"
 )
 
-// IdleConfig says what Idle does. The zero value works.
-type IdleConfig struct {
-	Target Target
-	// Connections are opened in each round. Zero means 15,000.
-	Connections int
-	// Rounds of connect, one echoed message, hold, disconnect. Zero means 1.
+// Idle measures what an open, idle connection costs the server: with --protocol echo after one message each, else after the login.
+type Idle struct {
+	// Rounds of connecting, holding and leaving. Zero means 1.
 	Rounds int
-	// MessageBytes is the size of the message. Zero means 64.
-	MessageBytes int
-	// Hold is how long the connections stay open. Zero means 5 s.
-	Hold time.Duration
 	// Settle is how long the server has after a round to give memory back. Zero means 4 s.
 	Settle time.Duration
 }
 
-// IdleReport is what Idle found.
-type IdleReport struct {
-	Connections int         `json:"connections"`
-	Rounds      []IdleRound `json:"rounds"`
-	Base        int64       `json:"base_rss_bytes"` // with no connection, after one has come and gone
+// Name implements Scenario.
+func (Idle) Name() string { return "idle" }
 
-	// BaseCPU is what the server takes with no connection in the time that a round is held.
-	BaseCPU time.Duration `json:"base_cpu_ns"`
-}
-
-// IdleRound is one round. The figures of the server are 0 when its process is not known.
-type IdleRound struct {
-	Open                int            `json:"open"`
-	Failures            map[string]int `json:"failures"`
-	Connecting          time.Duration  `json:"connecting_ns"` // until the last message was back
-	BytesPerConnection  int64          `json:"rss_bytes_per_connection"`
-	GoroutinesWith      int            `json:"goroutines_with"`    // while the connections were open
-	GoroutinesWithout   int            `json:"goroutines_without"` // after they left
-	HoldCPU             time.Duration  `json:"hold_cpu_ns"`
-	Hold                time.Duration  `json:"hold_ns"`
-	ClientBytesPerConn  int64          `json:"client_rss_bytes_per_connection"`
-	BytesAfterwardsOver int64          `json:"rss_bytes_over_base_afterwards"`
-}
-
-// Idle measures what an open, idle connection costs the server.
-func Idle(ctx context.Context, c IdleConfig) (report IdleReport, err error) {
-	var stop func() error
-	if c.Target, stop, err = c.Target.orOwn(ctx, echoPath); err != nil {
-		return report, err
+// Prepare implements Scenario.
+func (i Idle) Prepare(o *Options) error {
+	o.Connections, o.Duration = cmp.Or(o.Connections, 15_000), cmp.Or(o.Duration, 5*time.Second)
+	err := errors.Join(
+		o.Speak(i.Name(), ProtocolEcho, ProtocolPlain, ProtocolJSON, ProtocolProtobuf, ProtocolRaw),
+		o.Allow(i.Name(), "duration", "size", "connect-rate", "ramp", "processes"),
+	)
+	if o.Size != 0 && o.Protocol != ProtocolEcho {
+		err = errors.Join(err, errors.New("--size: bench idle sends messages with --protocol echo only"))
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	c.Connections = cmp.Or(c.Connections, 15000)
-	c.MessageBytes = cmp.Or(c.MessageBytes, 64)
-	c.Hold = cmp.Or(c.Hold, 5*time.Second)
-	report.Connections = c.Connections
+	if o.Protocol == ProtocolRaw && o.Raw.Message != "" {
+		err = errors.Join(err, errors.New("--raw-message: bench idle sends nothing but --raw-open"))
+	}
+	if i.Rounds < 0 || i.Rounds > 10_000 {
+		err = errors.Join(err, fmt.Errorf("--rounds %d: want 1 to 10,000", i.Rounds))
+	}
+	o.Size = cmp.Or(o.Size, 64)
+	return err
+}
+
+// idleRound is one round.
+type idleRound struct {
+	open        int64
+	connecting  time.Duration // until the last was ready
+	perConn     float64       // the server's memory, of each
+	client      float64
+	tcp, slab   float64 // the kernel's, of each
+	held        costs
+	afterwards  float64 // bytes over the beginning after they left
+	with, after int     // goroutines
+}
+
+// Run implements Scenario.
+func (i Idle) Run(ctx context.Context, r *Run) (err error) {
+	s := &idling{Idle: i, run: r, server: r.Target.gauge()}
 	// One connection comes and goes first, so that what is needed once is not counted.
-	if _, err := idleRound(ctx, c, 1, 0); err != nil {
-		return report, err
+	r.stage("one connection first")
+	if err = s.first(ctx); err != nil {
+		return err
 	}
-	if report.Base, err = rss(c.Target.PID); err != nil {
-		return report, err
+	if s.base, err = s.server.use(ctx); err != nil {
+		return err
 	}
-	if report.BaseCPU, err = heldCPU(ctx, c); err != nil {
-		return report, err
+	if s.baseKernel, err = kernelUse(r.Target.PID); err != nil {
+		return err
 	}
-	rounds := cmp.Or(c.Rounds, 1)
-	metrics := c.Target.Metrics
-	for i := range rounds {
-		// Asking for the metrics costs the server megabytes, which must not count as the
-		// connections': so only in the end, after all memory is measured.
-		if c.Target.Metrics = ""; i == rounds-1 {
-			c.Target.Metrics = metrics
+	r.stage("measuring without connections")
+	without, err := s.hold(ctx)
+	if err != nil {
+		return err
+	}
+	r.recording()
+	for n := range cmp.Or(i.Rounds, 1) {
+		round, e := s.round(ctx, n)
+		s.rounds = append(s.rounds, round)
+		if err = e; err != nil || ctx.Err() != nil {
+			break
 		}
-		round, err := idleRound(ctx, c, c.Connections, report.Base)
-		report.Rounds = append(report.Rounds, round)
-		if err != nil {
-			return report, err
-		}
 	}
-	return report, nil
+	s.figures(without)
+	return err
 }
 
-func idleRound(ctx context.Context, c IdleConfig, n int, base int64) (r IdleRound, err error) {
-	p, err := newPoller()
+// idling is a run of Idle.
+type idling struct {
+	Idle
+	run        *Run
+	server     gauge
+	base       usage // with no connection, after one has come and gone
+	baseKernel kernel
+	rounds     []idleRound
+	connect    *report.Distribution
+}
+
+func (s *idling) crew(ctx context.Context, n int) (*crew, error) {
+	r := s.run
+	return r.newCrew(ctx, crewPlan{
+		job: "load", target: r.Target, connections: n, config: loadConfig{Greet: r.Options.Protocol == ProtocolEcho},
+	})
+}
+
+// first lets one connection come and go.
+func (s *idling) first(ctx context.Context) (err error) {
+	c, err := s.crew(ctx, 1)
 	if err != nil {
-		return r, err
+		return err
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	own, _ := rss(os.Getpid())
-	l, err := c.Target.newLoad(ctx, p, c.MessageBytes, 1)
+	_, err = c.order(ctx, "open", openArgs{})
+	t, err2 := s.run.take(c)
+	if err = errors.Join(err, err2, s.run.dismiss(c)); err == nil && t.Counts[countOpen] == 0 {
+		err = errors.New("the first connection of all failed")
+	}
+	return err
+}
+
+// hold measures the server while nothing is done.
+func (s *idling) hold(ctx context.Context) (costs, error) {
+	m, err := s.run.mark(ctx, s.server)
 	if err != nil {
-		return r, err
+		return costs{}, err
+	}
+	err = sleep(ctx, s.run.Options.Duration)
+	c, err2 := m.costs(context.WithoutCancel(ctx))
+	return c, errors.Join(err, err2)
+}
+
+// round opens all connections, holds them and lets them leave.
+func (s *idling) round(ctx context.Context, number int) (d idleRound, err error) {
+	r := s.run
+	of := fmt.Sprintf("round %d of %d: ", number+1, cmp.Or(s.Rounds, 1))
+	r.stage("%sconnecting", of)
+	c, err := s.crew(ctx, r.Options.Connections)
+	if err != nil {
+		return d, err
+	}
+	defer func() { err = errors.Join(err, r.dismiss(c)) }()
+	_, own, err := r.own()
+	if err != nil {
+		return d, err
 	}
 	begin := time.Now()
-	err = l.openAll(ctx, n)
-	defer func() {
-		l.closeAll()
-		if base > 0 {
-			r.BytesAfterwardsOver, _ = settledRSS(ctx, c, base)
-			r.GoroutinesWithout, _ = goroutines(ctx, c.Target.Metrics)
+	grown := s.grow(number)
+	_, err = c.order(ctx, "open", openArgs{})
+	grown()
+	d.connecting = time.Since(begin)
+	t, err2 := r.take(c)
+	d.open = t.Counts[countOpen]
+	if s.connect == nil {
+		s.connect = t.Latencies[connecting]
+	}
+	if err = errors.Join(err, err2); err != nil {
+		return d, err
+	}
+	r.stage("%sholding", of)
+	if d.held, err = s.hold(ctx); err != nil {
+		return d, err
+	}
+	if _, err = c.order(ctx, "trim", nil); err != nil {
+		return d, err
+	}
+	if err = s.weigh(&d, own); err != nil {
+		return d, err
+	}
+	// Asking for the metrics costs the server megabytes, which must not count as the connections': so only when all
+	// memory is measured, in the last round.
+	last := number+1 >= cmp.Or(s.Rounds, 1)
+	if last {
+		d.with, err = goroutines(ctx, r.Target.Metrics)
+	}
+	r.stage("%sleaving", of)
+	_, err2 = c.order(ctx, "leave", nil)
+	_, err3 := r.take(c)
+	if err = errors.Join(err, err2, err3); err != nil {
+		return d, err
+	}
+	err = sleep(ctx, cmp.Or(s.Settle, 4*time.Second))
+	u, err2 := s.server.use(context.WithoutCancel(ctx))
+	d.afterwards = float64(u.RSS - s.base.RSS)
+	if last && err == nil {
+		d.after, err = goroutines(ctx, r.Target.Metrics)
+	}
+	return d, errors.Join(err, err2)
+}
+
+// weigh says what each connection has taken of memory.
+func (s *idling) weigh(d *idleRound, own int64) error {
+	n := float64(max(d.open, 1))
+	_, now, err := s.run.own()
+	if err != nil {
+		return err
+	}
+	k, err := kernelUse(s.run.Target.PID)
+	d.perConn, d.client = float64(d.held.rss-s.base.RSS)/n, float64(now-own)/n
+	d.tcp, d.slab = float64(k.TCP-s.baseKernel.TCP)/n, float64(k.Slab-s.baseKernel.Slab)/n
+	return err
+}
+
+// grow watches the server's memory as connections come, in the first round. The function that it returns ends that.
+func (s *idling) grow(number int) (stop func()) {
+	r := s.run
+	if number > 0 || r.Target.PID == 0 {
+		return func() {}
+	}
+	quit, over := make(chan struct{}), make(chan struct{})
+	memory := report.Series{Name: "server", Plot: "Memory as connections grow", Unit: "B", X: "connections"}
+	go func() {
+		defer close(over)
+		ticker := time.NewTicker(200 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			open := float64(r.openNow())
+			now, err := rss(r.Target.PID)
+			if n := len(memory.Points); err == nil && open > 0 && (n == 0 || memory.Points[n-1][0] < open) {
+				memory.Points = append(memory.Points, [2]float64{open, float64(now - s.base.RSS)})
+			}
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+			}
 		}
 	}()
-	r.Connecting, r.Open = time.Since(begin), int(l.open.Load())
-	if err != nil {
-		r.Failures = l.counts()
-		return r, err
-	}
-	if base > 0 { // not the first connection of all
-		r.HoldCPU, err = heldCPU(ctx, c)
-	}
-	r.Hold, r.Failures = c.Hold, l.counts()
-	if now, err := rss(c.Target.PID); err == nil {
-		r.BytesPerConnection = (now - base) / int64(n)
-	}
-	if now, err := rss(os.Getpid()); err == nil {
-		r.ClientBytesPerConn = (now - own) / int64(n)
-	}
-	if base > 0 && err == nil {
-		r.GoroutinesWith, err = goroutines(ctx, c.Target.Metrics)
-	}
-	return r, err
-}
-
-// heldCPU returns what the server takes while nothing is done for as long as a round is held.
-func heldCPU(ctx context.Context, c IdleConfig) (time.Duration, error) {
-	before, err := cpu(c.Target.PID)
-	if err != nil {
-		return 0, err
-	}
-	select {
-	case <-time.After(c.Hold):
-	case <-ctx.Done():
-	}
-	after, err := cpu(c.Target.PID)
-	return after - before, err
-}
-
-// settledRSS waits until the server has given back what it gives back, and returns how much it
-// holds over base.
-func settledRSS(ctx context.Context, c IdleConfig, base int64) (int64, error) {
-	if c.Target.PID == 0 {
-		return 0, nil
-	}
-	select {
-	case <-time.After(cmp.Or(c.Settle, 4*time.Second)):
-	case <-ctx.Done():
-	}
-	now, err := rss(c.Target.PID)
-	return now - base, err
-}
-
-// String is the report for people.
-func (r IdleReport) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "idle: %d connections, one echoed message each; server at %.1f MB before\n", r.Connections, float64(r.Base)/1e6)
-	for i, round := range r.Rounds {
-		fmt.Fprintf(&b, "round %d: %d open in %.1fs (%.0f/s)\n", i+1, round.Open, round.Connecting.Seconds(),
-			float64(round.Open)/round.Connecting.Seconds())
-		fmt.Fprintf(&b, "  server memory       %6d B of RSS growth per connection\n", round.BytesPerConnection)
-		if round.GoroutinesWith > 0 {
-			fmt.Fprintf(&b, "  server goroutines   %6d with them, %d without\n", round.GoroutinesWith, round.GoroutinesWithout)
-		}
-		share, base := 100*round.HoldCPU.Seconds()/round.Hold.Seconds(), 100*r.BaseCPU.Seconds()/round.Hold.Seconds()
-		fmt.Fprintf(&b, "  server CPU          %6.2f %% of a core while held for %v, %.2f %% without connections: heartbeats\n"+
-			"                      of 100,000 connections would take %.1f %%\n", share, round.Hold, base,
-			base+(share-base)/float64(max(round.Open, 1))*100_000)
-		fmt.Fprintf(&b, "  client memory       %6d B of RSS growth per connection\n", round.ClientBytesPerConn)
-		fmt.Fprintf(&b, "  after they left     %6.1f MB over the beginning\n", float64(round.BytesAfterwardsOver)/1e6)
-		writeFailures(&b, round.Failures)
-	}
-	return b.String()
-}
-
-func writeFailures(b *strings.Builder, failures map[string]int) {
-	for what, n := range failures {
-		fmt.Fprintf(b, "  FAILED              %6d %s\n", n, what)
-	}
-}
-
-// Failed returns how many connections failed in all rounds.
-func (r IdleReport) Failed() int {
-	sum := 0
-	for _, round := range r.Rounds {
-		for _, n := range round.Failures {
-			sum += n
+	return func() {
+		close(quit)
+		<-over
+		if len(memory.Points) > 0 {
+			r.Report.Series = append(r.Report.Series, memory)
 		}
 	}
-	return sum
+}
+
+// openNow is how many connections are open.
+func (r *Run) openNow() (n int64) {
+	r.mu.Lock()
+	crews := append([]*crew(nil), r.crews...)
+	r.mu.Unlock()
+	for _, c := range crews {
+		if t, err := c.collect(false); err == nil {
+			n += t.Counts[countOpen]
+		}
+	}
+	return n
+}
+
+// figures adds what was found. Of several rounds the first one counts, with all as samples, but for what is left in the end.
+func (s *idling) figures(without costs) {
+	r := s.run
+	if len(s.rounds) == 0 {
+		return
+	}
+	of := func(f func(d idleRound) float64) (first float64, samples []float64) {
+		for _, d := range s.rounds {
+			samples = append(samples, f(d))
+		}
+		if len(samples) < 2 {
+			return samples[0], nil
+		}
+		return samples[0], samples
+	}
+	add := func(needsServer bool, f report.Figure, value func(d idleRound) float64) {
+		f.Value, f.Samples = of(value)
+		if needsServer {
+			r.serverFigure(f, s.server.visible())
+			return
+		}
+		r.Report.Add(f)
+	}
+	first, last := s.rounds[0], s.rounds[len(s.rounds)-1]
+	add(false, report.Figure{Name: countOpen, Higher: true, Text: "connections that were open at once"}, func(d idleRound) float64 { return float64(d.open) })
+	add(false, report.Figure{Name: "connects/s", Unit: "/s", Higher: true, Text: "until the last was ready"}, func(d idleRound) float64 {
+		return float64(d.open) / max(d.connecting.Seconds(), 1e-9)
+	})
+	add(true, report.Figure{
+		Name: "bytes/conn", Unit: "B", Budget: s.budget(), Text: "growth of the server's resident memory per connection",
+	}, func(d idleRound) float64 { return d.perConn })
+	add(false, report.Figure{
+		Name: "tcp-bytes/conn", Unit: "B", Text: "growth of TCP's buffers per connection, of both ends if they are on one machine",
+	}, func(d idleRound) float64 { return d.tcp })
+	add(false, report.Figure{
+		Name: "kernel-bytes/conn", Unit: "B", Text: "growth of the kernel's own objects on the whole machine per connection, of both ends if they are on it",
+	}, func(d idleRound) float64 { return d.slab })
+	add(false, report.Figure{
+		Name: "client-bytes/conn", Unit: "B", Text: "growth of the load's resident memory per connection",
+	}, func(d idleRound) float64 { return d.client })
+	if r.Target.Metrics != "" && last.with > 0 {
+		r.Report.Add(
+			report.Figure{Name: "goroutines", Value: float64(last.with), Text: "of the server, with the connections"},
+			report.Figure{Name: "goroutines-without", Value: float64(last.after), Text: "of the server, after they left"},
+		)
+	}
+	r.serverFigure(report.Figure{Name: "rss-before", Value: float64(s.base.RSS), Unit: "B", Text: "the server's resident memory with no connection"}, s.server.visible())
+	held, idle := share(first.held.server, first.held.took), share(without.server, without.took)
+	add(true, report.Figure{Name: "server-cpu", Unit: "%", Text: "of a core while they were held: heartbeats"}, func(d idleRound) float64 {
+		return share(d.held.server, d.held.took)
+	})
+	r.serverFigure(report.Figure{Name: "server-cpu-without", Value: idle, Unit: "%", Text: "of a core without connections"}, s.server.visible())
+	r.serverFigure(report.Figure{
+		Name: "server-cpu-100k", Value: idle + (held-idle)/float64(max(first.open, 1))*100_000, Unit: "%",
+		Text: "of a core that heartbeats of 100,000 connections would take, at this ping interval",
+	}, s.server.visible())
+	add(true, report.Figure{Name: "bytes-afterwards", Unit: "B", Text: "that the server had over the beginning after they left"}, func(d idleRound) float64 {
+		return d.afterwards
+	})
+	r.latencyFigures(s.connect, "connect-", "from when a connection was due until it was ready")
+}
+
+// budget is that of DESIGN's section 4, if it is about these connections.
+func (s *idling) budget() *report.Limit {
+	if s.run.Options.Protocol != ProtocolEcho || s.run.Options.Connections < 1000 || s.run.Options.Size > 64 {
+		return nil // with few connections, what else the server does shows
+	}
+	if s.run.Target.secure() {
+		return report.MustLimit("bytes/conn>6144B")
+	}
+	return report.MustLimit("bytes/conn>512B")
 }

@@ -170,7 +170,7 @@ func Loss(ctx context.Context, c LossConfig) (r LossReport, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	d, err := c.Target.newDialect(ctx, p, c.Protobuf)
+	d, err := c.Target.newDialect(ctx, p, inOptions(c.Protobuf))
 	if err != nil {
 		return r, err
 	}

@@ -6,6 +6,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // This file is the client's side of the opening handshake, RFC 6455 §4.1.
@@ -21,12 +25,21 @@ func acceptKey() []byte {
 	return []byte(base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-// appendRequest adds the request to b. subprotocol may be empty.
-func appendRequest(b []byte, host, path, subprotocol string) []byte {
+// appendRequest adds the request to b. subprotocol may be empty. A Host among the headers wins over host.
+func appendRequest(b []byte, host, path, subprotocol string, headers ...string) []byte {
+	for i, h := range headers {
+		if name, value, _ := strings.Cut(h, ":"); strings.EqualFold(name, "host") {
+			host, headers = strings.TrimSpace(value), slices.Delete(slices.Clone(headers), i, i+1)
+			break
+		}
+	}
 	b = fmt.Appendf(b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n", path, host, clientKey)
 	if subprotocol != "" {
 		b = fmt.Appendf(b, "Sec-WebSocket-Protocol: %s\r\n", subprotocol)
+	}
+	for _, h := range headers {
+		b = append(append(b, h...), "\r\n"...)
 	}
 	return append(b, "\r\n"...)
 }
@@ -57,11 +70,30 @@ func (o *opening) take(b []byte) (head, rest []byte, err error) {
 	return nil, nil, nil
 }
 
-// accepted says whether the header is that of a WebSocket that opens.
+// accepted says whether the header is that of a WebSocket that opens: RFC 6455 §4.1. A status that is not 101 is a *refusal.
 func accepted(head, accept []byte) error {
-	if bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) && bytes.Contains(head, accept) {
-		return nil
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	proto, rest, _ := bytes.Cut(line, []byte(" "))
+	code, _, _ := bytes.Cut(rest, []byte(" "))
+	status, err := strconv.Atoi(string(code))
+	switch {
+	case !bytes.HasPrefix(proto, []byte("HTTP/1.")) || err != nil || status < 100 || status > 999:
+		return fmt.Errorf("%w: %.60q", errHandshake, line)
+	case status != http.StatusSwitchingProtocols:
+		return &refusal{status, header(head, "Retry-After") != nil}
+	case !bytes.Equal(header(head, "Sec-WebSocket-Accept"), accept):
+		return fmt.Errorf("%w: Sec-WebSocket-Accept is wrong", errHandshake)
 	}
-	status, _, _ := bytes.Cut(head, []byte("\r\n"))
-	return fmt.Errorf("%w: %.60q", errHandshake, status)
+	return nil
+}
+
+// header returns a field's value, nil if it is not there.
+func header(head []byte, name string) []byte {
+	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
+		field, value, ok := bytes.Cut(line, []byte(":"))
+		if ok && len(field) == len(name) && strings.EqualFold(string(field), name) {
+			return bytes.TrimSpace(value)
+		}
+	}
+	return nil
 }

@@ -6,85 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// rss returns a process's resident memory in bytes, 0 if pid is 0.
-func rss(pid int) (int64, error) {
-	if pid == 0 {
-		return 0, nil
-	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 {
-		return 0, errors.New("/proc: statm has no second field")
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
-}
-
-// cpu returns the CPU time that a process's threads have used, 0 if pid is 0. /proc/PID/schedstat has nanoseconds, but of
-// the first thread alone; threads of Go's runtime do not end while the process lives.
-func cpu(pid int) (sum time.Duration, err error) {
-	if pid == 0 {
-		return 0, nil
-	}
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(tasks) == 0 {
-		return 0, errors.Join(fmt.Errorf("/proc: process %d has no schedstat", pid), err)
-	}
-	for _, task := range tasks {
-		b, err := os.ReadFile(task)
-		if err != nil {
-			return 0, err
-		}
-		first, _, _ := strings.Cut(string(b), " ")
-		ns, err := strconv.ParseInt(first, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		sum += time.Duration(ns)
-	}
-	return sum, nil
-}
-
-// goroutines reads the gauge from a Prometheus page, 0 if url is empty.
-func goroutines(ctx context.Context, url string) (int, error) {
-	if url == "" {
-		return 0, nil
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if n, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
-			return strconv.Atoi(n)
-		}
-	}
-	return 0, fmt.Errorf("%s has no go_goroutines", url)
-}
-
-// Where the server has an echo, and where it speaks the Centrifuge protocol.
+// Where the server has an echo, and where it speaks its protocols.
 const (
 	echoPath       = "/echo"
+	plainPath      = "/push"
 	centrifugePath = "/connection/websocket"
 )
 
@@ -117,9 +52,13 @@ func startPiped(ctx context.Context, args ...string) (command *exec.Cmd, stdin i
 	return command, stdin, stdout, command.Start()
 }
 
-// orOwn returns t, or if that has no URL, an own server as t wants it, at the path. stop ends that one.
+// orOwn returns t, or if that has no URL, an own server as t wants it, at the path unless there is one. stop ends that one.
 func (t Target) orOwn(ctx context.Context, path string) (_ Target, stop func() error, err error) {
 	if t.URL != "" {
+		u, err := url.Parse(t.URL)
+		if err == nil && u.Path == "" && u.RawQuery == "" {
+			t = t.at(path)
+		}
 		return t, func() error { return nil }, nil
 	}
 	t, stop, err = start(ctx, t)

@@ -1,90 +1,21 @@
 package bench
 
 import (
-	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
-	"sync/atomic"
+	"strconv"
+	"time"
 
 	"github.com/millpond/millpond/codec"
 	"github.com/millpond/millpond/poller"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
-// This file speaks the Centrifuge protocol as its clients do, as far as all scenarios need it: the opening handshake, the
-// connect command, and the answers to pings.
-
-// dialect is what the speakers of a run share.
-type dialect struct {
-	// Immutable after newDialect.
-	poller        *poller.Poller
-	target        netip.AddrPort
-	tls           *tls.Config // nil without
-	request       []byte
-	accept        []byte
-	codec         wire.Codec
-	options       codec.Options
-	receiveBuffer int    // SO_RCVBUF; 0 leaves it to the kernel
-	ping          []byte // as it comes
-	pong          []byte // as it goes, masked
-	hello         []byte // the connect command, masked; nil for a server that wants none
-
-	// Any goroutine (atomic).
-	reads atomic.Int64 // by those who are ready
-}
-
-// maxReplyBytes is what one answer may have: the recovery of a long absence.
-const maxReplyBytes = 16 << 20
-
-// newDialect is for JSON or Protobuf.
-func (t Target) newDialect(ctx context.Context, p *poller.Poller, protobuf bool) (*dialect, error) {
-	addr, host, path, err := t.resolve(ctx)
-	if err != nil {
-		return nil, err
-	}
-	d := &dialect{
-		poller: p, target: addr, accept: acceptKey(), options: codec.Options{MaxMessageBytes: maxReplyBytes, Client: true},
-		request: appendRequest(nil, host, path, ""), ping: []byte("{}"),
-	}
-	if protobuf {
-		d.request = appendRequest(nil, host, path, "centrifuge-protobuf")
-		d.codec, d.ping = wire.Protobuf, []byte{0}
-	}
-	d.pong = d.mask(d.ping) // both are the empty message
-	if d.hello, err = d.frame(&wire.Command{Id: helloID, Connect: &wire.ConnectRequest{Name: "bench"}}); err != nil {
-		return nil, err
-	}
-	d.tls, err = t.dialTLS()
-	return d, err
-}
-
-// helloID is the connect command's. Listeners use higher ones.
-const helloID = 1
-
-// frame makes one message of the commands.
-func (d *dialect) frame(commands ...*wire.Command) (payload []byte, err error) {
-	for _, c := range commands {
-		if payload, err = d.codec.AppendCommand(payload, c); err != nil {
-			return nil, err
-		}
-	}
-	return d.mask(payload), nil
-}
-
-func (d *dialect) mask(payload []byte) []byte {
-	op := codec.OpText
-	if d.codec == wire.Protobuf {
-		op = codec.OpBinary
-	}
-	return codec.AppendMaskedFrame(nil, op, true, payload, [4]byte{0x6d, 0x70, 0x62, 0x21})
-}
-
 // listener is what has a speaker. Its methods are called one at a time, by the goroutines that poller.Events says.
 type listener interface {
-	// onReady tells that the connect command was answered.
+	// onReady tells that the connection is open, and the protocol's greeting was answered if it wants that.
 	onReady()
 	// onMessage gets every message after that but the pings, of which payload is valid during the call. An error ends the
 	// connection.
@@ -94,19 +25,24 @@ type listener interface {
 	onClosed(cause error)
 }
 
-// speaker is one connection.
+// speaker is one connection of the load: with what poller and netpoll have for it some 350 bytes. Whoever has it embeds it.
 type speaker struct {
 	conn poller.Conn
 
 	// Immutable after dial.
 	dialect  *dialect
 	listener listener
+	fleet    *fleet        // nil for one that belongs to none
+	due      time.Duration // when it was, or should have been, begun, since the program was
+	number   int32         // of all connections of the run
+	dialed   bool          // conn was given to the poller
 
 	// Owned by the loop goroutine.
-	decoder codec.Decoder
-	opening opening
 	opened  bool
 	ready   bool
+	counted bool // in the fleet's open
+	decoder codec.Decoder
+	opening opening
 }
 
 var _ poller.Events = (*speaker)(nil)
@@ -122,13 +58,18 @@ type closedByServer struct {
 
 // Error implements error.
 func (c *closedByServer) Error() string {
-	return fmt.Sprintf("close frame with %d %s", c.code, c.reason)
+	if c.reason == "" {
+		return fmt.Sprintf("close frame with %d", c.code)
+	}
+	return fmt.Sprintf("close frame with %d %.60s", c.code, c.reason)
 }
 
 // dial begins to open a connection; with an error nothing is called.
 func (s *speaker) dial(d *dialect, l listener, source netip.AddrPort) error {
 	s.dialect, s.listener = d, l
-	return d.poller.Dial(&s.conn, d.target, s, poller.DialOptions{Source: source, TLS: d.tls, ReceiveBuffer: d.receiveBuffer})
+	err := d.poller.Dial(&s.conn, d.target, s, poller.DialOptions{Source: source, TLS: d.tls, ReceiveBuffer: d.receiveBuffer})
+	s.dialed = err == nil
+	return err
 }
 
 // command sends commands in one message.
@@ -140,10 +81,18 @@ func (s *speaker) command(commands ...*wire.Command) error {
 	return err
 }
 
+// send sends frames, which nobody may change any more.
 func (s *speaker) send(frame []byte) { _, _ = s.conn.Send(frame, poller.Out{}) }
 
 // OnConnected implements poller.Events.
-func (s *speaker) OnConnected() { s.send(s.dialect.request) }
+func (s *speaker) OnConnected() {
+	b, err := s.dialect.opener(int(s.number))
+	if err != nil {
+		s.conn.Close(err)
+		return
+	}
+	s.send(b)
+}
 
 // OnDrained implements poller.Events.
 func (s *speaker) OnDrained() {}
@@ -163,24 +112,14 @@ func (s *speaker) OnData(b []byte) (rest []byte) {
 		s.dialect.reads.Add(1)
 	}
 	if !s.opened {
-		head, after, err := s.opening.take(b)
-		if err == nil && head == nil {
-			return nil
-		}
-		if err == nil {
-			err = accepted(head, s.dialect.accept)
-		}
+		after, err := s.open(b)
 		if err != nil {
 			s.conn.Close(err)
+		}
+		if !s.opened {
 			return nil
 		}
-		s.opened, b = true, after
-		if s.dialect.hello == nil {
-			s.ready = true
-			s.listener.onReady()
-		} else {
-			s.send(s.dialect.hello)
-		}
+		b = after
 	}
 	for {
 		m, n, ok, err := s.decoder.Next(&s.dialect.options, b)
@@ -198,6 +137,30 @@ func (s *speaker) OnData(b []byte) (rest []byte) {
 	}
 }
 
+// open reads the answer to the opening request, says what is said first, and returns what follows the answer.
+func (s *speaker) open(b []byte) (after []byte, err error) {
+	head, after, err := s.opening.take(b)
+	if err != nil || head == nil {
+		return nil, err
+	}
+	if err := accepted(head, s.dialect.accept); err != nil {
+		return nil, err
+	}
+	hello, err := s.dialect.greeting(int(s.number))
+	if err != nil {
+		return nil, err
+	}
+	s.opened = true
+	if hello != nil {
+		s.send(hello)
+	}
+	if !s.dialect.greeted {
+		s.ready = true
+		s.listener.onReady()
+	}
+	return after, nil
+}
+
 func (s *speaker) message(m codec.Message) error {
 	switch m.Opcode {
 	case codec.OpPing:
@@ -210,24 +173,40 @@ func (s *speaker) message(m codec.Message) error {
 		s.send(codec.AppendMaskedFrame(nil, codec.OpClose, true, m.Payload, [4]byte{})) // RFC 6455 §5.5.1
 		return &closedByServer{code, reason}
 	}
-	if bytes.Equal(m.Payload, s.dialect.ping) {
-		s.send(s.dialect.pong)
+	if b, ok := s.dialect.reply(m.Payload); ok {
+		s.send(b)
 		return nil
 	}
 	if s.ready {
 		return s.listener.onMessage(m.Payload)
 	}
-	for r, err := range s.dialect.codec.Replies(m.Payload) {
-		switch {
-		case err != nil:
-			return err
-		case r.Error != nil:
-			return fmt.Errorf("connect: error %d %s", r.Error.Code, r.Error.Message)
-		case r.Id != helloID || r.Connect == nil:
-			return errSurplus
-		}
+	ok, err := s.dialect.welcome(m.Payload)
+	if err != nil || !ok {
+		return err
 	}
 	s.ready = true
 	s.listener.onReady()
 	return nil
+}
+
+// refusal is an answer to the opening request that is not 101.
+type refusal struct {
+	status     int
+	retryAfter bool
+}
+
+// Error implements error.
+func (r *refusal) Error() string {
+	text := http.StatusText(r.status)
+	if r.retryAfter {
+		text += ", with Retry-After"
+	}
+	return "refused with " + strconv.Itoa(r.status) + " " + text
+}
+
+// asRefusal returns the refusal that err is, or nil.
+func asRefusal(err error) *refusal {
+	var r *refusal
+	errors.As(err, &r)
+	return r
 }

@@ -13,11 +13,9 @@ import (
 )
 
 type compareCommand struct {
-	Before    string         `arg:"" help:"Report of bench --json, or several runs of one load: A1.json,A2.json."`
-	After     string         `arg:"" help:"The same of what came after."`
-	HTML      string         `name:"html" help:"Write a page to this file." type:"path" placeholder:"FILE"`
-	FailIf    []report.Limit `help:"Exit with 1 if a difference is so: p99>+10%, messages/s<-5%, lost>+0." placeholder:"LIMIT"`
-	Different bool           `help:"Compare reports of different scenarios, or numbers of connections, anyway."`
+	Before    string `arg:"" help:"Report of bench --json, or several runs of one load: A1.json,A2.json."`
+	After     string `arg:"" help:"The same of what came after."`
+	Different bool   `help:"Compare reports of different scenarios, or numbers of connections, anyway."`
 }
 
 // Run sets reports side by side.
@@ -34,7 +32,7 @@ func (c *compareCommand) Run(_ context.Context, s *streams, b *cli) error {
 	if err != nil {
 		return err
 	}
-	if err := comparison.CheckLimits(c.FailIf); err != nil {
+	if err := comparison.CheckLimits(b.Bench.FailIf); err != nil {
 		return err
 	}
 	write := comparison.WriteText
@@ -42,10 +40,10 @@ func (c *compareCommand) Run(_ context.Context, s *streams, b *cli) error {
 		write = comparison.WriteJSON
 	}
 	err = write(s.out)
-	if c.HTML != "" {
-		err = errors.Join(err, writePage(c.HTML, comparison.WriteHTML))
+	if b.Bench.HTML != "" {
+		err = errors.Join(err, writeResult("html", b.Bench.HTML, comparison.WriteHTML))
 	}
-	return errors.Join(err, comparison.FailIf(c.FailIf))
+	return overLimit(err, comparison.FailIf(b.Bench.FailIf))
 }
 
 // maxRuns is how many reports of one load are read: each may take some megabytes.
@@ -66,15 +64,15 @@ func readReports(names string) (reports []*report.Report, err error) {
 	return reports, nil
 }
 
-// writePage writes a file whole or not at all.
-func writePage(name string, write func(io.Writer) error) error {
+// writeResult writes the file of a flag, whole or not at all.
+func writeResult(flag, name string, write func(io.Writer) error) error {
 	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o644))
 	if err != nil {
-		return fmt.Errorf("--html: %w", err)
+		return fmt.Errorf("--%s: %w", flag, err)
 	}
 	defer func() { _ = f.Cleanup() }()
 	if err := write(f); err != nil {
-		return fmt.Errorf("--html: %w", err)
+		return fmt.Errorf("--%s: %w", flag, err)
 	}
 	return f.CloseAtomicallyReplace()
 }

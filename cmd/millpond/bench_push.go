@@ -13,7 +13,6 @@ import (
 // This file has the scenarios of the product: channels and what goes through them.
 
 type channelsCommand struct {
-	Connections  int           `help:"Connections, each subscribed to a channel of its own and to a shared one." default:"15000"`
 	Presence     bool          `help:"With presence in the channels."`
 	Protobuf     bool          `help:"Protobuf instead of JSON."`
 	MessageBytes int           `help:"Bytes of a publication's data, at least 64." default:"64"`
@@ -23,7 +22,7 @@ type channelsCommand struct {
 // Run measures subscribed connections.
 func (c *channelsCommand) Run(ctx context.Context, s *streams, b *cli) error {
 	report, err := bench.Channels(ctx, bench.ChannelsConfig{
-		Target: b.Bench.target(), Connections: c.Connections, Presence: c.Presence, Protobuf: c.Protobuf,
+		Target: b.Bench.target(), Connections: b.Bench.Connections, Presence: c.Presence, Protobuf: c.Protobuf,
 		MessageBytes: c.MessageBytes, Hold: c.Hold,
 	})
 	if n := report.Failed(); n > 0 {
@@ -33,7 +32,6 @@ func (c *channelsCommand) Run(ctx context.Context, s *streams, b *cli) error {
 }
 
 type broadcastCommand struct {
-	Connections  int  `help:"Subscribers of the one channel." default:"15000"`
 	Messages     int  `help:"Messages of a run." default:"20"`
 	MessageBytes int  `help:"Bytes of a publication's data, at least 64." default:"64"`
 	Protobuf     bool `help:"Protobuf instead of JSON."`
@@ -45,16 +43,16 @@ func (c *broadcastCommand) Run(ctx context.Context, s *streams, b *cli) error {
 	if b.Bench.URL != "" {
 		return errors.New("bench broadcast: not with --url, it starts both servers itself")
 	}
-	report, err := bench.Broadcast(ctx, c.config())
+	report, err := bench.Broadcast(ctx, c.config(b))
 	if n := report.Failed(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d connections failed", n))
 	}
 	return b.Bench.print(s, report, err)
 }
 
-func (c *broadcastCommand) config() bench.BroadcastConfig {
+func (c *broadcastCommand) config(b *cli) bench.BroadcastConfig {
 	return bench.BroadcastConfig{
-		Connections: c.Connections, Messages: c.Messages, MessageBytes: c.MessageBytes, Protobuf: c.Protobuf, Pairs: c.Pairs,
+		Connections: b.Bench.Connections, Messages: c.Messages, MessageBytes: c.MessageBytes, Protobuf: c.Protobuf, Pairs: c.Pairs,
 	}
 }
 
@@ -62,16 +60,14 @@ type broadcastClientsCommand struct{ broadcastCommand }
 
 // Run is the subscribers of one server.
 func (c broadcastClientsCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	return bench.BroadcastClients(ctx, b.Bench.target(), c.config(), os.Stdin, s.out)
+	return bench.BroadcastClients(ctx, b.Bench.target(), c.config(b), os.Stdin, s.out)
 }
 
 type lossCommand struct {
 	Publishers    int           `help:"Publishers, which share the channels." default:"4"`
 	Channels      int           `help:"Channels." default:"20"`
-	Rate          int           `help:"Messages that are published in a second." default:"1000"`
 	Subscribers   int           `help:"Clients." default:"300"`
 	Subscriptions int           `help:"Subscriptions of each." default:"2"`
-	Duration      time.Duration `help:"Time to publish, and up to five times that for want of deliveries." default:"60s"`
 	Deliveries    int64         `help:"Deliveries that must have been checked." default:"1000000"`
 	Stay          time.Duration `help:"Time that a client stays as it is, on average." default:"5s"`
 	Away          time.Duration `help:"Time that it is gone, at most." default:"500ms"`
@@ -83,8 +79,8 @@ type lossCommand struct {
 // Run looks for losses.
 func (c *lossCommand) Run(ctx context.Context, s *streams, b *cli) error {
 	report, err := bench.Loss(ctx, bench.LossConfig{
-		Target: b.Bench.target(), Publishers: c.Publishers, Channels: c.Channels, Rate: c.Rate, Subscribers: c.Subscribers,
-		Subscriptions: c.Subscriptions, Duration: c.Duration, Deliveries: c.Deliveries, Stay: c.Stay, Away: c.Away, Slow: c.Slow,
+		Target: b.Bench.target(), Publishers: c.Publishers, Channels: c.Channels, Rate: int(b.Bench.Rate), Subscribers: c.Subscribers,
+		Subscriptions: c.Subscriptions, Duration: b.Bench.Duration, Deliveries: c.Deliveries, Stay: c.Stay, Away: c.Away, Slow: c.Slow,
 		MessageBytes: c.MessageBytes, Protobuf: c.Protobuf,
 	})
 	if n := report.Failed(); n > 0 {
@@ -94,16 +90,14 @@ func (c *lossCommand) Run(ctx context.Context, s *streams, b *cli) error {
 }
 
 type apiBenchCommand struct {
-	Connections  int           `help:"Connections that publish." default:"8"`
-	Together     int           `help:"Publications of one batch or broadcast." default:"100"`
-	MessageBytes int           `help:"Bytes of a publication's data." default:"64"`
-	Duration     time.Duration `help:"Time to measure each way." default:"5s"`
+	Together     int `help:"Publications of one batch or broadcast." default:"100"`
+	MessageBytes int `help:"Bytes of a publication's data." default:"64"`
 }
 
 // Run measures publications over the API.
 func (c *apiBenchCommand) Run(ctx context.Context, s *streams, b *cli) error {
 	report, err := bench.Publishing(ctx, bench.PublishingConfig{
-		Target: b.Bench.target(), Connections: c.Connections, Together: c.Together, MessageBytes: c.MessageBytes, Duration: c.Duration,
+		Target: b.Bench.target(), Connections: b.Bench.Connections, Together: c.Together, MessageBytes: c.MessageBytes, Duration: b.Bench.Duration,
 	})
 	return b.Bench.print(s, report, err)
 }

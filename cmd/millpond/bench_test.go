@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"testing"
 
 	"github.com/millpond/millpond/bench"
+	"github.com/millpond/millpond/bench/report"
 )
 
 // runBench runs a scenario as a user does, with servers and clients in processes of their own, and reads its report.
@@ -24,14 +26,33 @@ func runBench(t *testing.T, report any, args ...string) {
 	}
 }
 
+// runScenario is runBench for scenarios with the common report.
+func runScenario(t *testing.T, args ...string) *report.Report {
+	t.Helper()
+	var raw json.RawMessage
+	runBench(t, &raw, args...)
+	r, err := report.Read(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// figure is a figure that was measured.
+func figure(t *testing.T, r *report.Report, name string) float64 {
+	t.Helper()
+	f, ok := r.Figure(name)
+	if !ok || f.Missing != "" {
+		t.Errorf("figure %s: %+v of %v", name, f, r.Names())
+	}
+	return f.Value
+}
+
 // A storm lets in what the bound allows, and the others have their 503.
-func TestBenchStorm(t *testing.T) {
-	for _, flags := range [][]string{nil, {"--tls"}} {
-		var r bench.StormReport
-		runBench(t, &r, append(flags, "storm", "--established=20", "--rate=100", "--connections=300", "--max-connections=200", "--accept-rate=1000")...)
-		// A storm this small may be over before the next message of the others is due, so only all of it is sure to have some.
-		during := r.Here.Dialing.Messages + r.Here.During.Messages + r.Here.Leaving.Messages
-		if r.Open != 180 || r.Refused != 120 || len(r.Failures) > 0 || during == 0 || r.Before.Messages == 0 {
+func TestBenchConnect(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--tls", "--processes=3"}} {
+		r := runScenario(t, append(flags, "connect", "--established=20", "--rate=100", "--connections=300", "--max-connections=200", "--accept-rate=1000")...)
+		if figure(t, r, "open") != 180 || figure(t, r, "refused") != 120 || len(r.Errors) > 0 || figure(t, r, "p99-before") == 0 {
 			t.Errorf("%q: %+v", flags, r)
 		}
 	}
@@ -39,10 +60,9 @@ func TestBenchStorm(t *testing.T) {
 
 // Handshakes are full, or resumed, as their name says, or the command fails.
 func TestBenchHandshakes(t *testing.T) {
-	var r bench.HandshakesReport
-	runBench(t, &r, "handshakes", "--connections=40", "--at-once=4", "--pairs=1")
+	r := runScenario(t, "handshakes", "--connections=40", "--at-once=4", "--compare=1")
 	for _, kind := range []string{"full", "resumed"} {
-		if len(r.Server[kind]) != 1 || r.Server[kind][0].CPU <= 0 || r.NetHTTP[kind][0].CPU <= 0 || r.Ratio[kind] <= 0 {
+		if figure(t, r, kind+"/cpu-s") <= 0 || figure(t, r, "net-http-"+kind+"/cpu-s") <= 0 || figure(t, r, kind+"-x-of-net-http") <= 0 {
 			t.Errorf("%s: %+v", kind, r)
 		}
 	}
@@ -50,9 +70,8 @@ func TestBenchHandshakes(t *testing.T) {
 
 // Idle connections over TLS are all open, and each has had its message back.
 func TestBenchIdleOverTLS(t *testing.T) {
-	var r bench.IdleReport
-	runBench(t, &r, "--tls", "idle", "--connections=50", "--hold=100ms", "--message-bytes=15000")
-	if len(r.Rounds) != 1 || r.Rounds[0].Open != 50 || r.Failed() > 0 {
+	r := runScenario(t, "--tls", "idle", "--connections=50", "--duration=100ms", "--size=15000")
+	if figure(t, r, "open") != 50 || len(r.Errors) > 0 || figure(t, r, "goroutines") == 0 {
 		t.Errorf("%+v", r)
 	}
 }

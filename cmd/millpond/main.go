@@ -38,7 +38,7 @@ func main() {
 }
 
 // run parses and runs one command and returns the exit code: 0, 1 for a command that
-// went wrong, 2 for a command line that makes no sense.
+// went wrong, 2 for a command line that makes no sense, and what an exitError says.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	var c cli
 	exited := errors.New("exit")
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { code = n; panic(exited) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(&streams{stdout, stderr}, &c),
+		kong.Bind(&streams{stdout, stderr, args}, &c),
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "millpond:", err)
@@ -70,13 +70,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	}
 	if err := command.Run(); err != nil {
 		fmt.Fprintln(stderr, "millpond:", err)
+		if e := (exitError{}); errors.As(err, &e) {
+			return e.code
+		}
 		return 1
 	}
 	return 0
 }
 
-// streams are where a command writes.
-type streams struct{ out, err io.Writer }
+// streams are where a command writes, and what it was called with.
+type streams struct {
+	out, err io.Writer
+	args     []string
+}
 
 type versionCommand struct{}
 

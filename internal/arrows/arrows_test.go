@@ -136,14 +136,17 @@ var table = []row{
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{
 		"bench", "a client of the engine's parts, which speaks the protocols as a client and knows nothing else of the product",
-		[]string{"bench/report", "bench/verify", "session", "poller", "codec", "push/protocol/centrifuge/wire", "internal/testcert", "golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"},
+		[]string{
+			"bench/report", "session", "poller", "codec", "push/protocol/centrifuge/wire", "internal/testcert", "golang.org/x/sys",
+			"github.com/golang-jwt/jwt/v5", "github.com/vbauerster/mpb/v8",
+		},
 		nil,
 	},
 	{"bench/report", "knows figures, and nothing of how they are measured", []string{"internal/nearest", "github.com/HdrHistogram/hdrhistogram-go"}, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{"bench/verify", "judges messages, and knows no protocol and no connection", nil, nil},
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "push/auth", "bench", "bench/report", "session", "internal/nearest", "internal/doctor", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22"},
+		[]string{"push", "push/auth", "bench", "bench/report", "session", "internal/nearest", "internal/doctor", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},
 		[]string{"internal/testcert", "internal/eventsink", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp"},
 	},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},

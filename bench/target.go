@@ -1,0 +1,110 @@
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/millpond/millpond/poller"
+)
+
+// Target is the server to load.
+type Target struct {
+	// URL is ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. Without a path it is where millpond speaks the protocol. Empty starts an own
+	// server.
+	URL string
+	// OwnTLS starts that with a certificate made for it.
+	OwnTLS bool
+	// TLS is for wss.
+	TLS TLS
+	// Flags are more for the own server, Config is its file.
+	Flags  []string
+	Config string
+	// PID is the server's process, for its memory and CPU. Zero means unknown.
+	PID int
+	// Metrics is the URL of the server's /metrics, for its goroutines. Empty means unknown.
+	Metrics string
+	// API is the URL of the server's API, which ends in /api/, for those who publish. APIKey is a key for it.
+	API    string
+	APIKey string
+}
+
+// secure tells whether connections are made by TLS.
+func (t Target) secure() bool { return strings.HasPrefix(t.URL, "wss:") }
+
+// at is t with another path.
+func (t Target) at(path string) Target {
+	if u, err := url.Parse(t.URL); err == nil {
+		u.Path, u.RawQuery = path, ""
+		t.URL = u.String()
+	}
+	return t
+}
+
+// resolve returns the address, and the Host and request target of the handshake.
+func (t Target) resolve(ctx context.Context) (addr netip.AddrPort, host, path string, err error) {
+	u, err := url.Parse(t.URL)
+	if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Port() == "" {
+		return addr, "", "", fmt.Errorf("--url %q: want ws://HOST:PORT/PATH or wss://…", t.URL)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return addr, "", "", fmt.Errorf("--url: %w", err)
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		return addr, "", "", fmt.Errorf("--url: %w", err)
+	}
+	return netip.AddrPortFrom(ips[0].Unmap(), uint16(port)), u.Host, u.RequestURI(), nil
+}
+
+// dialTLS is what connections to t need, nil for ws://.
+func (t Target) dialTLS() (*tls.Config, error) {
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Scheme != "wss" {
+		return nil, err
+	}
+	return t.TLS.config(u.Hostname())
+}
+
+// awaitEmpty waits until the poller has no connection.
+func awaitEmpty(p *poller.Poller) {
+	for range 500 {
+		if p.Stats().Conns == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // hang-ups come from the kernel, one loop turn later
+	}
+}
+
+// newPoller is the client's.
+func newPoller() (*poller.Poller, error) { return poller.New(poller.Config{}) }
+
+// inOptions is how the scenarios speak that have not come to Options.
+func inOptions(protobuf bool) *Options {
+	if protobuf {
+		return &Options{Protocol: ProtocolProtobuf}
+	}
+	return &Options{Protocol: ProtocolJSON}
+}
+
+func writeFailures(b *strings.Builder, failures map[string]int) {
+	for what, n := range failures {
+		fmt.Fprintf(b, "  FAILED              %6d %s\n", n, what)
+	}
+}
+
+// source returns where connection n connects from: on loopback several addresses share the
+// load, else the kernel chooses.
+func source(target netip.AddrPort, n int) netip.AddrPort {
+	if k := n / 25_000; k > 0 && target.Addr().Is4() && target.Addr().IsLoopback() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(k >> 8), byte(k + 1)}), 0)
+	}
+	return netip.AddrPort{}
+}
