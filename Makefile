@@ -19,7 +19,7 @@ TOOLS := bin/tools/.$(shell { cat tools/go.mod tools/go.sum tools/generate/*.go;
 PROTOS := push/protocol/centrifuge/wire/client.proto
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build and start a server for a first try: http://localhost:8000/
 	bin/millpond serve --dev
@@ -63,6 +63,9 @@ race: setup $(TOOLS)
 bench: build ## Measure what an idle connection costs.
 	bin/millpond bench idle
 
+benchmarks: build ## Run every scenario and write its reports to docs/benchmarks: half an hour, on a machine with nothing else to do.
+	docs/benchmarks/run.sh
+
 setup:
 	@.ci/setup
 
@@ -75,4 +78,4 @@ $(TOOLS):
 	cd tools && go build -o ../bin/tools/ tool
 	@touch $@
 
-.PHONY: help run build test check format generate generated vet lint vuln race bench setup clean
+.PHONY: help run build test check format generate generated vet lint vuln race bench benchmarks setup clean

@@ -1,214 +1,593 @@
 package bench
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
+	"github.com/millpond/millpond/bench/verify"
 )
 
-// crowd is connections that subscribe, stay, and check what they get.
+// crowdConfig is what the parts of a crowd are told.
+type crowdConfig struct {
+	Prefix     string // of the channels' names, which are unique to the run
+	Channels   int
+	Each       int     // channels that a subscriber has
+	Publishers int     // of each channel
+	Personal   bool    // its first channel is its own: Channels is how many there are of those and of shared ones together
+	Shared     int     // of them, the last ones
+	OnlyShared bool    // it has none of its own, and shared ones
+	Positions  bool    // channels must have recovery
+	Bare       bool    // the server is the yardstick
+	Visitors   bool    // they come one by one, when they are ordered to
+	VisitRate  float64 // so many in a second
+
+	Behaviour  Behaviour
+	Patience   time.Duration // how long nothing may come while something is expected
+	Overdue    time.Duration // how late it may come
+	ReadBuffer int           // SO_RCVBUF; 0 leaves it to the kernel
+}
+
+// crowdJob is its name.
+const crowdJob = "crowd"
+
+// Names of what a crowd counts, beside those of load.
+const (
+	countOverdue   = "overdue"       // publications that came too late
+	countVisits    = "visits"        // that visitors have begun and subscribed in
+	countMissed    = "missed visits" // for which no connection was free
+	countUnreached = "refused connects"
+)
+
+// crowd is a part of the subscribers.
 type crowd struct {
-	// Immutable once it grows.
-	dialect  *dialect
-	channels func(number int) []string // what a member subscribes to; they must have positions
-	check    func(m *member, payload []byte) error
-
-	settled chan struct{} // once for every member: it is subscribed, or it failed
-	reached chan struct{} // received came to goal
-
-	// Owned by the goroutine that runs it.
-	members []*member
+	// Immutable after newCrowd.
+	part               *part
+	config             crowdConfig
+	channels           []*verify.Channel // nil where nobody here subscribes
+	audience           []int64           // subscribers here, by channel
+	starts             []uint64          // as many zeros as there are publishers
+	desks              []desk
+	latency            *latency
+	late               *atomic.Int64
+	visits, turnedAway *atomic.Int64 // of visitors: those who came, and those for whom no connection was free
+	refused            *atomic.Int64 // connects
+	received           *atomic.Int64 // publications that were right, each once
+	present            *atomic.Int64 // subscribers that have all their subscriptions
+	members            []*subscriber
 
 	// Any goroutine (atomic).
-	stopping   atomic.Bool
-	subscribed atomic.Int64 // members
-	received   atomic.Int64 // publications that were right
-	goal       atomic.Int64
+	expected  atomic.Int64 // of those that do not leave
+	published atomic.Bool  // something was, or is about to be
+	stopping  atomic.Bool
+	coming    atomic.Bool // those whose connection ends come back
+
+	reached chan struct{} // received came to expected
+	settles chan struct{} // a subscriber is present, or its first visit failed
 
 	// Guarded by mu.
-	mu       sync.Mutex
-	failures map[string]int
+	mu     sync.Mutex
+	epochs map[string]string // to keep one of each
+	causes map[string]int64  // why connections and subscriptions had to be made again
+	begins sync.WaitGroup    // what later has begun
 }
 
-func newCrowd(d *dialect) *crowd {
-	return &crowd{dialect: d, reached: make(chan struct{}, 1), failures: map[string]int{}}
+func newCrowd(p *part) (job, error) {
+	c := &crowd{
+		part: p, desks: make([]desk, p.poller.Loops()), latency: p.latency(delivering), late: p.counter(countOverdue),
+		visits: p.counter(countVisits), turnedAway: p.counter(countMissed), refused: p.counter(countUnreached),
+		present: p.counter(countOpen), received: p.counter(countBack),
+		reached: make(chan struct{}, 1), epochs: map[string]string{}, causes: map[string]int64{},
+	}
+	if err := json.Unmarshal(p.Config, &c.config); err != nil {
+		return nil, err
+	}
+	if c.config.Each > maxSubs || c.config.Each > c.config.Channels {
+		return nil, fmt.Errorf("--subscriptions %d: want at most %d, and no more than there are channels", c.config.Each, maxSubs)
+	}
+	if c.config.Bare { // it answers nothing
+		p.dialect.hello, p.dialect.helloOf, p.dialect.greeted = nil, nil, false
+	}
+	p.dialect.receiveBuffer = c.config.ReadBuffer
+	c.channels, c.audience = make([]*verify.Channel, c.config.Channels), make([]int64, c.config.Channels)
+	c.starts = make([]uint64, c.config.Publishers)
+	c.settles = make(chan struct{}, p.Connections)
+	for n := range p.Connections {
+		s := c.newSubscriber(p.First + n)
+		s.absent.Store(true)
+		c.members = append(c.members, s)
+	}
+	return c, nil
 }
 
-// member is one connection of a crowd.
-type member struct {
-	speaker
+// delivering is the latency from the time at which a publication was due until a subscriber got it.
+const delivering = "delivery"
 
-	// Immutable after grow.
-	crowd *crowd
-	index int
-
-	// Owned by the loop goroutine.
-	settled bool
-	awaited uint16 // answers to subscribe commands
-	next    int32  // check's own
-}
-
-var _ listener = (*member)(nil)
-
-// onReady implements listener.
-func (m *member) onReady() {
-	channels := m.crowd.channels(m.index)
-	if m.awaited = uint16(len(channels)); m.awaited == 0 {
-		m.crowd.subscribed.Add(1)
-		m.settle()
-		return
-	}
-	commands := make([]*wire.Command, 0, len(channels))
-	for i, channel := range channels {
-		commands = append(commands, &wire.Command{Id: helloID + 1 + uint32(i), Subscribe: &wire.SubscribeRequest{Channel: channel}})
-	}
-	if err := m.command(commands...); err != nil {
-		m.conn.Close(err)
-	}
-}
-
-// onMessage implements listener.
-func (m *member) onMessage(payload []byte) error {
-	if m.awaited == 0 {
-		return m.crowd.check(m, payload)
-	}
-	for r, err := range m.dialect.codec.Replies(payload) {
-		switch {
-		case err != nil:
-			return err
-		case r.Error != nil:
-			return fmt.Errorf("subscribe: error %d %s", r.Error.Code, r.Error.Message)
-		case r.Subscribe == nil || m.awaited == 0:
-			return errSurplus
-		case !r.Subscribe.Recoverable || !r.Subscribe.Positioned:
-			return errors.New("subscribe: the channel has no recovery")
+func (c *crowd) newSubscriber(number int) *subscriber {
+	s := &subscriber{crowd: c, number: int32(number), subs: make([]subscription, c.config.Each)}
+	for i := range s.subs {
+		k := c.assigned(number, i)
+		if c.channels[k] == nil {
+			c.channels[k] = verify.NewChannel(channelName(c.config.Prefix, k), c.config.Publishers)
 		}
-		if m.awaited--; m.awaited == 0 {
-			m.crowd.subscribed.Add(1)
-			m.settle()
+		if s.subs[i].channel = c.channels[k]; !c.config.Visitors {
+			c.audience[k]++
 		}
 	}
-	return nil
+	return s
 }
 
-// onClosed implements listener.
-func (m *member) onClosed(cause error) {
-	if !m.crowd.stopping.Load() {
-		m.fail(cause)
+func channelName(prefix string, k int) string { return fmt.Sprintf("%s%d", prefix, k) }
+
+// assigned is the channel of a subscriber's subscription i. Neighbours have different ones.
+func (c *crowd) assigned(number, i int) int {
+	own := c.config.Channels - c.config.Shared
+	switch {
+	case c.config.Personal && i == 0:
+		return number % own
+	case c.config.Personal, c.config.OnlyShared:
+		return own + (number+i)%c.config.Shared
 	}
+	return (number + i) % c.config.Channels
 }
 
-func (m *member) fail(err error) {
-	if err == nil {
-		err = errors.New("closed")
+// intern keeps one string of each epoch: a crowd has few, and its subscriptions many.
+func (c *crowd) intern(epoch string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.epochs[epoch]
+	if !ok && len(c.epochs) < 1<<16 {
+		c.epochs[epoch] = epoch
+		known = epoch
+	} else if !ok {
+		known = epoch
 	}
-	m.crowd.mu.Lock()
-	m.crowd.failures[err.Error()]++
-	m.crowd.mu.Unlock()
-	m.settle()
+	return known
 }
 
-func (m *member) settle() {
-	if !m.settled {
-		m.settled = true
-		m.crowd.settled <- struct{}{}
+// known is with which numbers publishers begin for who subscribes now, nil if that is not known any more.
+func (c *crowd) known() []uint64 {
+	if c.published.Load() {
+		return nil
 	}
+	return c.starts
+}
+
+// delivered counts the time that a publication took.
+func (c *crowd) delivered(loop int, s verify.Stamp) {
+	if monotonic()-s.Sent() > int64(c.config.Overdue) {
+		c.late.Add(1)
+	}
+	c.latency.record(loop, sinceBegan(s.Time))
 }
 
 // got takes note of a publication that was right.
-func (m *member) got() {
-	if m.crowd.received.Add(1) == m.crowd.goal.Load() {
-		m.crowd.reached <- struct{}{}
+func (c *crowd) got() {
+	if c.received.Add(1) >= c.expected.Load() {
+		select {
+		case c.reached <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// grow opens n connections and returns when each is subscribed or has failed.
-func (c *crowd) grow(ctx context.Context, n int) error {
-	c.settled = make(chan struct{}, n)
-	timeout := time.NewTimer(time.Minute + time.Duration(n)*time.Millisecond)
-	defer timeout.Stop()
-	for settled := 0; settled < n; {
-		for len(c.members) < n && len(c.members)-settled < maxDialing && ctx.Err() == nil {
-			m := &member{crowd: c, index: len(c.members)}
-			c.members = append(c.members, m)
-			if err := m.dial(c.dialect, m, source(c.dialect.target, m.index)); err != nil {
-				m.fail(err)
-				continue
+// arrived takes note of a subscriber that has all its subscriptions. Its loop.
+func (c *crowd) arrived(v *visit) {
+	c.present.Add(1)
+	if c.config.Visitors {
+		c.visits.Add(1)
+		c.part.latency(subscribing).record(v.conn.Loop(), v.begun)
+		c.later(between(c.config.Behaviour.Stay), func() { v.conn.Close(errLeft) })
+	}
+	c.settle()
+}
+
+// subscribing is the latency from the beginning of a visit until all is subscribed.
+const subscribing = "subscribe"
+
+func (c *crowd) settle() {
+	select {
+	case c.settles <- struct{}{}:
+	default: // nobody waits
+	}
+}
+
+// note counts why a connection, or a subscription, had to be made again.
+func (c *crowd) note(cause string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.causes[cause]; known || len(c.causes) < maxFaultKinds {
+		c.causes[cause]++
+	}
+}
+
+// parted takes note of the end of a subscriber's visit, and has it come back if it is to. Nothing else of it runs meanwhile.
+func (c *crowd) parted(v *visit, was visitState, cause error) {
+	s := v.subscriber
+	if was != visitOpening {
+		c.present.Add(-1)
+	}
+	if c.stopping.Load() {
+		return
+	}
+	ok := c.explain(v, was, cause)
+	if was == visitOpening {
+		if errors.Is(cause, syscall.ECONNREFUSED) {
+			c.refused.Add(1)
+		}
+		s.attempts++
+		c.settle()
+	}
+	if c.config.Visitors {
+		c.farewell(s)
+		return
+	}
+	if !c.coming.Load() || (!ok && s.attempts > maxAttempts) {
+		return
+	}
+	c.later(c.config.Behaviour.pause(int(s.attempts)), s.begin)
+}
+
+// maxAttempts is how often a connection may fail one after the other.
+const maxAttempts = 50
+
+// explain counts why a visit ended, and reports whether it may.
+func (c *crowd) explain(v *visit, was visitState, cause error) bool {
+	var byServer *closedByServer
+	switch {
+	case errors.Is(cause, errCutReset), errors.Is(cause, errCutFIN):
+		c.note(cause.Error())
+	case errors.Is(cause, errLeft):
+	case was == visitEnds && errors.As(cause, &byServer):
+		c.note(errCutClose.Error())
+	case v.slowed.Load():
+		c.note("being cut off while it did not read")
+	case errors.As(cause, &byServer) && byServer.mayReturn() && c.coming.Load():
+		c.note("the server's " + byServer.Error())
+	case c.coming.Load() && c.config.Behaviour.Restart:
+		c.note(fmt.Sprint(cause))
+	default:
+		c.part.faults.add(cause)
+		return false
+	}
+	return true
+}
+
+// mayReturn reports whether a client is to connect again, as the SDKs understand the code.
+func (e *closedByServer) mayReturn() bool {
+	return e.code < 3500 && e.code != 1009 || e.code >= 4000 && e.code < 4500 || e.code >= 5000
+}
+
+// later runs f after d, unless the crowd stops before.
+func (c *crowd) later(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		c.mu.Lock()
+		stopping := c.stopping.Load()
+		if !stopping {
+			c.begins.Add(1)
+		}
+		c.mu.Unlock()
+		if !stopping {
+			defer c.begins.Done()
+			f()
+		}
+	})
+}
+
+// farewell judges the subscriptions of a visitor that is gone.
+func (c *crowd) farewell(s *subscriber) {
+	d := &c.desks[0]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range s.subs {
+		s.subs[i].track.Settle(&d.counts, 0)
+		s.subs[i].track = verify.Track{}
+	}
+	s.absent.Store(true)
+}
+
+// order implements job.
+func (c *crowd) order(ctx context.Context, name string, args json.RawMessage) (any, error) {
+	switch name {
+	case "subscribe":
+		return nil, c.subscribe(ctx)
+	case "publishing":
+		c.published.Store(true)
+	case "reset":
+		c.latency.from.Store(int64(time.Since(began)))
+	case "gaps":
+		for _, channel := range c.channels {
+			if channel != nil {
+				channel.Gaps.Store(true)
 			}
 		}
-		select {
-		case <-c.settled:
-			settled++
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timeout.C:
-			return fmt.Errorf("%d of %d connections are not subscribed", n-settled, n)
+	case "await":
+		return arguments(args, func(a awaited) (any, error) { return nil, c.await(ctx, a) })
+	case "behave":
+		return nil, c.behave(ctx)
+	case "visit":
+		return nil, c.receive(ctx)
+	case "disperse":
+		return nil, c.disperse(ctx)
+	case "returned":
+		return arguments(args, func(since int64) (any, error) { return nil, c.returned(ctx, sinceBegan(since), false) })
+	case "gather":
+		return nil, c.gather(ctx)
+	case "settle":
+		return arguments(args, func(a settlement) (any, error) { return c.judge(a), nil })
+	default:
+		return nil, fmt.Errorf("a crowd has no order %q", name)
+	}
+	return nil, nil
+}
+
+// arguments reads an order's.
+func arguments[T any](raw json.RawMessage, do func(T) (any, error)) (any, error) {
+	var a T
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return nil, err
+	}
+	return do(a)
+}
+
+// close implements job.
+func (c *crowd) close() {
+	c.mu.Lock()
+	c.stopping.Store(true)
+	c.mu.Unlock()
+	c.begins.Wait()
+	for _, s := range c.members {
+		if v := s.visit.Load(); v != nil && v.wired.Load() {
+			v.conn.Close(nil)
 		}
 	}
-	if c.failed() {
-		return errors.New("not all could subscribe")
+	awaitEmpty(c.part.poller)
+}
+
+// subscribe has all connect and subscribe, and returns when each has or failed.
+func (c *crowd) subscribe(ctx context.Context) error {
+	rate := c.part.Options.connectRate() * c.part.Share
+	begin := time.Now()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for begun, settled := 0, 0; settled < len(c.members); {
+		for begun < len(c.members) && begun-settled < maxDialing && ctx.Err() == nil && (rate == 0 || float64(begun) < rate*time.Since(begin).Seconds()) {
+			c.members[begun].begin()
+			begun++
+		}
+		select {
+		case <-c.settles:
+			settled++
+		case <-ticker.C:
+			c.sweep()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if n := int64(len(c.members)) - c.present.Load(); n > 0 {
+		return fmt.Errorf("%d of %d connections are not subscribed", n, len(c.members))
 	}
 	return nil
 }
 
-// expect says how many more publications must come. It is called before they are published.
-func (c *crowd) expect(n int) {
-	select {
-	case <-c.reached:
-	default:
+// errSlowStart and errNoGoodbye are servers that do not answer.
+var (
+	errSlowStart = errors.New("not subscribed in time")
+	errNoGoodbye = errors.New("the closing handshake is not answered")
+)
+
+// sweep ends visits that wait too long for an answer.
+func (c *crowd) sweep() {
+	late := int64(time.Since(began) - c.part.Options.timeout())
+	if late < 0 {
+		return
 	}
-	c.goal.Store(c.received.Load() + int64(n))
+	for _, s := range c.members {
+		v := s.visit.Load()
+		if v == nil || !v.wired.Load() || v.since.Load() > late {
+			continue
+		}
+		switch v.state.Load() {
+		case visitOpening, visitMoves:
+			v.conn.Close(errSlowStart)
+		case visitEnds:
+			v.state.Store(visitStays) // so that its end is not taken for the answer
+			v.conn.Close(errNoGoodbye)
+		}
+	}
 }
 
-// stillness is how long nothing may come while something is expected.
-const stillness = 15 * time.Second
+// awaited says what was published.
+type awaited struct {
+	Published []int64       `json:"published"` // by channel, since the beginning
+	Failing   bool          `json:"failing"`   // it is an error if something does not come
+	Patience  time.Duration `json:"patience"`  // how long nothing may come. Zero means the crowd's
+}
 
-// await returns when what was expected has come.
-func (c *crowd) await(ctx context.Context) error {
+// await returns when what was published has come, or nothing comes any more.
+func (c *crowd) await(ctx context.Context, a awaited) error {
+	var sum int64
+	for k, n := range a.Published {
+		sum += n * c.audience[k]
+	}
+	c.expected.Store(sum)
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	last, since := c.received.Load(), time.Now()
+	last, since := int64(-1), time.Now()
 	for {
+		now := c.received.Load()
+		if now >= sum {
+			return nil
+		}
+		if now != last {
+			last, since = now, time.Now()
+		}
+		failed := a.Failing && len(c.part.faults.all()) > 0
+		if still := time.Since(since) > cmp.Or(a.Patience, c.config.Patience); failed || still {
+			if !a.Failing {
+				return nil
+			}
+			return fmt.Errorf("%d publications did not come", sum-now)
+		}
 		select {
 		case <-c.reached:
-			return nil
+		case <-ticker.C:
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+}
+
+// settlement is where publishers and channels have come to.
+type settlement struct {
+	Offsets   []uint64   `json:"offsets"`   // by channel; 0 where that is not known
+	Sequences [][]uint64 `json:"sequences"` // by channel and publisher
+}
+
+// verdict is what a crowd has found.
+type verdict struct {
+	Counts verify.Counts    `json:"counts"`
+	Causes map[string]int64 `json:"causes"` // why connections and subscriptions had to be made again
+	Late   int64            `json:"late"`   // publications that came later than patience has it
+}
+
+// err says what the server must not have done, or nil.
+func (v *verdict) err() error {
+	err := v.Counts.Err()
+	if v.Late == 0 {
+		return err
+	}
+	late := fmt.Errorf("publications: %d too late", v.Late)
+	if err == nil {
+		return late
+	}
+	return fmt.Errorf("%w, %d too late", err, v.Late)
+}
+
+// judge ends the connections and counts what never came.
+func (c *crowd) judge(a settlement) verdict {
+	c.close()
+	v := verdict{Causes: c.causes, Late: c.late.Load()}
+	for i := range c.desks {
+		v.Counts.Add(&c.desks[i].counts)
+	}
+	for _, s := range c.members {
+		for i := range s.subs {
+			k := c.assigned(int(s.number), i)
+			offset := a.Offsets[k]
+			if c.channels[k].Gaps.Load() {
+				s.subs[i].track.Forgive()
+				offset = 0
+			}
+			if c.config.Visitors { // it left when it wanted to
+				s.subs[i].track.Settle(&v.Counts, 0)
+				continue
+			}
+			s.subs[i].track.Settle(&v.Counts, offset, a.Sequences[k]...)
+		}
+	}
+	return v
+}
+
+// gather has all come back once more, and returns when each has all its subscriptions, or cannot.
+func (c *crowd) gather(ctx context.Context) error {
+	c.coming.Store(true)
+	return c.returned(ctx, time.Since(began), true)
+}
+
+// returned waits until all have begun a visit since then, and have all their subscriptions. With cut it ends the visits of before.
+func (c *crowd) returned(ctx context.Context, since time.Duration, cut bool) error {
+	back := func(s *subscriber) bool {
+		v := s.visit.Load()
+		if v != nil && v.begun <= since {
+			if cut { // if it stays; one that does not read, or moves, will
+				v.cut(func() { v.conn.Close(errCutFIN) })
+			}
+			return false
+		}
+		return v != nil && v.state.Load() == visitStays
+	}
+	missing := len(c.members)
+	err := await(ctx, c.part.Options.timeout()+2*backoffMax, func() bool {
+		missing = 0
+		for _, s := range c.members {
+			if !back(s) {
+				missing++
+			}
+		}
+		c.sweep()
+		return missing == 0
+	})
+	if err == nil && missing > 0 {
+		err = fmt.Errorf("%d of %d clients could not come back", missing, len(c.members))
+	}
+	return err
+}
+
+// receive has visitors come, so many in a second, until ctx ends: each stays a while.
+func (c *crowd) receive(ctx context.Context) error {
+	rate := c.config.VisitRate * c.part.Share
+	begin, swept := time.Now(), time.Now()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for come, next := 0, 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
 		case <-ticker.C:
 		}
-		now := c.received.Load()
-		if missing := c.goal.Load() - now; c.failed() {
-			return fmt.Errorf("%d publications are missing: connections failed", missing)
-		} else if now != last {
-			last, since = now, time.Now()
-		} else if time.Since(since) > stillness {
-			return fmt.Errorf("%d publications did not come", missing)
+		if time.Since(swept) > time.Second {
+			c.sweep()
+			swept = time.Now()
+		}
+		for due := int(time.Since(begin).Seconds() * rate); come < due; come++ {
+			if s := c.free(&next); s != nil {
+				s.begin()
+			} else {
+				c.turnedAway.Add(1)
+			}
 		}
 	}
 }
 
-// leave ends the connections and waits until they are closed.
-func (c *crowd) leave() {
-	c.stopping.Store(true)
-	for _, m := range c.members {
-		if m.dialed {
-			m.conn.Close(nil)
-		}
-	}
-	awaitEmpty(c.dialect.poller)
+// between is a random time, of which mean is what its name says, and never more than four times that.
+func between(mean time.Duration) time.Duration {
+	return time.Duration(min(rand.ExpFloat64(), 4) * float64(mean))
 }
 
-func (c *crowd) failed() bool { return len(c.counts()) > 0 }
+// free returns a visitor that is not there, from the next one on, or nil.
+func (c *crowd) free(next *int) *subscriber {
+	for range c.members {
+		s := c.members[*next%len(c.members)]
+		if *next++; s.absent.Swap(false) {
+			return s
+		}
+	}
+	return nil
+}
 
-// counts returns the failures so far.
-func (c *crowd) counts() map[string]int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.failures)
+// disperse has all visitors leave, and returns when they have.
+func (c *crowd) disperse(ctx context.Context) error {
+	for _, s := range c.members {
+		if v := s.visit.Load(); v != nil && v.wired.Load() {
+			v.conn.Close(errLeft)
+		}
+	}
+	return await(ctx, c.part.Options.timeout(), func() bool { return c.present.Load() == 0 })
+}
+
+// pick returns a member that stays, or nil.
+func (c *crowd) pick() *visit {
+	v := c.members[rand.IntN(len(c.members))].visit.Load()
+	if v == nil || v.state.Load() != visitStays {
+		return nil
+	}
+	return v
 }

@@ -5,9 +5,11 @@
 // # Scenarios
 //
 // [Connect] measures what a storm of connects does, [Handshakes] what TLS costs, [Idle] what an open connection costs in memory and CPU,
-// [Echo] what a message does, and [Slow] what clients that do not read cost the others. Each checks every byte that comes back. Channels
-// and Broadcast do the same for subscriptions and what is published to them, and Loss is the proof that clients that come and go miss
-// nothing: these three speak the Centrifuge protocol.
+// [Echo] what a message does, and [Slow] what clients that do not read cost the others. Each checks every byte that comes back.
+//
+// [Fanout], [Personal], [Churn], [Recover], [Drain] and [Mixed] publish to subscribers over the server's API, and [Publishing] publishes to nobody.
+// Their subscribers are a crowd (crowd.go, subscriber.go): a job whose connections come and go as a [Behaviour] says, each of which checks all that it gets
+// by package verify. Publishers are a press (press.go), in the scenario's process, which knows where each channel has come to.
 //
 // # How a scenario is written
 //

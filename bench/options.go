@@ -50,6 +50,9 @@ type Options struct {
 	TokenSecret []byte
 	// Raw says what is sent and counted with ProtocolRaw.
 	Raw Raw
+
+	// still is how long nothing may come while something is expected. Zero means Timeout.
+	still time.Duration
 }
 
 // Protocol is what connections speak.

@@ -43,7 +43,8 @@ type job interface {
 
 // jobs are those that there are, by name.
 var jobs = map[string]func(*part) (job, error){
-	"load": newLoad,
+	"load":   newLoad,
+	crowdJob: newCrowd,
 }
 
 // part is the share of a load that one process has, and what it has counted.

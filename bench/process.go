@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -37,21 +36,6 @@ func ownCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return command, nil
 }
 
-// startPiped starts the own binary as one that is told what to do and answers, line by line. What it complains of is shown.
-func startPiped(ctx context.Context, args ...string) (command *exec.Cmd, stdin io.WriteCloser, stdout io.Reader, err error) {
-	if command, err = ownCommand(ctx, args...); err != nil {
-		return nil, nil, nil, err
-	}
-	command.Stderr = os.Stderr
-	if stdin, err = command.StdinPipe(); err != nil {
-		return nil, nil, nil, err
-	}
-	if stdout, err = command.StdoutPipe(); err != nil {
-		return nil, nil, nil, err
-	}
-	return command, stdin, stdout, command.Start()
-}
-
 // orOwn returns t, or if that has no URL, an own server as t wants it, at the path unless there is one. stop ends that one.
 func (t Target) orOwn(ctx context.Context, path string) (_ Target, stop func() error, err error) {
 	if t.URL != "" {
@@ -65,66 +49,13 @@ func (t Target) orOwn(ctx context.Context, path string) (_ Target, stop func() e
 	return t.at(path), stop, err
 }
 
-// start starts the own binary's server on free ports of loopback, with TLS if want says so. stop ends it by SIGTERM
-// and reports how that went.
+// start starts an own server. stop ends it by SIGTERM and reports how that went.
 func start(ctx context.Context, want Target) (t Target, stop func() error, err error) {
-	command, err := ownCommand(context.WithoutCancel(ctx), "serve", "--dev",
-		"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--log-format=text")
+	s, err := startServer(ctx, want)
 	if err != nil {
 		return t, nil, err
 	}
-	command.Args = append(command.Args, want.Flags...)
-	scheme, dir := "ws://", ""
-	if want.OwnTLS {
-		if dir, err = certificate(); err != nil {
-			return t, nil, errors.Join(err, os.RemoveAll(dir))
-		}
-	}
-	if want.Config != "" {
-		if dir, err = writeConfig(dir, want.Config); err != nil {
-			return t, nil, errors.Join(err, os.RemoveAll(dir))
-		}
-		command.Args = append(command.Args, "--config="+filepath.Join(dir, "millpond.yaml"))
-	}
-	if want.OwnTLS {
-		scheme, t.TLS.CA = "wss://", filepath.Join(dir, "ca.pem")
-		command.Args = append(command.Args, "--tls-cert="+filepath.Join(dir, "cert.pem"), "--tls-key="+filepath.Join(dir, "key.pem"))
-	}
-	stderr, err := command.StderrPipe()
-	if err != nil {
-		return t, nil, err
-	}
-	if err := command.Start(); err != nil {
-		return t, nil, fmt.Errorf("start the server: %w", err)
-	}
-	stop = func() error {
-		err := terminate(command)
-		if dir != "" {
-			err = errors.Join(err, os.RemoveAll(dir))
-		}
-		return err
-	}
-	t.PID = command.Process.Pid
-	lines := bufio.NewScanner(stderr)
-	var last string
-	for (t.URL == "" || t.Metrics == "") && lines.Scan() {
-		last = lines.Text()
-		switch m := listening.FindStringSubmatch(last); {
-		case m == nil:
-		case m[1] == "public":
-			t.URL = scheme + m[2] + echoPath
-		default:
-			t.Metrics, t.API = "http://"+m[2]+"/metrics", "http://"+m[2]+"/api/"
-		}
-	}
-	if t.Metrics == "" {
-		return t, nil, errors.Join(fmt.Errorf("the server does not listen: %s", last), stop())
-	}
-	go func() { // so that the server never waits for its log
-		for lines.Scan() {
-		}
-	}()
-	return t, stop, nil
+	return s.Target, s.stop, nil
 }
 
 // writeConfig writes the server's file, in dir or, if that is empty, in a new directory.

@@ -11,24 +11,34 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/millpond/millpond/bench/report"
 )
 
-// PublishingConfig says what Publishing does. The zero value works.
-type PublishingConfig struct {
-	Target Target
-	// Connections publish at the same time, each one request after another. Zero means 8.
-	Connections int
+// Publishing measures what a publication costs that comes over the API, in each of the ways there are. Nobody subscribes.
+type Publishing struct {
 	// Together is how many publications one batch or broadcast has. Zero means 100.
 	Together int
-	// MessageBytes is the size of a publication's data, as JSON. Zero means 64.
-	MessageBytes int
-	// Duration is how long each way is measured. Zero means 5 s.
-	Duration time.Duration
+}
+
+// Name implements Scenario.
+func (Publishing) Name() string { return "api" }
+
+// Prepare implements Scenario.
+func (p Publishing) Prepare(o *Options) error {
+	o.Connections, o.Duration, o.Size = cmp.Or(o.Connections, 8), cmp.Or(o.Duration, 5*time.Second), max(cmp.Or(o.Size, 64), 2)
+	err := errors.Join(o.Speak("api", ProtocolEcho), o.Allow("api", "duration", "size"), atLeast("together", p.Together, 0))
+	if o.Target.URL != "" && o.Target.API == "" {
+		err = errors.Join(err, errNoAPI)
+	}
+	if p.Together > maxBroadcast {
+		err = errors.Join(err, fmt.Errorf("--together %d: want at most %d", p.Together, maxBroadcast))
+	}
+	return err
 }
 
 // The ways of publishing that Publishing compares.
@@ -41,93 +51,71 @@ const (
 
 var publishWays = []string{PublishSingle, PublishBatch, PublishBroadcast, PublishBulk}
 
-// PublishingReport is what Publishing found.
-type PublishingReport struct {
-	Connections  int                      `json:"connections"`
-	Together     int                      `json:"together"`
-	MessageBytes int                      `json:"message_bytes"`
-	Runs         map[string]PublishingRun `json:"runs"` // by way
+var wayText = map[string]string{
+	PublishSingle: "one request each", PublishBatch: "requests with several", PublishBroadcast: "requests with one for several channels", PublishBulk: "lines of a stream",
 }
 
-// PublishingRun is one way's.
-type PublishingRun struct {
-	Publications int64         `json:"publications"` // that were accepted
-	Took         time.Duration `json:"took_ns"`
-	ServerCPU    time.Duration `json:"server_cpu_ns"`
-	ClientCPU    time.Duration `json:"client_cpu_ns"`
-}
-
-// Publishing measures what a publication costs that comes over the API, in each of the ways there are. Nobody subscribes.
-func Publishing(ctx context.Context, c PublishingConfig) (r PublishingReport, err error) {
-	c.Connections, c.Together = cmp.Or(c.Connections, 8), cmp.Or(c.Together, 100)
-	c.MessageBytes, c.Duration = max(cmp.Or(c.MessageBytes, 64), 2), cmp.Or(c.Duration, 5*time.Second)
-	r = PublishingReport{Connections: c.Connections, Together: c.Together, MessageBytes: c.MessageBytes, Runs: map[string]PublishingRun{}}
-	t, stop, err := c.Target.orOwn(ctx, "")
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
-	c.Target = t
-	if c.Target.API == "" {
-		return r, errNoAPI
-	}
+// Run implements Scenario.
+func (p Publishing) Run(ctx context.Context, r *Run) error {
+	p.Together = cmp.Or(p.Together, 100)
+	r.recording()
 	for _, way := range publishWays {
-		run, err := c.run(ctx, way)
-		if err != nil {
-			return r, fmt.Errorf("%s: %w", way, err)
+		r.stage("%s", way)
+		if err := p.measure(ctx, r, way); err != nil {
+			return fmt.Errorf("%s: %w", way, err)
 		}
-		r.Runs[way] = run
 	}
-	return r, ctx.Err()
+	return nil
 }
 
-// run measures one way.
-func (c PublishingConfig) run(ctx context.Context, way string) (r PublishingRun, err error) {
-	api, err := url.Parse(c.Target.API)
+// measure measures one way.
+func (p Publishing) measure(ctx context.Context, r *Run, way string) error {
+	api, err := url.Parse(r.Target.API)
 	if err != nil {
-		return r, err
+		return err
 	}
-	begun := time.Now()
-	serverCPU, err := cpu(c.Target.PID)
+	m, err := r.mark(ctx, r.Target.gauge())
 	if err != nil {
-		return r, err
+		return err
 	}
-	clientCPU, err := cpu(os.Getpid())
-	if err != nil {
-		return r, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.Duration)
+	outer := ctx
+	ctx, cancel := context.WithTimeout(ctx, r.Options.Duration)
 	defer cancel()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	var publications atomic.Int64
-	var failure atomic.Value
 	var clients sync.WaitGroup
-	for i := range c.Connections {
+	for i := range r.Options.Connections {
 		clients.Go(func() {
-			client := publisher{config: c, api: api, place: i, done: &publications}
-			if err := client.run(ctx, way); err != nil {
-				failure.Store(err)
-				cancel()
+			one := publisher{Publishing: p, options: &r.Options, key: r.Target.APIKey, api: api, place: i, done: &publications}
+			if err := one.run(ctx, way); err != nil {
+				fail(err)
 			}
 		})
 	}
 	clients.Wait()
-	r.Publications, r.Took = publications.Load(), time.Since(begun)
-	after, err := cpu(c.Target.PID)
-	r.ServerCPU = after - serverCPU
-	own, err2 := cpu(os.Getpid())
-	r.ClientCPU = own - clientCPU
-	if e, ok := failure.Load().(error); ok {
-		err = errors.Join(err, e)
+	c, err := m.costs(context.WithoutCancel(outer))
+	n := publications.Load()
+	each := func(d time.Duration) float64 { return d.Seconds() * 1e6 / float64(max(n, 1)) }
+	r.Report.Add(report.Figure{
+		Name: way + "/s", Value: float64(n) / max(c.took.Seconds(), 1e-9), Unit: "/s", Higher: true, Text: "publications, by " + wayText[way],
+	})
+	r.serverFigure(report.Figure{Name: "cpu-us/" + way, Value: each(c.server), Unit: "us", Text: "server CPU for each of those"}, c.visible)
+	r.Report.Add(report.Figure{Name: "client-cpu-us/" + way, Value: each(c.client), Unit: "us", Text: "client CPU for each of those"})
+	if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+		err = errors.Join(err, cause)
 	}
-	return r, errors.Join(err, err2)
+	return err
 }
 
 // publisher is one connection.
 type publisher struct {
-	config PublishingConfig
-	api    *url.URL
-	place  int
-	done   *atomic.Int64
+	Publishing
+	options *Options
+	key     string
+	api     *url.URL
+	place   int
+	done    *atomic.Int64
 }
 
 func (p *publisher) run(ctx context.Context, way string) error {
@@ -137,7 +125,7 @@ func (p *publisher) run(ctx context.Context, way string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(p.config.Duration + 30*time.Second))
+	_ = conn.SetDeadline(time.Now().Add(p.options.Duration + p.options.timeout()))
 	if way == PublishBulk {
 		return p.stream(ctx, conn)
 	}
@@ -161,13 +149,21 @@ func (p *publisher) run(ctx context.Context, way string) error {
 	return nil
 }
 
+// credentials is the header with the API's key, empty without.
+func (p *publisher) credentials() string {
+	if p.key == "" {
+		return ""
+	}
+	return "X-API-Key: " + p.key + "\r\n"
+}
+
 // data is what is published.
-func (p *publisher) data() string { return `"` + strings.Repeat("x", p.config.MessageBytes-2) + `"` }
+func (p *publisher) data() string { return `"` + strings.Repeat("x", p.options.Size-2) + `"` }
 
 // request is one of a way, with its header, and how many publications it has.
 func (p *publisher) request(way string) (request []byte, publications int) {
 	var body strings.Builder
-	publications = p.config.Together
+	publications = p.Together
 	publication := fmt.Sprintf(`{"channel":"c%d","data":%s}`, p.place, p.data())
 	switch way {
 	case PublishSingle:
@@ -186,8 +182,8 @@ func (p *publisher) request(way string) (request []byte, publications int) {
 		}
 		body.WriteString(`],"data":` + p.data() + `}`)
 	}
-	return fmt.Appendf(nil, "POST %s%s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		p.api.Path, way, p.api.Host, body.Len(), body.String()), publications
+	return fmt.Appendf(nil, "POST %s%s HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		p.api.Path, way, p.api.Host, p.credentials(), body.Len(), body.String()), publications
 }
 
 // streamWindow is how many lines of a bulk may be unanswered: less than the buffers of both sockets hold.
@@ -198,7 +194,7 @@ func (p *publisher) stream(ctx context.Context, conn net.Conn) error {
 	const lines = 32 // of a chunk
 	chunk := strings.Repeat(fmt.Sprintf("{\"channel\":\"c%d\",\"data\":%s}\n", p.place, p.data()), lines)
 	chunk = fmt.Sprintf("%x\r\n%s\r\n", len(chunk), chunk)
-	if _, err := fmt.Fprintf(conn, "POST %sbulk HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n\r\n", p.api.Path, p.api.Host); err != nil {
+	if _, err := fmt.Fprintf(conn, "POST %sbulk HTTP/1.1\r\nHost: %s\r\n%sTransfer-Encoding: chunked\r\n\r\n", p.api.Path, p.api.Host, p.credentials()); err != nil {
 		return err
 	}
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -235,20 +231,4 @@ func (p *publisher) stream(ctx context.Context, conn net.Conn) error {
 		<-window
 	}
 	return errors.Join(err, <-sent)
-}
-
-// String is the report for people.
-func (r PublishingReport) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "publishing over the API: %d connections, %d B, %d together\n", r.Connections, r.MessageBytes, r.Together)
-	for _, way := range publishWays {
-		run := r.Runs[way]
-		if run.Publications == 0 {
-			continue
-		}
-		n := float64(run.Publications)
-		fmt.Fprintf(&b, "  %-10s %8.0f/s  %6.2f CPU-µs of the server each (client: %.2f)\n", way,
-			n/run.Took.Seconds(), run.ServerCPU.Seconds()*1e6/n, run.ClientCPU.Seconds()*1e6/n)
-	}
-	return b.String()
 }

@@ -56,7 +56,7 @@ func Measure(ctx context.Context, s Scenario, o Options, stage Stage) (_ *report
 		return nil, err
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
-	target, stop, err := o.Target.orOwn(ctx, o.Protocol.path())
+	target, stop, err := serve(ctx, s, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +81,20 @@ func Measure(ctx context.Context, s Scenario, o Options, stage Stage) (_ *report
 // gcPercent lets garbage of the load take a quarter of what is live: there is little but the connections, which live on.
 const gcPercent = 25
 
+// serving is a scenario that starts the server itself.
+type serving interface {
+	serve(ctx context.Context, want Target) (t Target, stop func() error, err error)
+}
+
+// serve returns the server of a scenario, and what ends it if it is an own one.
+func serve(ctx context.Context, s Scenario, o *Options) (t Target, stop func() error, err error) {
+	if own, ok := s.(serving); ok {
+		t, stop, err = own.serve(ctx, o.Target)
+		return t.at(o.Protocol.path()), stop, err
+	}
+	return o.Target.orOwn(ctx, o.Protocol.path())
+}
+
 // failed is an error if the report has errors.
 func (r *Run) failed() error {
 	var n uint64
@@ -96,7 +110,7 @@ func (r *Run) failed() error {
 // closeCrews ends those that the scenario has left, and takes their last errors.
 func (r *Run) closeCrews() (err error) {
 	r.mu.Lock()
-	crews := r.crews
+	crews := slices.Clone(r.crews)
 	r.mu.Unlock()
 	for _, c := range crews {
 		_, e := r.take(c)

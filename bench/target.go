@@ -33,6 +33,11 @@ type Target struct {
 	// API is the URL of the server's API, which ends in /api/, for those who publish. APIKey is a key for it.
 	API    string
 	APIKey string
+
+	// For the next process of an own server: where the first one listens, and its files.
+	again            bool
+	listen, internal string
+	dir              string
 }
 
 // secure tells whether connections are made by TLS.
@@ -85,26 +90,3 @@ func awaitEmpty(p *poller.Poller) {
 
 // newPoller is the client's.
 func newPoller() (*poller.Poller, error) { return poller.New(poller.Config{}) }
-
-// inOptions is how the scenarios speak that have not come to Options.
-func inOptions(protobuf bool) *Options {
-	if protobuf {
-		return &Options{Protocol: ProtocolProtobuf}
-	}
-	return &Options{Protocol: ProtocolJSON}
-}
-
-func writeFailures(b *strings.Builder, failures map[string]int) {
-	for what, n := range failures {
-		fmt.Fprintf(b, "  FAILED              %6d %s\n", n, what)
-	}
-}
-
-// source returns where connection n connects from: on loopback several addresses share the
-// load, else the kernel chooses.
-func source(target netip.AddrPort, n int) netip.AddrPort {
-	if k := n / 25_000; k > 0 && target.Addr().Is4() && target.Addr().IsLoopback() {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(k >> 8), byte(k + 1)}), 0)
-	}
-	return netip.AddrPort{}
-}

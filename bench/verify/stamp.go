@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math/bits"
 	"strings"
+	"time"
 )
 
 // Stamp is what a message says of itself.
@@ -13,13 +14,24 @@ type Stamp struct {
 	Publisher uint16
 	Channel   uint32 // the Sum of its name
 	Sequence  uint64 // of this publisher in this channel, from 1; at most maxSequence
-	Time      int64  // when it was due, in nanoseconds of a clock that publisher and subscriber share
+	Time      int64  // when it was due, in nanoseconds of a clock that publisher and subscriber share; at most maxTime
+	Lag       uint32 // milliseconds after that it was sent; at most maxLag
 }
 
-// MinBytes is the size of the smallest message.
-const MinBytes = len(`"p0000.c00000000.n0000000000.t0000000000000000.`) + len(`.00000000"`)
+// Sent is when it was sent, by the same clock.
+func (s Stamp) Sent() int64 { return s.Time + int64(s.Lag)*int64(time.Millisecond) }
 
-const maxSequence = 1<<40 - 1
+// Everywhere is the Channel of a message that is published in several.
+const Everywhere = 0
+
+// MinBytes is the size of the smallest message.
+const MinBytes = len(`"p0000.c00000000.n0000000000.t00000000000000.l000000.`) + len(`.00000000"`)
+
+const (
+	maxSequence = 1<<40 - 1
+	maxTime     = 1<<56 - 1 // two years after the machine began
+	maxLag      = 1<<24 - 1
+)
 
 // ErrChanged is the error of a message that is not as it was made.
 var ErrChanged = errors.New("a message was changed")
@@ -41,7 +53,8 @@ func (s Stamp) Append(b []byte, size int) []byte {
 	b = appendHex(append(b, `"p`...), uint64(s.Publisher), 4)
 	b = appendHex(append(b, ".c"...), uint64(s.Channel), 8)
 	b = appendHex(append(b, ".n"...), s.Sequence, 10)
-	b = appendHex(append(b, ".t"...), uint64(s.Time), 16)
+	b = appendHex(append(b, ".t"...), uint64(s.Time), 14)
+	b = appendHex(append(b, ".l"...), uint64(min(s.Lag, maxLag)), 6)
 	b = append(b, '.')
 	for fill := size - MinBytes; fill > 0; {
 		part := padding[s.Sequence*7%uint64(len(sentence)):]
@@ -60,13 +73,13 @@ func Parse(b []byte) (s Stamp, err error) {
 	}
 	body, tail := b[:len(b)-10], b[len(b)-10:]
 	ok := tail[0] == '.' && tail[9] == '"' && readHex(tail[1:9]) == uint64(crc32.Checksum(body, castagnoli)) &&
-		string(body[:2]) == `"p` && string(body[6:8]) == ".c" && string(body[16:18]) == ".n" && string(body[28:30]) == ".t"
+		string(body[:2]) == `"p` && string(body[6:8]) == ".c" && string(body[16:18]) == ".n" && string(body[28:30]) == ".t" && string(body[44:46]) == ".l"
 	if !ok {
 		return s, ErrChanged
 	}
 	return Stamp{
 		Publisher: uint16(readHex(body[2:6])), Channel: uint32(readHex(body[8:16])),
-		Sequence: readHex(body[18:28]), Time: int64(readHex(body[30:46])),
+		Sequence: readHex(body[18:28]), Time: int64(readHex(body[30:44])), Lag: uint32(readHex(body[46:52])),
 	}, nil
 }
 

@@ -10,8 +10,8 @@ import (
 func TestStampRoundTrip(t *testing.T) {
 	for _, s := range []Stamp{
 		{},
-		{Publisher: 7, Channel: Sum("news"), Sequence: 1, Time: 1},
-		{Publisher: 1<<16 - 1, Channel: 1<<32 - 1, Sequence: maxSequence, Time: -1},
+		{Publisher: 7, Channel: Sum("news"), Sequence: 1, Time: 1, Lag: 1},
+		{Publisher: 1<<16 - 1, Channel: 1<<32 - 1, Sequence: maxSequence, Time: maxTime, Lag: maxLag},
 	} {
 		for _, size := range []int{0, MinBytes, MinBytes + 1, 64, 1000, 500_000} {
 			b := s.Append([]byte("before"), size)[len("before"):]

@@ -152,7 +152,7 @@ func (t *Track) each(do func(l *line)) {
 // Take looks at one publication in the channel: its stamp, and its offset, or 0 if the channel has none. It reports whether the publication
 // belongs there and is new.
 func (t *Track) Take(c *Counts, in *Channel, s Stamp, offset uint64) bool {
-	if s.Channel != in.Sum || int(s.Publisher) >= in.Publishers {
+	if s.Channel != in.Sum && s.Channel != Everywhere || int(s.Publisher) >= in.Publishers {
 		c.Misplaced++
 		return false
 	}

@@ -31,6 +31,10 @@ func misplaced(t *Track, c *Counts, in *Channel) {
 	t.Take(c, in, Stamp{Channel: Sum("another"), Sequence: 1}, 1)
 }
 
+func everywhere(t *Track, c *Counts, in *Channel) {
+	t.Take(c, in, Stamp{Channel: Everywhere, Sequence: 1}, 1)
+}
+
 func place(offset uint64, sequences ...uint64) event {
 	return func(t *Track, _ *Counts, _ *Channel) { t.Place("e", offset, sequences...) }
 }
@@ -71,6 +75,7 @@ func TestTrackJudges(t *testing.T) {
 		"a wrong offset":             {[]event{place(0, 0), pub(1), pubAt(2, 3), pubAt(3, 4), settle(4, 3)}, Counts{Offsets: Order{Lost: 1}}},
 		"an offset twice":            {[]event{place(0, 0), pub(1), pubAt(2, 1), settle(1, 2)}, Counts{Offsets: Order{Doubled: 1}}},
 		"another channel's":          {[]event{place(0, 0), pub(1), misplaced, pub(2), settle(2, 2)}, Counts{Misplaced: 1}},
+		"to several channels":        {[]event{place(0, 0), everywhere, pub(2), settle(2, 2)}, Counts{}},
 		"a publisher that is none":   {[]event{place(0, 0), pubOf(2, 1, 1)}, Counts{Misplaced: 1}},
 		"two publishers":             {[]event{place(0, 0, 0), pubOf(0, 1, 1), pubOf(1, 1, 2), pubOf(1, 2, 3), pubOf(0, 2, 4), settle(4, 2, 2)}, Counts{}},
 		"two, one of which loses":    {[]event{place(0, 0, 0), pubOf(0, 1, 1), pubOf(1, 2, 3), pubOf(0, 2, 4), settle(4, 2, 2)}, both(Order{Lost: 1})},

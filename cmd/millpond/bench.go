@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,21 +32,25 @@ type benchCommand struct {
 
 	Handshakes handshakesCommand `cmd:"" help:"What does a TLS handshake cost, also beside net/http?"`
 
-	Channels channelsCommand `cmd:"" help:"What does a connection with subscriptions cost?"`
+	Fanout fanoutCommand `cmd:"" help:"What does a delivery to one of many subscribers cost, beside plain sends, and how long does it take?"`
 
-	Broadcast broadcastCommand `cmd:"" help:"What does a delivery to one of many subscribers cost, beside plain sends?"`
+	Personal personalCommand `cmd:"" help:"What does a connection with channels cost, and how does a message to each user arrive?"`
+
+	Churn churnCommand `cmd:"" help:"What do clients that come and go do to those who stay?"`
+
+	Recover recoverCommand `cmd:"" help:"Is anything lost, doubled or out of order when clients are cut off and come back?"`
+
+	Drain drainCommand `cmd:"" help:"What does a restart under load do to clients?"`
+
+	Mixed mixedCommand `cmd:"" help:"How does a day go, in a minute?"`
 
 	APIBench apiBenchCommand `cmd:"" name:"api" help:"What does a publication over the API cost, by itself and with others?"`
 
 	Compare compareCommand `cmd:"" help:"Are two reports different, by more than chance?"`
 
-	Loss lossCommand `cmd:"" help:"Is anything lost, doubled or out of order when clients come and go?"`
-
 	Part partCommand `cmd:"" hidden:"" help:"A process of the load."`
 
 	NetHTTPServer netHTTPServerCommand `cmd:"" name:"net-http-server" hidden:"" help:"What handshakes compares with."`
-
-	BroadcastClients broadcastClientsCommand `cmd:"" hidden:"" help:"The subscribers of broadcast."`
 
 	BareFanServer bareFanServerCommand `cmd:"" hidden:"" help:"The yardstick of broadcast."`
 
@@ -239,17 +242,6 @@ func isTerminal(w io.Writer) bool {
 	}
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
-}
-
-// print prints a report of the scenarios that have one of their own.
-func (b *benchFlags) print(s *streams, report fmt.Stringer, err error) error {
-	if !b.JSON {
-		_, werr := fmt.Fprint(s.out, report.String())
-		return errors.Join(err, werr)
-	}
-	e := json.NewEncoder(s.out)
-	e.SetIndent("", "  ")
-	return errors.Join(err, e.Encode(report))
 }
 
 type idleCommand struct {

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/millpond/millpond/bench"
@@ -12,92 +9,123 @@ import (
 
 // This file has the scenarios of the product: channels and what goes through them.
 
-type channelsCommand struct {
-	Presence     bool          `help:"With presence in the channels."`
-	Protobuf     bool          `help:"Protobuf instead of JSON."`
-	MessageBytes int           `help:"Bytes of a publication's data, at least 64." default:"64"`
-	Hold         time.Duration `help:"Time for memory to settle before it is read." default:"5s"`
+type fanoutCommand struct {
+	Channels   int  `help:"Channels that the subscribers share." default:"1"`
+	Publishers int  `help:"Publishers that publish at the same time." default:"1"`
+	Queue      int  `help:"Publish so many in each channel at once, wait until all have them, and again; instead of --rate." placeholder:"N"`
+	Bare       bool `help:"Compare with a bare send(2) loop." default:"true" negatable:""`
+	Messages   int  `help:"Messages of a run beside that." default:"20"`
 }
 
-// Run measures subscribed connections.
-func (c *channelsCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	report, err := bench.Channels(ctx, bench.ChannelsConfig{
-		Target: b.Bench.target(), Connections: b.Bench.Connections, Presence: c.Presence, Protobuf: c.Protobuf,
-		MessageBytes: c.MessageBytes, Hold: c.Hold,
-	})
-	if n := report.Failed(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d connections failed", n))
-	}
-	return b.Bench.print(s, report, err)
-}
-
-type broadcastCommand struct {
-	Messages     int  `help:"Messages of a run." default:"20"`
-	MessageBytes int  `help:"Bytes of a publication's data, at least 64." default:"64"`
-	Protobuf     bool `help:"Protobuf instead of JSON."`
-	Pairs        int  `help:"Times to measure the server and the bare loop." default:"7"`
+// Help is kong's.
+func (fanoutCommand) Help() string {
+	return "15,000 subscribers, 64 bytes, 10s at 2 publications in a second for each channel; then 7 pairs beside the bare loop. With --url, --api is needed."
 }
 
 // Run measures deliveries.
-func (c *broadcastCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	if b.Bench.URL != "" {
-		return errors.New("bench broadcast: not with --url, it starts both servers itself")
-	}
-	report, err := bench.Broadcast(ctx, c.config(b))
-	if n := report.Failed(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d connections failed", n))
-	}
-	return b.Bench.print(s, report, err)
+func (c *fanoutCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return b.Bench.measure(ctx, s, bench.Fanout{
+		Channels: c.Channels, Publishers: c.Publishers, Queue: c.Queue, NoBare: !c.Bare, Messages: c.Messages,
+	})
 }
 
-func (c *broadcastCommand) config(b *cli) bench.BroadcastConfig {
-	return bench.BroadcastConfig{
-		Connections: b.Bench.Connections, Messages: c.Messages, MessageBytes: c.MessageBytes, Protobuf: c.Protobuf, Pairs: c.Pairs,
-	}
+type personalCommand struct {
+	Presence   bool          `help:"With presence in the own server's channels."`
+	Publishers int           `help:"Publishers that publish at the same time." default:"8"`
+	Settle     time.Duration `help:"Time for memory to settle before it is read." default:"5s"`
 }
 
-type broadcastClientsCommand struct{ broadcastCommand }
-
-// Run is the subscribers of one server.
-func (c broadcastClientsCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	return bench.BroadcastClients(ctx, b.Bench.target(), c.config(b), os.Stdin, s.out)
+// Help is kong's.
+func (personalCommand) Help() string {
+	return "15,000 connections, each with a channel of its own and one that all share, 64 bytes, 1,000 publications in a second."
 }
 
-type lossCommand struct {
+// Run measures users with channels of their own.
+func (c *personalCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return b.Bench.measure(ctx, s, bench.Personal{Presence: c.Presence, Publishers: c.Publishers, Settle: c.Settle})
+}
+
+type churnCommand struct {
+	Channels int           `help:"Channels that all share." default:"20"`
+	Visits   float64       `help:"Visits that begin in a second." default:"200"`
+	Stay     time.Duration `help:"Time that a visitor stays, on average." default:"2s"`
+	Settle   time.Duration `help:"Time for memory to settle before it is read." default:"4s"`
+}
+
+// Help is kong's.
+func (churnCommand) Help() string {
+	return "2,000 connections that stay, 100 publications of 64 bytes in a second; 20s without visitors and 20s with them."
+}
+
+// Run measures what visitors do to those who stay.
+func (c *churnCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return b.Bench.measure(ctx, s, bench.Churn{Channels: c.Channels, Visits: c.Visits, Stay: c.Stay, Settle: c.Settle})
+}
+
+type recoverCommand struct {
 	Publishers    int           `help:"Publishers, which share the channels." default:"4"`
 	Channels      int           `help:"Channels." default:"20"`
-	Subscribers   int           `help:"Clients." default:"300"`
-	Subscriptions int           `help:"Subscriptions of each." default:"2"`
-	Deliveries    int64         `help:"Deliveries that must have been checked." default:"1000000"`
+	Subscriptions int           `help:"Subscriptions of each client." default:"2"`
+	Deliveries    int64         `help:"Deliveries that must have been checked: for want of them it goes on up to five times as long." default:"1000000"`
 	Stay          time.Duration `help:"Time that a client stays as it is, on average." default:"5s"`
 	Away          time.Duration `help:"Time that it is gone, at most." default:"500ms"`
 	Slow          time.Duration `help:"Time for which one stops reading." default:"3s"`
-	MessageBytes  int           `help:"Bytes of a publication's data." default:"256"`
-	Protobuf      bool          `help:"Protobuf instead of JSON."`
+	Overdue       time.Duration `help:"How late a publication may come to a client that is there and reads." default:"3s"`
+}
+
+// Help is kong's.
+func (recoverCommand) Help() string {
+	return "300 connections for 60s, 1,000 publications of 256 bytes in a second."
 }
 
 // Run looks for losses.
-func (c *lossCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	report, err := bench.Loss(ctx, bench.LossConfig{
-		Target: b.Bench.target(), Publishers: c.Publishers, Channels: c.Channels, Rate: int(b.Bench.Rate), Subscribers: c.Subscribers,
-		Subscriptions: c.Subscriptions, Duration: b.Bench.Duration, Deliveries: c.Deliveries, Stay: c.Stay, Away: c.Away, Slow: c.Slow,
-		MessageBytes: c.MessageBytes, Protobuf: c.Protobuf,
+func (c *recoverCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return b.Bench.measure(ctx, s, bench.Recover{
+		Publishers: c.Publishers, Channels: c.Channels, Subscriptions: c.Subscriptions, Deliveries: c.Deliveries,
+		Stay: c.Stay, Away: c.Away, Slow: c.Slow, Overdue: c.Overdue,
 	})
-	if n := report.Failed(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d failures", n))
-	}
-	return b.Bench.print(s, report, errors.Join(err, report.Err()))
+}
+
+type drainCommand struct {
+	How      string `help:"restart: SIGTERM, and the next process when the first has ended; takeover: the next one takes the listening sockets over." enum:"restart,takeover" default:"restart"`
+	Channels int    `help:"Channels that the clients share." default:"20"`
+}
+
+// Help is kong's.
+func (drainCommand) Help() string {
+	return "2,000 connections, 100 publications of 64 bytes in a second, for 5s before and after. Not with --url: it restarts the server."
+}
+
+// Run restarts the server.
+func (c *drainCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return b.Bench.measure(ctx, s, &bench.Drain{How: c.How, Channels: c.Channels})
+}
+
+type mixedCommand struct {
+	Channels int     `help:"Channels that users and visitors share." default:"50"`
+	Visits   float64 `help:"Visits that begin in a second; default: a fiftieth of the connections." placeholder:"N"`
+}
+
+// Help is kong's.
+func (mixedCommand) Help() string {
+	return "3,000 connections for 60s, at most 300 publications of 256 bytes in a second."
+}
+
+// Run measures a day.
+func (c *mixedCommand) Run(ctx context.Context, s *streams, b *cli) error {
+	return b.Bench.measure(ctx, s, bench.Mixed{Channels: c.Channels, Visits: c.Visits})
 }
 
 type apiBenchCommand struct {
-	Together     int `help:"Publications of one batch or broadcast." default:"100"`
-	MessageBytes int `help:"Bytes of a publication's data." default:"64"`
+	Together int `help:"Publications of one batch or broadcast." default:"100"`
+}
+
+// Help is kong's.
+func (apiBenchCommand) Help() string {
+	return "8 connections that publish 64 bytes, 5s in each way. Nobody subscribes."
 }
 
 // Run measures publications over the API.
 func (c *apiBenchCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	report, err := bench.Publishing(ctx, bench.PublishingConfig{
-		Target: b.Bench.target(), Connections: b.Bench.Connections, Together: c.Together, MessageBytes: c.MessageBytes, Duration: b.Bench.Duration,
-	})
-	return b.Bench.print(s, report, err)
+	return b.Bench.measure(ctx, s, bench.Publishing{Together: c.Together})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"os/exec"
 	"testing"
@@ -11,31 +10,28 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// runBench runs a scenario as a user does, with servers and clients in processes of their own, and reads its report.
-func runBench(t *testing.T, report any, args ...string) {
-	t.Helper()
-	command := exec.Command(os.Args[0], append([]string{"bench", "--json"}, args...)...)
-	command.Env = append(os.Environ(), "MILLPOND_TEST_PROCESS=tree")
-	command.Stderr = os.Stderr
-	out, err := command.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if err := json.Unmarshal(out, report); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-}
-
-// runScenario is runBench for scenarios with the common report.
+// runScenario runs one as a user does, with servers and clients in processes of their own, and reads its report.
 func runScenario(t *testing.T, args ...string) *report.Report {
 	t.Helper()
-	var raw json.RawMessage
-	runBench(t, &raw, args...)
-	r, err := report.Read(bytes.NewReader(raw))
+	out, problems, err := tryScenario(args...)
+	if err != nil {
+		t.Fatalf("%v: %s: %s", err, problems, out)
+	}
+	r, err := report.Read(bytes.NewReader(out))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// tryScenario is runScenario for one that may fail: it returns what was printed, and what was complained of.
+func tryScenario(args ...string) (out, problems []byte, err error) {
+	command := exec.Command(os.Args[0], append([]string{"bench", "--json"}, args...)...)
+	command.Env = append(os.Environ(), "MILLPOND_TEST_PROCESS=tree")
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	out, err = command.Output()
+	return out, stderr.Bytes(), err
 }
 
 // figure is a figure that was measured.
@@ -76,62 +72,98 @@ func TestBenchIdleOverTLS(t *testing.T) {
 	}
 }
 
-// Every connection gets its own message and the shared one, by either codec.
-func TestBenchChannels(t *testing.T) {
-	for _, flags := range [][]string{nil, {"--protobuf", "--presence"}} {
-		var r bench.ChannelsReport
-		runBench(t, &r, append([]string{"channels", "--connections=40", "--hold=50ms"}, flags...)...)
-		if r.Subscribed != 40 || r.Received != 80 || r.Presence != (r.Present == 40) || r.Failed() > 0 || r.Base == 0 || r.GoroutinesWith == 0 {
-			t.Errorf("%q: %+v", flags, r)
+// faultless are the figures of what a server must not do.
+func faultless(t *testing.T, r *report.Report) {
+	t.Helper()
+	for _, name := range []string{"lost", "doubled", "reordered", "offset-faults", "changed", "misplaced", "foreign", "epoch-faults", "late"} {
+		if n := figure(t, r, name); n != 0 {
+			t.Errorf("%s: %v %s", r.Scenario, n, name)
+		}
+	}
+	if len(r.Errors) > 0 {
+		t.Errorf("%s: %v", r.Scenario, r.Errors)
+	}
+}
+
+// Both servers deliver every message to everybody, in each protocol, at a rate and in queues.
+func TestBenchFanout(t *testing.T) {
+	for _, flags := range [][]string{
+		nil, {"--protocol=centrifuge-protobuf", "--channels=3", "--publishers=6"}, {"--protocol=plain", "--queue=10"}, {"--processes=2", "--publishers=3"},
+	} {
+		r := runScenario(t, append([]string{"fanout", "--connections=30", "--duration=500ms", "--warmup=100ms", "--messages=10", "--compare=2"}, flags...)...)
+		faultless(t, r)
+		for _, name := range []string{"deliveries/s", "publications/s", "p50", "x-of-bare", "x-of-bare-queued", "cpu-us/delivery"} {
+			if figure(t, r, name) <= 0 {
+				t.Errorf("%q: %s is 0", flags, name)
+			}
 		}
 	}
 }
 
-// Both servers deliver every message to everybody.
-func TestBenchBroadcast(t *testing.T) {
-	for _, flags := range [][]string{nil, {"--protobuf"}} {
-		var r bench.BroadcastReport
-		runBench(t, &r, append([]string{"broadcast", "--connections=30", "--messages=10", "--pairs=2"}, flags...)...)
-		for _, kind := range []string{bench.BroadcastSingle, bench.BroadcastQueued} {
-			if len(r.Server[kind]) != 2 || len(r.Bare[kind]) != 2 || r.Ratio[kind] <= 0 {
-				t.Fatalf("%q: %+v", flags, r)
-			}
-			for i := range 2 {
-				if r.Server[kind][i].Deliveries != 300 || r.Bare[kind][i].Deliveries != 300 {
-					t.Errorf("%q: %s: %+v, %+v", flags, kind, r.Server[kind][i], r.Bare[kind][i])
-				}
-			}
+// Every connection gets the messages that are its own and the shared one.
+func TestBenchPersonal(t *testing.T) {
+	for _, flags := range [][]string{{"--presence"}, {"--protocol=plain"}, {"--protocol=centrifuge-protobuf", "--processes=2"}} {
+		r := runScenario(t, append([]string{"personal", "--connections=40", "--settle=50ms", "--rate=500"}, flags...)...)
+		faultless(t, r)
+		if figure(t, r, "goroutines") == 0 || figure(t, r, "p50") == 0 {
+			t.Errorf("%q: %+v", flags, r.Figures)
 		}
-		if r.Failed() > 0 {
-			t.Errorf("%q: %v", flags, r.Failures)
+		if flags[0] == "--presence" && figure(t, r, "present") != 40 {
+			t.Errorf("%v present", figure(t, r, "present"))
 		}
 	}
 }
 
-// Clients that come and go miss nothing, by either codec.
-func TestBenchLoss(t *testing.T) {
-	for _, flags := range [][]string{nil, {"--protobuf"}} {
-		var r bench.LossReport
-		runBench(t, &r, append([]string{
-			"loss", "--duration=1500ms", "--deliveries=1000", "--subscribers=30", "--channels=5", "--rate=300",
-			"--stay=150ms", "--away=50ms", "--slow=100ms",
-		}, flags...)...)
-		if r.Lost+r.Doubled+r.Reordered+r.Mismatches+r.Changed+r.Unrecovered > 0 || r.Failed() > 0 {
-			t.Errorf("%q: %+v", flags, r)
+// Those who stay get all while others come and go.
+func TestBenchChurn(t *testing.T) {
+	r := runScenario(t, "churn", "--connections=20", "--channels=4", "--rate=100", "--visits=100", "--stay=50ms", "--duration=700ms", "--warmup=50ms", "--settle=50ms")
+	faultless(t, r)
+	if figure(t, r, "visits/s") == 0 || figure(t, r, "p50") == 0 || figure(t, r, "without-p50") == 0 || figure(t, r, "visit-p50") == 0 {
+		t.Errorf("nothing is proved: %+v", r.Figures)
+	}
+}
+
+// Clients that come and go miss nothing, in each protocol.
+func TestBenchRecover(t *testing.T) {
+	for _, protocol := range []string{"centrifuge-json", "centrifuge-protobuf", "plain"} {
+		r := runScenario(t, "recover", "--protocol="+protocol, "--duration=1500ms", "--deliveries=1000", "--connections=30", "--channels=5", "--rate=300",
+			"--stay=150ms", "--away=50ms", "--slow=100ms")
+		faultless(t, r)
+		if figure(t, r, "unrecovered") > 0 || figure(t, r, "skipped") > 0 {
+			t.Errorf("%s: %+v", protocol, r.Figures)
 		}
-		if r.Checked() < 1000 || r.Recovered == 0 || r.Recoveries == 0 || len(r.Reconnects) < 4 || r.Published == 0 {
-			t.Errorf("%q: nothing is proved: %+v", flags, r)
+		if figure(t, r, "checked") < 1000 || figure(t, r, "recovered") == 0 || figure(t, r, "recoveries") == 0 || figure(t, r, "returns") < 30 {
+			t.Errorf("%s: nothing is proved: %+v", protocol, r.Figures)
 		}
+	}
+}
+
+// All clients are back after a restart, and nothing is lost that the server has not said.
+func TestBenchDrain(t *testing.T) {
+	for _, how := range []string{"restart", "takeover"} {
+		r := runScenario(t, "drain", "--how="+how, "--connections=40", "--channels=4", "--rate=100", "--duration=1s")
+		faultless(t, r)
+		if figure(t, r, "back") <= 0 || figure(t, r, "returns") < 40 || figure(t, r, "unrecovered") != 40 {
+			t.Errorf("%s: %+v", how, r.Figures)
+		}
+	}
+}
+
+// A day goes by.
+func TestBenchMixed(t *testing.T) {
+	r := runScenario(t, "mixed", "--connections=60", "--channels=5", "--visits=20", "--rate=200", "--duration=3s")
+	faultless(t, r)
+	if figure(t, r, "visits/s") == 0 || figure(t, r, "deliveries/s") == 0 || figure(t, r, "returns") == 0 {
+		t.Errorf("nothing is proved: %+v", r.Figures)
 	}
 }
 
 // Each way of publishing gets its publications accepted.
 func TestBenchAPI(t *testing.T) {
-	var r bench.PublishingReport
-	runBench(t, &r, "api", "--connections=2", "--together=10", "--duration=200ms")
+	r := runScenario(t, "api", "--connections=2", "--together=10", "--duration=200ms")
 	for _, way := range []string{bench.PublishSingle, bench.PublishBatch, bench.PublishBroadcast, bench.PublishBulk} {
-		if run := r.Runs[way]; run.Publications == 0 || run.ServerCPU <= 0 {
-			t.Errorf("%s: %+v", way, r)
+		if figure(t, r, way+"/s") == 0 || figure(t, r, "cpu-us/"+way) <= 0 {
+			t.Errorf("%s: %+v", way, r.Figures)
 		}
 	}
 }

@@ -150,7 +150,7 @@ type serveCommand struct {
 }
 
 // gcPercent makes the garbage of a storm of handshakes a quarter of what Go would let it become, for among it the connections
-// are strewn: GOGC=100 millpond bench channels and bench idle show the difference. Steady traffic allocates little, so the
+// are strewn: GOGC=100 millpond bench personal and bench idle show the difference. Steady traffic allocates little, so the
 // collections stay rare.
 const gcPercent = 25
 

@@ -1,0 +1,131 @@
+package bench
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/millpond/millpond/codec"
+)
+
+// Behaviour is what subscribers do beside listening. The zero value does nothing.
+type Behaviour struct {
+	// Stay is how long one stays as it is, on average; then it does one of what clients do: it is reset, ends the stream, says goodbye, stops
+	// reading, or moves, each as often as its number says of their sum.
+	Stay                           time.Duration
+	Reset, FIN, Close, Slow, Moves int
+	// SlowFor is how long one stops reading.
+	SlowFor time.Duration
+	// Away is how long one is gone at most before it comes back. Zero means as the SDKs do: 500 ms and a random part of as much, and of twice as
+	// much each time that it fails, up to 20 s.
+	Away time.Duration
+	// Restart says that the server may end connections in any way.
+	Restart bool
+}
+
+// The SDKs' waiting.
+const (
+	backoffMin = 500 * time.Millisecond
+	backoffMax = 20 * time.Second
+)
+
+// pause is how long a client waits before it connects again.
+func (b *Behaviour) pause(attempts int) time.Duration {
+	if b.Away > 0 {
+		return rand.N(b.Away)
+	}
+	step := min(backoffMin<<min(attempts, 16), backoffMax)
+	return min(backoffMin+rand.N(step), backoffMax)
+}
+
+// behave has subscribers do what they do, until ctx ends.
+func (c *crowd) behave(ctx context.Context) error {
+	b := &c.config.Behaviour
+	c.coming.Store(true)
+	kinds := []struct {
+		weight int
+		do     func(*visit)
+	}{
+		{b.Reset, func(v *visit) { v.cut(func() { v.conn.Abort(errCutReset) }) }},
+		{b.FIN, func(v *visit) { v.cut(func() { v.conn.Close(errCutFIN) }) }},
+		{b.Close, func(v *visit) { v.cut(v.goodbye) }},
+		{b.Slow, c.slow},
+		{b.Moves, c.move},
+	}
+	sum := 0
+	for _, k := range kinds {
+		sum += k.weight
+	}
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	begin, swept := time.Now(), time.Now()
+	for done := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if time.Since(swept) > time.Second {
+			c.sweep()
+			swept = time.Now()
+		}
+		if sum == 0 || b.Stay == 0 {
+			continue
+		}
+		due := int(time.Since(begin).Seconds() / b.Stay.Seconds() * float64(len(c.members)))
+		for ; done < due; done++ {
+			v := c.pick()
+			n := rand.IntN(sum)
+			for _, k := range kinds {
+				if n -= k.weight; n < 0 {
+					if v != nil {
+						k.do(v)
+					}
+					break
+				}
+			}
+		}
+	}
+}
+
+// cut ends a visit that stays.
+func (v *visit) cut(end func()) {
+	if v.leaves(visitStays, visitEnds) {
+		end()
+	}
+}
+
+// goodbye begins the closing handshake.
+func (v *visit) goodbye() {
+	v.send(codec.AppendMaskedFrame(nil, codec.OpClose, true, codec.AppendClosePayload(nil, codec.StatusNormal, ""), [4]byte{}))
+}
+
+// slow has a visit stop reading for a time in which the server may lose patience.
+func (c *crowd) slow(v *visit) {
+	if !v.leaves(visitStays, visitSlow) {
+		return
+	}
+	v.slowed.Store(true)
+	v.conn.PauseReading()
+	c.later(c.config.Behaviour.SlowFor, func() {
+		v.conn.ResumeReading()
+		v.leaves(visitSlow, visitStays)
+	})
+}
+
+// move has a visit leave a channel, and join it again when that is answered.
+func (c *crowd) move(v *visit) {
+	if !v.leaves(visitStays, visitMoves) {
+		return
+	}
+	c.note(resubscribed)
+	i := rand.IntN(len(v.subscriber.subs))
+	b, err := v.dialect.unsubscribing(unsubscribeID+uint32(i), v.subscriber.subs[i].channel.Name)
+	if err != nil {
+		v.conn.Close(err)
+		return
+	}
+	v.send(b)
+}
+
+const resubscribed = "unsubscribing on the same connection"

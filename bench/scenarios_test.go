@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// smallScenarios are those that load a server of channels, as tests run them.
+var smallScenarios = map[string]struct {
+	scenario Scenario
+	options  Options
+}{
+	"fanout":   {Fanout{NoBare: true, Channels: 2}, Options{Connections: 6, Duration: 400 * time.Millisecond, Warmup: 50 * time.Millisecond, Rate: 200}},
+	"queue":    {Fanout{NoBare: true, Channels: 2, Queue: 10}, Options{Connections: 6, Duration: 200 * time.Millisecond, Warmup: 50 * time.Millisecond}},
+	"personal": {Personal{Settle: time.Millisecond}, Options{Connections: 40, Rate: 400}},
+	"churn": {
+		Churn{Channels: 2, Visits: 50, Stay: 30 * time.Millisecond, Settle: time.Millisecond},
+		Options{Connections: 6, Duration: 400 * time.Millisecond, Warmup: 50 * time.Millisecond, Rate: 200},
+	},
+	"recover": {
+		Recover{Overdue: 50 * time.Millisecond, Channels: 4, Stay: 200 * time.Millisecond, Away: 20 * time.Millisecond, Slow: 20 * time.Millisecond, Deliveries: 1},
+		Options{Connections: 6, Duration: 600 * time.Millisecond, Rate: 300},
+	},
+	"mixed": {Mixed{Channels: 3, Visits: 20, Stay: 500 * time.Millisecond}, Options{Connections: 10, Duration: time.Second, Rate: 400}},
+}
+
+// runSmall runs one against a server that does something wrong, and returns what is printed and the error.
+func runSmall(t *testing.T, name, fault string, every int, p Protocol) (printed string, err error) {
+	t.Helper()
+	small := smallScenarios[name]
+	o := small.options
+	o.Target, o.Protocol, o.Timeout = startBroken(t, fault, every, p), p, 20*time.Second
+	switch o.still = 500 * time.Millisecond; fault {
+	case faultAPI, faultMute:
+		o.Timeout = time.Second
+	case faultNone:
+		o.still = 20 * time.Second
+	}
+	scenario := small.scenario
+	if c, ok := scenario.(Recover); ok && fault != faultSilent {
+		c.Overdue = 0
+		scenario = c
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := Measure(ctx, scenario, o, Stage{})
+	if r == nil {
+		t.Fatalf("no report: %v", err)
+	}
+	var b bytes.Buffer
+	if err := r.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), err
+}
+
+// allFaults is set to run each scenario against each fault, which takes a minute or two; else some are enough.
+const allFaults = "MILLPOND_BENCH_ALL_FAULTS"
+
+// Each scenario says what a server does wrong, and fails; and is content with one that does nothing wrong, whoever made it.
+func TestScenariosReportBrokenServers(t *testing.T) {
+	faults := map[string]string{
+		faultNone:      "",
+		faultDrops:     "publications that never came",
+		faultDoubles:   "publications that came twice",
+		faultReorders:  "publications that came after a later one",
+		faultCorrupts:  "publications that are not, to the bit, what was published",
+		faultMisplaces: "publications of another channel",
+		faultForeign:   "publications in channels that were not subscribed to",
+		faultOffsets:   "publications lost, doubled or out of order by the server's own offsets",
+		faultGap:       "publications that never came",
+		faultSilent:    "publications",
+		faultMute:      errSlowStart.Error(),
+		faultAPI:       "/api/",
+		faultRefuses:   "permission denied",
+		faultLate:      "",
+		faultGarbage:   "",
+		faultCuts:      errHungUp.Error(),
+	}
+	for name := range smallScenarios {
+		for fault, want := range faults {
+			switch {
+			case fault == faultGap && name != "recover" && name != "mixed": // nobody recovers
+				continue
+			case fault == faultCuts && (name == "recover" || name == "mixed"): // that is what their clients are for
+				continue
+			case os.Getenv(allFaults) == "" && name != "fanout" && fault != faultNone && fault != faultDrops && fault != faultCorrupts && fault != faultGap:
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%s", name, fault), func(t *testing.T) {
+				t.Parallel()
+				every := 7
+				if name == "personal" || name == "mixed" {
+					every = 2 // each gets few
+				}
+				if name == "personal" && fault == faultReorders {
+					want = faults[faultDrops] // of the last one, which is held back
+				}
+				printed, err := runSmall(t, name, fault, every, ProtocolJSON)
+				if fault == faultNone {
+					if err != nil {
+						t.Errorf("%v\n%s", err, printed)
+					}
+					return
+				}
+				said := printed
+				if err != nil {
+					said += err.Error()
+				}
+				if err == nil || !strings.Contains(said[strings.Index(said, "ERRORS")+1:], want) {
+					t.Errorf("%v, want %q in\n%s", err, want, printed)
+				}
+			})
+		}
+	}
+}
+
+// What needs an own server says so, and what needs the API does.
+func TestScenariosSayWhatTheyNeed(t *testing.T) {
+	for name, small := range smallScenarios {
+		o := small.options
+		o.Target.URL = "ws://127.0.0.1:1"
+		if _, err := Measure(t.Context(), small.scenario, o, Stage{}); !errors.Is(err, errNoAPI) {
+			t.Errorf("%s without --api: %v", name, err)
+		}
+	}
+	o := Options{Target: Target{URL: "ws://127.0.0.1:1", API: "http://127.0.0.1:1/api/"}}
+	if _, err := Measure(t.Context(), &Drain{}, o, Stage{}); err == nil || !strings.Contains(err.Error(), "own") {
+		t.Errorf("drain: %v", err)
+	}
+}

@@ -1,0 +1,310 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/millpond/millpond/bench/verify"
+)
+
+// subscriber is a client that checks all it gets. Its connections come one after another, each a visit; it remembers, as the SDKs do, how far it
+// came in each channel. With a connection and a subscription it takes some 600 bytes, netpoll's included, and no goroutine.
+type subscriber struct {
+	// Immutable after newSubscriber.
+	crowd  *crowd
+	number int32
+
+	// Owned by whoever has taken its turn: the loop of its visit, and between visits who begins the next.
+	attempts uint8 // visits that failed since the last one that did not
+	idled    bool  // in its last visit it stopped reading
+	subs     []subscription
+
+	// Any goroutine (atomic).
+	visit  atomic.Pointer[visit] // nil while it has none
+	absent atomic.Bool           // a visitor's: it may begin
+}
+
+// subscription is one channel over all visits.
+type subscription struct {
+	channel *verify.Channel
+	track   verify.Track
+	on      bool
+
+	// By the clock: since when it is on, and from when to when it was before. What was due before it is on was missed, for a good reason if
+	// it was not on then.
+	since, from, to int64
+}
+
+// visit is one connection of a subscriber.
+type visit struct {
+	speaker
+
+	// Immutable after it was made.
+	subscriber *subscriber
+	begun      time.Duration // since the program began
+
+	// Owned by the loop goroutine.
+	awaited uint16 // answers to subscribe commands
+
+	// Any goroutine (atomic).
+	state  atomic.Int32 // visitState
+	slowed atomic.Bool  // it has stopped reading once
+	wired  atomic.Bool  // conn was given to the poller
+	since  atomic.Int64 // when that began, since the program began
+}
+
+// visitState is what a visit is at.
+type visitState = int32
+
+const (
+	visitOpening visitState = iota // it connects and subscribes
+	visitStays
+	visitMoves // it unsubscribes and subscribes again
+	visitSlow  // it does not read
+	visitEnds  // it was cut off, or waits for the answer to its close frame
+	visitOver
+)
+
+var _ listener = (*visit)(nil)
+
+// Ids of commands; the index in subs is added.
+const (
+	subscribeID   = 1000
+	unsubscribeID = 2000
+	maxSubs       = 1000
+)
+
+// begin opens a connection.
+func (s *subscriber) begin() {
+	v := &visit{subscriber: s, begun: time.Since(began)}
+	v.number = s.number
+	v.enter(visitOpening)
+	s.visit.Store(v)
+	d := s.crowd.part.dialect
+	if err := v.dial(d, v, s.crowd.part.fleet.source(int(s.number))); err != nil {
+		v.onClosed(err)
+		return
+	}
+	v.wired.Store(true)
+}
+
+// enter changes the state.
+func (v *visit) enter(s visitState) {
+	v.since.Store(int64(time.Since(began)))
+	v.state.Store(s)
+}
+
+// leaves changes the state if it is from, and reports whether it was.
+func (v *visit) leaves(from, to visitState) bool {
+	if !v.state.CompareAndSwap(from, to) {
+		return false
+	}
+	v.since.Store(int64(time.Since(began)))
+	return true
+}
+
+// onReady implements listener.
+func (v *visit) onReady() {
+	s := v.subscriber
+	if s.crowd.config.Bare { // the yardstick sends all it has to everybody
+		for i := range s.subs {
+			s.subs[i].track.Place("", 0, s.crowd.starts...)
+			s.subs[i].on = true
+		}
+	} else {
+		v.awaited = uint16(len(s.subs))
+		for i := range s.subs {
+			if err := v.subscribe(i); err != nil {
+				v.conn.Close(err)
+				return
+			}
+		}
+	}
+	if v.awaited == 0 {
+		v.settled()
+	}
+}
+
+// subscribe sends the command for subs[i].
+func (v *visit) subscribe(i int) error {
+	sub := &v.subscriber.subs[i]
+	var since *position
+	if sub.track.Placed() {
+		epoch, offset := sub.track.Position()
+		if epoch != "" {
+			since = &position{epoch, offset}
+		}
+	}
+	b, err := v.dialect.subscribing(subscribeID+uint32(i), sub.channel.Name, since)
+	if err == nil {
+		v.send(b)
+	}
+	return err
+}
+
+// settled notes that all is subscribed.
+func (v *visit) settled() {
+	v.subscriber.attempts = 0
+	v.leaves(visitOpening, visitStays)
+	v.subscriber.crowd.arrived(v)
+}
+
+// onMessage implements listener.
+func (v *visit) onMessage(payload []byte) error {
+	d := &v.subscriber.crowd.desks[v.conn.Loop()]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known := d.recall(payload); known != nil {
+		for i := range known.pubs {
+			v.take(d, &known.pubs[i], false)
+		}
+		return nil
+	}
+	return d.read(v.dialect, payload, func(h *heard) error { return v.heard(d, h) })
+}
+
+// heard takes what is not known yet.
+func (v *visit) heard(d *desk, h *heard) error {
+	s := v.subscriber
+	i := int(h.id % subscribeID)
+	known := h.id >= subscribeID && i < len(s.subs)
+	switch {
+	case h.kind == heardPublication:
+		v.take(d, d.parsed(h.channel, h.pubs[0]), false)
+	case h.kind == heardError:
+		return fmt.Errorf("subscribe: error %d %.80s", h.code, h.text)
+	case h.kind == heardEnd:
+		return v.ended(d, h)
+	case h.kind == heardAnswer && known && h.id < unsubscribeID:
+		return v.subscribed(d, i, h)
+	case h.kind == heardAnswer && known:
+		s.subs[i].turnOff()
+		return v.subscribe(i)
+	case h.kind == heardAnswer && h.id > 0:
+		return errSurplus
+	}
+	return nil
+}
+
+var errNoPositions = errors.New("subscribe: the channel has no recovery")
+
+// subscribed takes the answer to a subscribe command.
+func (v *visit) subscribed(d *desk, i int, h *heard) error {
+	s, sub := v.subscriber, &v.subscriber.subs[i]
+	if sub.on {
+		return errSurplus
+	}
+	if h.at.epoch == "" && s.crowd.config.Positions {
+		return errNoPositions
+	}
+	h.at.epoch = s.crowd.intern(h.at.epoch)
+	sub.on, sub.since = true, monotonic()
+	switch {
+	case !sub.track.Placed():
+		sub.since = 0
+		sub.track.Place(h.at.epoch, h.at.offset, s.crowd.known()...)
+	case h.asked && h.resumed:
+		sub.track.Recover(&d.counts, true, h.at.epoch, h.at.offset)
+		for _, p := range h.pubs {
+			v.take(d, d.parsed(sub.channel.Name, p), true)
+		}
+	default:
+		sub.track.Recover(&d.counts, false, h.at.epoch, h.at.offset)
+	}
+	if v.leaves(visitMoves, visitStays); v.awaited > 0 {
+		if v.awaited--; v.awaited == 0 {
+			v.settled()
+		}
+	}
+	return nil
+}
+
+// resubscribable are the codes of ends from which on a client subscribes again.
+const resubscribable = 2500
+
+// ended takes the server's end of a subscription.
+func (v *visit) ended(d *desk, h *heard) error {
+	sub := v.subscriber.find(h.channel)
+	if sub == nil || !sub.on {
+		d.counts.Foreign++
+		return nil
+	}
+	if h.code < resubscribable {
+		return fmt.Errorf("unsubscribed with %d %.80s", h.code, h.text)
+	}
+	sub.turnOff()
+	v.subscriber.crowd.note(fmt.Sprintf("the server's end of a subscription with %d", h.code))
+	for i := range v.subscriber.subs {
+		if &v.subscriber.subs[i] == sub {
+			return v.subscribe(i)
+		}
+	}
+	return nil
+}
+
+// turnOff notes that nothing is to come any more.
+func (s *subscription) turnOff() {
+	if s.on {
+		s.on, s.from, s.to = false, s.since, monotonic()
+	}
+}
+
+func (s *subscriber) find(channel string) *subscription {
+	for i := range s.subs {
+		if s.subs[i].channel.Name == channel {
+			return &s.subs[i]
+		}
+	}
+	return nil
+}
+
+// take looks at one publication.
+func (v *visit) take(d *desk, p *parsed, missed bool) {
+	c := v.subscriber.crowd
+	sub := v.subscriber.find(p.channel)
+	switch {
+	case sub == nil || !sub.on:
+		d.counts.Foreign++
+		return
+	case p.changed:
+		d.counts.Changed++
+		return
+	}
+	if missed = missed || p.stamp.Sent() < sub.since; missed {
+		d.counts.Recovered++
+		if p.stamp.Sent() > sub.from && p.stamp.Sent() < sub.to-int64(c.config.Overdue) && !v.subscriber.idled {
+			c.late.Add(1) // it should have come then
+		}
+	} else {
+		d.counts.Delivered++
+	}
+	if !sub.track.Take(&d.counts, sub.channel, p.stamp, p.offset) {
+		return
+	}
+	if !missed && !v.slowed.Load() { // what waited while it did not read is not the server's
+		c.delivered(v.conn.Loop(), p.stamp)
+	}
+	c.got()
+}
+
+// onClosed implements listener.
+func (v *visit) onClosed(cause error) {
+	s := v.subscriber
+	for i := range s.subs {
+		s.subs[i].turnOff()
+	}
+	s.idled = v.slowed.Load()
+	was := v.state.Swap(visitOver)
+	s.visit.Store(nil)
+	s.crowd.parted(v, was, cause)
+}
+
+// The ends that a subscriber makes.
+var (
+	errCutReset = errors.New("a reset (RST)")
+	errCutFIN   = errors.New("the end of the stream (FIN)")
+	errCutClose = errors.New("a closing handshake") // as the server answers it
+	errLeft     = errors.New("its leaving")
+)
