@@ -114,6 +114,7 @@ func fileMark(info os.FileInfo) string {
 // stopStreams ends what Shutdown would wait for.
 func (s *Server) stopStreams() {
 	s.api.Stop()
+	s.taps.Stop()
 	if s.openAPI != nil {
 		s.openAPI.Stop()
 	}

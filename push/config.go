@@ -67,6 +67,8 @@ type Config struct {
 	NamedAPIKeys []APIKey
 	// API bounds what requests to it may cost.
 	API APILimits
+	// Tap bounds captures of frames.
+	Tap TapLimits
 	// APIErrorMode "transport" tells errors of the API by the HTTP status, too; empty leaves that to the caller.
 	APIErrorMode string
 	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
@@ -257,7 +259,7 @@ func (c Config) Validate() error {
 	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
 	}
-	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.validateEvents(), d.Cluster.Validate(), d.Trace.Validate())
+	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.Tap.Validate(), d.validateEvents(), d.Cluster.Validate(), d.Trace.Validate())
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes

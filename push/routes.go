@@ -23,6 +23,7 @@ func (s *Server) publicRoutes() http.Handler {
 	mux := http.NewServeMux()
 	if s.config.Playground {
 		mux.Handle("/", web.Playground())
+		mux.Handle("/playground/tap", s.taps.Inspector())
 	}
 	if s.config.shared() {
 		s.addInternal(mux)
@@ -34,6 +35,7 @@ func (s *Server) publicRoutes() http.Handler {
 func (s *Server) addInternal(mux *http.ServeMux) {
 	mux.Handle("/api/", s.guardAPI(s.api))
 	mux.Handle("/api", s.guardAPI(s.api)) // older libraries
+	mux.Handle("/tap", s.taps)
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("/readyz", s.readyz)
 	mux.Handle("/metrics", s.guard(promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{})))

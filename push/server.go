@@ -22,6 +22,7 @@ import (
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/push/takeover"
+	"github.com/millpond/millpond/push/tap"
 	"github.com/millpond/millpond/push/tracing"
 	"github.com/millpond/millpond/session"
 )
@@ -47,7 +48,8 @@ type Server struct {
 	api        *api.Handler
 	openAPI    *api.Handler // asks for no key; nil without Dev
 	apiKeys    apiKeys      // where the API's keys come from
-	uid        string       // of this process
+	taps       *tap.Taps
+	uid        string // of this process
 	started    time.Time
 	certs      *certs.Store    // nil without TLS
 	events     *events.Events  // nil if nobody wants any
@@ -158,6 +160,9 @@ func (s *Server) build() error {
 		if s.openAPI, err = api.New(apiConfig); err != nil {
 			return err
 		}
+	}
+	if s.taps, err = s.newTaps(); err != nil {
+		return err
 	}
 	engine := c.Engine
 	engine.Logger = c.Logger

@@ -251,6 +251,16 @@ func (srv *Server) Range(f func(*Session)) {
 	})
 }
 
+// RangeUntil is Range until f returns false. What comes or goes meanwhile may be missed.
+func (srv *Server) RangeUntil(f func(*Session) bool) {
+	var at cursor
+	for s := srv.table.walk(&at); s != nil; s = srv.table.walk(&at) {
+		if s.state.Load() == open && !f(s) {
+			return
+		}
+	}
+}
+
 // Task is work for Server.Go.
 type Task = pool.Task
 

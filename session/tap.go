@@ -26,7 +26,7 @@ type TapConfig struct {
 	// OnOpening, if set, is shown each opening handshake that is about to be answered with 101, and says whether the tap
 	// is to attach to that session. It runs on the event loop and must not block; what o refers to is valid during the
 	// call only.
-	OnOpening func(s *Session, o *TapOpening) bool
+	OnOpening func(t *Tap, s *Session, o *TapOpening) bool
 }
 
 const (
@@ -69,7 +69,7 @@ type taps struct {
 
 // probe is where a session's taps get at it. It is there only while it has any.
 type probe struct {
-	// Any goroutine (atomic). Replaced under the connection's lock, and taps.mu.
+	// Any goroutine (atomic). Replaced under taps.mu; what is new comes under the connection's lock.
 	outlets atomic.Pointer[[]*outlet]
 }
 
@@ -258,7 +258,7 @@ func (p *probe) without(t *Tap) {
 	p.outlets.Store(&list)
 }
 
-// Detach ends looking on at a session, of which no End comes then.
+// Detach ends looking on at a session, of which no End comes then. What happens at the same moment may still come.
 func (t *Tap) Detach(id uint64) {
 	all := &t.srv.taps
 	all.mu.Lock()
@@ -449,7 +449,7 @@ func (s *Session) tapOpening(head, resp []byte, client netip.Addr) {
 	}
 	opening := describe(s, head, resp, client)
 	for _, t := range *watchers {
-		if t.config.OnOpening(s, opening) {
+		if t.config.OnOpening(t, s, opening) {
 			own := *opening
 			own.Request, own.Response = bytes.Clone(head), bytes.Clone(resp)
 			t.attach(s, &own, own.Response)
@@ -561,7 +561,7 @@ func lastFrame(b []byte) []byte {
 func describe(s *Session, head, resp []byte, client netip.Addr) *TapOpening {
 	_, secured := s.conn.TLS()
 	o := &TapOpening{
-		Request: head, Response: resp, Path: s.endpoint.path, TLS: secured,
+		session: s, Request: head, Response: resp, Path: s.endpoint.path, TLS: secured,
 		Remote: s.conn.RemoteAddr(), Local: s.conn.LocalAddr(), Client: client,
 		ClientTakeover: s.endpoint.codec.TakeoverBits > 0,
 	}

@@ -111,7 +111,7 @@ func (s *testServer) the() (the *Session) {
 func TestTapFromTheOpening(t *testing.T) {
 	each(t, func(t *testing.T, inline bool) {
 		s, closed := echoServer(t, inline)
-		w := s.tap(TapConfig{OnOpening: func(*Session, *TapOpening) bool { return true }})
+		w := s.tap(TapConfig{OnOpening: func(*Tap, *Session, *TapOpening) bool { return true }})
 		c := s.connect()
 		c.write(join([]byte(openingHandshake), text("with the opening")))
 		c.response("101")
@@ -138,7 +138,7 @@ func TestTapFromTheOpening(t *testing.T) {
 // The opening is that of the connection, with the accept value that belongs to its key.
 func TestTapOpening(t *testing.T) {
 	s, _ := echoServer(t, true)
-	w := s.tap(TapConfig{OnOpening: func(_ *Session, o *TapOpening) bool { return strings.Contains(string(o.Request), "yes") }})
+	w := s.tap(TapConfig{OnOpening: func(_ *Tap, _ *Session, o *TapOpening) bool { return strings.Contains(string(o.Request), "yes") }})
 	other := s.open()
 	c := s.connect()
 	request := strings.Replace(openingHandshake, "/echo", "/echo?yes", 1)
@@ -151,7 +151,7 @@ func TestTapOpening(t *testing.T) {
 	c.expect("text tapped")
 	w.expect(`> fin=true rsv=0 text "tapped"`, `< fin=true rsv=0 text "tapped"`)
 
-	w = s.tap(TapConfig{OnOpening: func(*Session, *TapOpening) bool { return true }})
+	w = s.tap(TapConfig{OnOpening: func(*Tap, *Session, *TapOpening) bool { return true }})
 	c = s.connect()
 	c.write([]byte(openingHandshake))
 	c.response("101")
@@ -254,7 +254,7 @@ func TestTapInflates(t *testing.T) {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("takeover=%v/late=%v", takeover, late), func(t *testing.T) {
 				s, _ := compressingServer(t, true, Compression{ContextTakeover: takeover, MinBytes: 1})
-				w := s.tap(TapConfig{OnOpening: func(*Session, *TapOpening) bool { return !late }})
+				w := s.tap(TapConfig{OnOpening: func(*Tap, *Session, *TapOpening) bool { return !late }})
 				message := strings.Repeat("once more unto the breach, ", 20)
 				c, _ := s.openDeflate("permessage-deflate")
 				c.write(deflatedFrame(OpText, message))
@@ -418,12 +418,14 @@ func TestTapsTogether(t *testing.T) {
 	second.Attach(session)
 	c.write(text("two"))
 	c.expect("text two")
-	// What was sent is told after it has left: the client may be faster.
 	first.expect("opening /echo", `> fin=true rsv=0 text "one"`, `< fin=true rsv=0 text "one"`, `> fin=true rsv=0 text "two"`, `< fin=true rsv=0 text "two"`)
 	first.Detach(session.ID())
 	c.write(text("three"))
 	c.expect("text three")
 	second.expect("opening /echo", `> fin=true rsv=0 text "two"`, `< fin=true rsv=0 text "two"`, `> fin=true rsv=0 text "three"`, `< fin=true rsv=0 text "three"`)
+	if events, _ := first.take(); len(events) > 0 {
+		t.Errorf("%d records after Detach", len(events))
+	}
 	second.Close()
 	if _, err := second.Next(t.Context()); !errors.Is(err, ErrTapClosed) {
 		t.Errorf("Next after Close: %v", err)
@@ -537,7 +539,7 @@ func TestTapStorm(t *testing.T) {
 		})
 	}
 	for i := range 50 {
-		tap := s.NewTap(TapConfig{BufferBytes: 10_000, OnOpening: func(*Session, *TapOpening) bool { return i%2 == 0 }})
+		tap := s.NewTap(TapConfig{BufferBytes: 10_000, OnOpening: func(*Tap, *Session, *TapOpening) bool { return i%2 == 0 }})
 		for range 5 {
 			s.Range(func(session *Session) { tap.Attach(session) })
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)

@@ -33,7 +33,12 @@ type TapOpening struct {
 	TLS           bool
 	// Deflate says that permessage-deflate was agreed on, and the others whose messages may refer to those before.
 	Deflate, ClientTakeover, ServerTakeover bool
+
+	session *Session
 }
+
+// Session returns the session that opens, or has opened; it may have ended since.
+func (o *TapOpening) Session() *Session { return o.session }
 
 // TapHeader is another package's type under the name by which users of the engine know it.
 type TapHeader = codec.Header

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/millpond/millpond/bench"
 	"github.com/millpond/millpond/bench/report"
 )
@@ -233,15 +231,6 @@ func (b *benchFlags) write(out io.Writer, r *report.Report) (err error) {
 		err = errors.Join(err, writeResult("html", b.HTML, r.WriteHTML))
 	}
 	return err
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
 
 type idleCommand struct {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/google/renameio/v2"
 
@@ -45,7 +44,7 @@ func (c *doctorCommand) print(w io.Writer, r doctor.Report) error {
 		e.SetIndent("", "  ")
 		return e.Encode(r)
 	}
-	return r.Print(w, terminal(w) && os.Getenv("NO_COLOR") == "")
+	return r.Print(w, wantsColor(w))
 }
 
 func (c *doctorCommand) writeSysctl(s *streams, r doctor.Report) error {
@@ -61,16 +60,6 @@ func (c *doctorCommand) writeSysctl(s *streams, r doctor.Report) error {
 		return err
 	}
 	return renameio.WriteFile(c.WriteSysctl, []byte(settings), 0o644)
-}
-
-// terminal reports whether w is one.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // expectedConnections is what serve examines the machine for unless --max-connections says more or less.

@@ -25,6 +25,7 @@ type cli struct {
 	Bench     benchCommand     `cmd:"" help:"Load a server and print what it costs."`
 	Publish   publishCommand   `cmd:"" help:"Publish a message through the API."`
 	Subscribe subscribeCommand `cmd:"" help:"Print what arrives in channels."`
+	Tap       tapCommand       `cmd:"" help:"Print the frames of chosen connections, or write them for Wireshark."`
 	Token     tokenCommand     `cmd:"" help:"Sign a token for a first try, or look into one."`
 	Doctor    doctorCommand    `cmd:"" help:"Say whether this machine can carry so many connections, and what mends it if not."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`

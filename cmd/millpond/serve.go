@@ -129,6 +129,16 @@ type serveCommand struct {
 	EventsQueueBytes      int64         `help:"Bytes of events that wait for the backend; of more, the oldest are given up." default:"67108864"`
 	EventsSync            time.Duration `help:"Time between two fsyncs of the events' queue, at least; negative: none." default:"20ms"`
 
+	TapMaxCaptures     int           `help:"Captures of frames that may run at a time; negative: none." default:"8"`
+	TapMaxInspectors   int           `help:"Playground pages that may look at their own connection's frames at a time; negative: none." default:"16"`
+	TapMaxConnections  int           `help:"Connections of one capture." default:"100"`
+	TapBytesPerSecond  int           `help:"Bytes of frames that one capture shows in a second; more are left out, and counted." default:"4194304"`
+	TapBufferBytes     int           `help:"Bytes that wait for a capture's reader; more are left out, and counted." default:"4194304"`
+	TapFrameBytes      int           `help:"Bytes that a capture keeps of one frame, and of one message to inflate it." default:"262144"`
+	TapMaxDuration     time.Duration `help:"Time of one capture." default:"1h"`
+	TapPayloadBytes    int           `help:"Bytes of each payload that keys without the scope tap_payload are shown." default:"0"`
+	TapStartsPerMinute float64       `help:"Captures that begin in a minute." default:"60"`
+
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
 	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
 	CloseTimeout time.Duration  `help:"Time that a client has to answer a close frame." default:"5s"`
@@ -298,6 +308,11 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			Heartbeat: c.ClusterHeartbeat, Timeout: c.ClusterTimeout, AskTimeout: c.ClusterAskTimeout, MaxNodes: c.ClusterMaxNodes,
 			MaxAnswerBytes: c.ClusterMaxAnswerBytes, MaxAsks: c.ClusterMaxAsks, MaxServed: c.ClusterMaxServed,
 		}},
+		Tap: push.TapLimits{
+			MaxCaptures: c.TapMaxCaptures, MaxInspectors: c.TapMaxInspectors, MaxConnections: c.TapMaxConnections,
+			BytesPerSecond: c.TapBytesPerSecond, BufferBytes: c.TapBufferBytes, FrameBytes: c.TapFrameBytes,
+			MaxDuration: c.TapMaxDuration, PayloadBytes: c.TapPayloadBytes, StartsPerMinute: c.TapStartsPerMinute,
+		},
 		MaxRecovered:   c.MaxRecovered,
 		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations, MaxBadTokens: c.MaxBadTokens,
 		Events: push.Events{Kinds: c.Events, EventsConfig: push.EventsConfig{

@@ -54,7 +54,7 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/tap", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
@@ -107,6 +107,11 @@ var table = []row{
 	{"push/watch", "knows files and nothing of what they say", []string{"github.com/fsnotify/fsnotify"}, nil},
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
 	{
+		"push/tap", "looks on at sessions and knows nothing of protocols; the only one that knows gopacket",
+		[]string{"session", "codec", "github.com/gopacket/gopacket", "golang.org/x/time"},
+		[]string{"internal/program"},
+	},
+	{
 		"push/auth", "knows tokens and nothing of connections; of the hub it has the words for a channel's options",
 		[]string{"push/hub", "push/watch", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/google/renameio/v2"},
 		nil,
@@ -137,7 +142,7 @@ var table = []row{
 	{
 		"bench", "a client of the engine's parts, which speaks the protocols as a client and knows nothing else of the product",
 		[]string{
-			"bench/report", "session", "poller", "codec", "push/protocol/centrifuge/wire", "internal/testcert", "golang.org/x/sys",
+			"bench/report", "bench/verify", "session", "poller", "codec", "push/protocol/centrifuge/wire", "internal/testcert", "golang.org/x/sys",
 			"github.com/golang-jwt/jwt/v5", "github.com/vbauerster/mpb/v8",
 		},
 		nil,

@@ -148,7 +148,7 @@ func New(config Config) (*Handler, error) {
 	h.stopped, h.stop = context.WithCancel(context.Background())
 	h.unknown = h.accountLocked(Key{}) // nobody else has h
 	if config.Insecure {
-		open := Key{Name: "dev", Scopes: ScopeAll}
+		open := Key{Name: "dev", Scopes: ScopeAll | ScopeTapPayload}
 		h.open = &heldKey{open, h.accountLocked(open)}
 	}
 	return h, h.SetKeys(config.Keys)

@@ -22,16 +22,19 @@ type Scope uint8
 
 // The scopes.
 const (
-	ScopePublish Scope = 1 << iota // publish, broadcast, bulk
-	ScopeRead                      // history, presence, presence_stats, channels, info
-	ScopeManage                    // what is done to clients and histories, and all other methods
-	ScopeDebug                     // beside the API: metrics and pprof, where they want a key
+	ScopePublish    Scope = 1 << iota // publish, broadcast, bulk
+	ScopeRead                         // history, presence, presence_stats, channels, info
+	ScopeManage                       // what is done to clients and histories, and all other methods
+	ScopeDebug                        // beside the API: metrics and pprof, where they want a key
+	ScopeTap                          // beside the API: the frames of connections, without their payloads
+	ScopeTapPayload                   // with ScopeTap: their payloads, and what is secret in opening requests
 
-	ScopeAll = ScopePublish | ScopeRead | ScopeManage | ScopeDebug
+	// ScopeAll is what a key without scopes is good for. What clients say to each other has to be asked for by name.
+	ScopeAll = ScopePublish | ScopeRead | ScopeManage | ScopeDebug | ScopeTap
 )
 
 // ScopeNames are the scopes by the names that the file has.
-var ScopeNames = map[string]Scope{"publish": ScopePublish, "read": ScopeRead, "manage": ScopeManage, "debug": ScopeDebug}
+var ScopeNames = map[string]Scope{"publish": ScopePublish, "read": ScopeRead, "manage": ScopeManage, "debug": ScopeDebug, "tap": ScopeTap, "tap_payload": ScopeTapPayload}
 
 // Key is one that opens the API, or a part of it.
 type Key struct {
@@ -157,6 +160,24 @@ func (h *Handler) SetKeys(keys []Key) error {
 func (h *Handler) HasKey(r *http.Request) bool {
 	key := h.key(r)
 	return key != nil && key.Scopes&ScopeDebug != 0
+}
+
+// Caller returns the name of the key that r shows, and its scopes, or an error that says what is wrong with r and the status of
+// HTTP that goes with it: for routes beside the API. A key that is good for some channels only has no scopes there.
+func (h *Handler) Caller(r *http.Request) (name string, scopes Scope, status int, err error) {
+	key, err := h.authenticate(r)
+	if err != nil {
+		status = http.StatusUnauthorized
+		var refused *rejection
+		if errors.As(err, &refused) {
+			status = refused.status
+		}
+		return "", 0, status, err
+	}
+	if key.limited() {
+		return key.Name, 0, 0, nil
+	}
+	return key.Name, key.Scopes, 0, nil
 }
 
 // key returns the valid key that r shows, or nil.

@@ -78,6 +78,32 @@ func (h *Hub) eachPresent(channel string, f func(*ClientInfo) bool) {
 	}
 }
 
+// EachSubscriber calls f for the channel's subscribers until it returns false. f runs under a lock of the hub: it must not
+// block, and must not call the hub.
+func (h *Hub) EachSubscriber(channel string, f func(Subscriber) bool) {
+	b, hash := h.bucket(channel)
+	first, more := b.find(hash, channel)
+	if first == nil || !first.eachSubscriber(f) {
+		return
+	}
+	for _, s := range more {
+		if !s.eachSubscriber(f) {
+			return
+		}
+	}
+}
+
+func (s *shard) eachSubscriber(f func(Subscriber) bool) (goOn bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range s.subs {
+		if !f(sub.subscriber) {
+			return false
+		}
+	}
+	return true
+}
+
 func (s *shard) eachPresent(f func(*ClientInfo) bool) (goOn bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

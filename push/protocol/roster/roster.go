@@ -92,6 +92,13 @@ func (r *Roster[C]) ofLocked(hash uint64, user string) (clients []C) {
 	return clients
 }
 
+// UserOf returns a client's user, or "", for those that are not in its turn.
+func (r *Roster[C]) UserOf(c C) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.entry().user
+}
+
 // Users returns how many different users there are, but for some that share a hash.
 func (r *Roster[C]) Users() int {
 	r.mu.Lock()

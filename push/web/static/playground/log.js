@@ -173,12 +173,14 @@ function colour(pre, json) {
   pre.append(json.slice(at));
 }
 
-function clock(time) {
+// clock writes a time of day to the millisecond.
+export function clock(time) {
   const two = (n) => String(n).padStart(2, '0');
   return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}.${String(time.getMilliseconds()).padStart(3, '0')}`;
 }
 
-function node(tag, className = '', content = '') {
+// node makes an element.
+export function node(tag, className = '', content = '') {
   const element = document.createElement(tag);
   if (className) element.className = className;
   if (content !== '') element.textContent = content;

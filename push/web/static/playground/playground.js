@@ -3,6 +3,7 @@
 
 import { fault, meaning } from './close.js';
 import { parse } from './hex.js';
+import * as inspector from './inspector.js';
 import * as log from './log.js';
 import * as push from './push.js';
 
@@ -20,6 +21,7 @@ let socket = null;
 let shownState = 'none';
 let watch = 0;
 let mode = 'echo';
+let opening = false; // the inspector is being asked, before the socket is opened
 
 // state is the socket's readyState, or 'none' before the first socket.
 const state = () => (socket ? socket.readyState : 'none');
@@ -46,19 +48,24 @@ function showControls() {
   const now = state();
   const idle = now === 'none' || now === WebSocket.CLOSED;
   const open = now === WebSocket.OPEN;
-  byId('open').disabled = !idle;
+  byId('open').disabled = !idle || opening;
   url.readOnly = !idle;
   for (const radio of document.getElementsByName('mode')) radio.disabled = !idle;
   byId('close').disabled = !(open || now === WebSocket.CONNECTING);
   for (const id of ['send', 'subscribe', 'unsubscribe', 'publish', 'login']) byId(id).disabled = !open;
 }
 
-function openSocket() {
+async function openSocket() {
   connectionError('');
+  opening = true;
+  showControls();
+  const address = await inspector.prepare(url.value.trim());
+  opening = false;
   let opened;
   try {
-    opened = new WebSocket(url.value.trim());
+    opened = new WebSocket(address);
   } catch (error) {
+    showControls();
     connectionError(error.message);
     url.setAttribute('aria-invalid', 'true');
     return;
@@ -68,7 +75,7 @@ function openSocket() {
   push.reset();
   byId('last-close').hidden = true;
   log.local('open', `new WebSocket("${socket.url}")`);
-  socket.addEventListener('open', opening);
+  socket.addEventListener('open', isOpen);
   socket.addEventListener('message', arrived);
   socket.addEventListener('error', failed);
   socket.addEventListener('close', closed);
@@ -77,7 +84,7 @@ function openSocket() {
   showState();
 }
 
-function opening() {
+function isOpen() {
   showState();
   if (socket.protocol) log.local('open', `subprotocol ${socket.protocol}`);
   if (socket.extensions) log.local('open', `extensions ${socket.extensions}`);
@@ -193,6 +200,7 @@ submit('open-form', 'open', openSocket);
 submit('close-form', 'close', closeSocket);
 submit('send-form', 'send', sendMessage);
 push.attach(sendText);
+inspector.attach(() => socket !== null && socket.readyState !== WebSocket.CLOSED);
 
 // Enter in a text box sends its form; with Shift it stays a new line. While an
 // input method composes, Enter belongs to it.
