@@ -87,6 +87,8 @@ type Config struct {
 	MaxRecovered int
 	// History bounds what the channels' histories take.
 	History History
+	// NATS says whether publications go over NATS, which several hosts may share and which keeps them on disk.
+	NATS NATS
 
 	// MaxMessageBytes bounds a client's message. Zero means 64 KiB, on /echo 16 MiB.
 	MaxMessageBytes int
@@ -259,7 +261,7 @@ func (c Config) Validate() error {
 	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
 	}
-	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.Tap.Validate(), d.validateEvents(), d.Cluster.Validate(), d.Trace.Validate())
+	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.Tap.Validate(), d.validateEvents(), d.validateNATS(), d.Cluster.Validate(), d.Trace.Validate())
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes

@@ -307,13 +307,7 @@ func (c *collector) collectHub(out chan<- prometheus.Metric, gauge emitInt, coun
 		counter(descRecoveries, int64(n), hub.RecoveryOutcome(outcome).String())
 	}
 	counter(descRecovered, int64(h.Recovered))
-	b := c.server.broker.Stats()
-	gauge(descKeys, b.Keys)
-	gauge(descHistoryChans, b.Streams)
-	gauge(descHistoryPubs, b.Publications)
-	gauge(descHistoryBytes, b.Bytes)
-	gauge(descHistoryMost, b.MaxBytes)
-	counter(descHistoryGone, b.Evicted)
+	c.collectBroker(gauge, counter)
 	c.collectProtocols(gauge, counter)
 }
 

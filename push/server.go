@@ -36,7 +36,9 @@ type Server struct {
 	config   Config
 	engine   *session.Server
 	hub      *hub.Hub
-	broker   *memory.Broker
+	broker   broker
+	memory   *memory.Broker // the broker, or nil
+	nats     *natsSide      // the broker and what it stands on, or nil
 	verifier *auth.Verifier // of tokens
 	// revocations are tokens that are refused all the same.
 	revocations *auth.Revocations
@@ -79,11 +81,11 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config: c.withDefaults(), broker: memory.New(c.History), taken: make(chan struct{}), ended: make(chan struct{}),
+		config: c.withDefaults(), taken: make(chan struct{}), ended: make(chan struct{}),
 		uid: rand.Text(), started: time.Now(),
 	}
 	if err := s.build(); err != nil {
-		return nil, errors.Join(err, s.closeEvents(context.Background()), s.closeLogs(context.Background()))
+		return nil, errors.Join(err, s.closeEvents(context.Background()), s.closeLogs(context.Background()), s.closeBroker(context.Background()))
 	}
 	err := s.listen()
 	if err == nil {
@@ -117,6 +119,10 @@ func (s *Server) build() error {
 	if err := s.openLogs(); err != nil {
 		return err
 	}
+	if err := s.newBroker(); err != nil {
+		return err
+	}
+	c = s.config // with the broker's ways to other nodes
 	s.newNodes()
 	executor := &executor{}
 	s.hub, err = hub.New(hub.Config{
@@ -253,7 +259,7 @@ func (s *Server) discard() error {
 		errs = append(errs, s.handover.Close())
 	}
 	s.nodes.close()
-	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.closeLogs(context.Background()))...)
+	return errors.Join(append(errs, s.closeCerts(), s.closeVerifier(), s.closeEvents(context.Background()), s.closeLogs(context.Background()), s.closeBroker(context.Background()))...)
 }
 
 func (s *Server) closeEvents(ctx context.Context) error {
@@ -364,7 +370,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.closing.Do(func() {
 		s.nodes.close()
-		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.closeLogs(ctx))
+		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.closeLogs(ctx), s.closeBroker(ctx))
 		close(s.ended)
 	})
 	return err

@@ -47,8 +47,9 @@ type serveCommand struct {
 	tokenFlags     `embed:""`
 	AllowAnonymous bool   `help:"Let clients in that show no token; they have no user."`
 	DataDir        string `help:"Directory for what must outlive the process." placeholder:"DIR"`
-	MaxBadTokens   int    `help:"Bad tokens for channels in a row that end a connection of the Centrifuge protocol." default:"128"`
-	MaxRevocations int    `help:"Revocations of tokens that are kept." default:"100000"`
+	natsFlags      `embed:""`
+	MaxBadTokens   int `help:"Bad tokens for channels in a row that end a connection of the Centrifuge protocol." default:"128"`
+	MaxRevocations int `help:"Revocations of tokens that are kept." default:"100000"`
 
 	APIKeyFile        string   `name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
 	AllowedOrigins    []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
@@ -359,6 +360,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	out.Engine.ProxyProtocolUnix = len(tcp) < len(c.ProxyProtocolFrom)
 	if out.Engine.ProxyProtocolFrom, err = parseNetworks(tcp); err != nil {
 		errs = append(errs, fmt.Errorf("proxy-protocol-from: %w", err))
+	}
+	if out.NATS, err = c.nats(); err != nil {
+		errs = append(errs, err)
 	}
 	if out.Tokens, err = c.tokens(); err != nil {
 		errs = append(errs, err)
