@@ -31,6 +31,7 @@ type group struct {
 	wrong  error         // why it cannot be read just now
 	epoch  string
 	read   uint64 // everything up to it has been read
+	old    uint64 // up to it nothing is handed over: it was in the stream when reading began anew
 	readAt time.Time
 	moved  chan struct{} // closed when read moves on; nil while nobody waits for that
 	rings  rings
@@ -239,6 +240,7 @@ type entry struct {
 type catchUp struct {
 	st   state
 	from uint64 // the first sequence that is wanted
+	read uint64 // what was read before
 	done bool   // it is at the end
 	// counts are the messages of each subject on the way, as long as they may tell that some are missing before them.
 	counts map[string]int
@@ -264,7 +266,7 @@ func (g *group) begin(ctx context.Context, st state) (catchUp, error) {
 		g.mu.Lock()
 		g.epoch = st.epoch
 		g.forgetLocked(st.floor)
-		g.read = st.first - 1
+		g.read, g.old = st.first-1, st.last
 		g.mu.Unlock()
 		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
 	case st.epoch != epoch:
@@ -278,7 +280,7 @@ func (g *group) begin(ctx context.Context, st state) (catchUp, error) {
 		}
 		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
 	}
-	c := catchUp{st: st, from: max(read, 1)} // what was read last once more, to see that it is the same
+	c := catchUp{st: st, from: max(read, 1), read: read} // what was read last once more, to see that it is the same
 	if missed := st.last - read; missed >= uint64(st.limit) {
 		c.counts, c.holding = map[string]int{}, true
 	}
@@ -300,8 +302,8 @@ func (g *group) reset(ctx context.Context, st state, why string) error {
 	g.mu.Lock()
 	g.epoch, g.lost = st.epoch, false
 	g.forgetLocked(st.floor)
-	g.read = st.first - 1
-	if !g.isFreshLocked() { // until it is at the end, nobody is told where it stands, and nothing is handed over
+	g.read, g.old = st.first-1, st.last
+	if !g.isFreshLocked() { // until it is at the end, nobody is told where it stands
 		g.ready = make(chan struct{})
 	}
 	g.mu.Unlock()
@@ -330,7 +332,7 @@ func (g *group) resetOne(channel string) {
 
 // take looks at one message. On the way to the end it may have to wait.
 func (g *group) take(ctx context.Context, c *catchUp, e entry) error {
-	if !c.done && c.counts != nil && e.seq <= c.st.last {
+	if !c.done && c.counts != nil && e.seq > c.read && e.seq <= c.st.last {
 		c.counts[e.subject]++
 	}
 	if !c.holding {
@@ -527,7 +529,7 @@ func (g *group) applyLocking(ctx context.Context, channel string, env envelope, 
 			g.rings.clear(r, e.seq)
 		}
 	}
-	if g.isFreshLocked() {
+	if e.seq <= g.old {
 		return false, nil
 	}
 	g.broker.sink.Deliver(channel, p)

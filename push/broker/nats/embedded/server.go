@@ -273,8 +273,10 @@ func (s *Server) options() (*server.Options, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The server opens its port for other servers only behind one for clients: that is on this host, tells nobody, and lets nobody in.
+	o.DontListen, o.Host, o.Port, o.CustomClientAuthentication = false, "127.0.0.1", server.RANDOM_PORT, inProcess{}
 	o.Cluster = server.ClusterOpts{
-		Name: c.ClusterName, Host: host, Port: port, Advertise: c.ClusterAdvertise,
+		Name: c.ClusterName, Host: host, Port: port, Advertise: c.ClusterAdvertise, NoAdvertise: true,
 		Username: c.ClusterUser, Password: c.ClusterPassword,
 		// Two servers that come up together must find each other soon.
 		ConnectBackoff: true, PingInterval: 10 * time.Second,
@@ -294,6 +296,15 @@ func (s *Server) options() (*server.Options, error) {
 		o.Routes = append(o.Routes, u)
 	}
 	return o, nil
+}
+
+// inProcess lets those in that are in this process.
+type inProcess struct{}
+
+// Check implements server.Authentication.
+func (inProcess) Check(c server.ClientAuthentication) bool {
+	a := c.RemoteAddress()
+	return a != nil && a.Network() == "pipe"
 }
 
 // newName returns a server's.

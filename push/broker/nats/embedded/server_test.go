@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -285,5 +286,22 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within a minute", what)
 		}
+	}
+}
+
+// The port for clients that a server of a cluster must have lets nobody in.
+func TestNobodyFromOutside(t *testing.T) {
+	s := start(t, Config{Dir: t.TempDir(), ClusterName: "c", ClusterListen: freeAddress(t), ClusterRoutes: []string{"127.0.0.1:1"}})
+	c, err := net.Dial("tcp", s.server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("CONNECT {}\r\nPING\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	answer, _ := io.ReadAll(c)
+	if !strings.Contains(string(answer), "Authorization Violation") || strings.Contains(string(answer), "PONG") {
+		t.Errorf("%q", answer)
 	}
 }
