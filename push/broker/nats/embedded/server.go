@@ -195,7 +195,6 @@ func (s *Server) start() (err error) {
 	log := &logger{to: c.Logger}
 	s.server.SetLoggerV2(log, false, false, false)
 	s.server.Start()
-	s.startRouting()
 	ready := false
 	for end := time.Now().Add(c.StartTimeout); !ready && log.firstFatal() == "" && time.Now().Before(end); {
 		ready = s.server.ReadyForConnections(100 * time.Millisecond)
@@ -209,16 +208,6 @@ func (s *Server) start() (err error) {
 		return fmt.Errorf("nats-embedded: the server does not start in %s: %s", c.Dir, fatal)
 	}
 	return nil
-}
-
-// startRouting lets a server of a cluster connect to the others. It does so by itself once the port for clients is open, and with DontListen there
-// is none: its own goroutine for it, which counts as one that Shutdown waits for, waits for ever. StartRouting ends as that one would have.
-func (s *Server) startRouting() {
-	if s.config.ClusterName != "" {
-		ready := make(chan struct{})
-		close(ready)
-		s.server.StartRouting(ready)
-	}
 }
 
 // checkRoom compares the bound of the data with the room that there is for it.
