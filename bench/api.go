@@ -44,18 +44,9 @@ type apiPublished struct {
 	} `json:"result"`
 }
 
-// publish publishes data, which is JSON, and returns its offset.
-func (a *api) publish(ctx context.Context, channel string, data []byte) (uint64, error) {
-	var answer apiPublished
-	err := a.call(ctx, "publish", map[string]any{"channel": channel, "data": json.RawMessage(data)}, &answer)
-	if err == nil && answer.Error != nil {
-		err = fmt.Errorf("publish: error %d %s", answer.Error.Code, answer.Error.Message)
-	}
-	return answer.Result.Offset, err
-}
-
-// publishRaw is publish for a channel's name as JSON. With a key, a publication that was accepted before is not published again.
-func (a *api) publishRaw(ctx context.Context, channel, data []byte, key string) (uint64, error) {
+// publish publishes data in a channel, both JSON, and returns its offset. With a key, a publication that was accepted
+// before is not published again.
+func (a *api) publish(ctx context.Context, channel, data []byte, key string) (uint64, error) {
 	var answer apiPublished
 	b := make([]byte, 0, 64+len(channel)+len(data))
 	b = append(append(append(append(b, `{"channel":`...), channel...), `,"data":`...), data...)

@@ -10,14 +10,14 @@ import (
 
 // Behaviour is what subscribers do beside listening. The zero value does nothing.
 type Behaviour struct {
-	// Stay is how long one stays as it is, on average; then it does one of what clients do: it is reset, ends the stream, says goodbye, stops
-	// reading, or moves, each as often as its number says of their sum.
+	// Stay is how long one stays as it is, on average; then it does one of what clients do: it is reset, ends the
+	// stream, says goodbye, stops reading, or moves, each as often as its number says of their sum.
 	Stay                           time.Duration
 	Reset, FIN, Close, Slow, Moves int
 	// SlowFor is how long one stops reading.
 	SlowFor time.Duration
-	// Away is how long one is gone at most before it comes back. Zero means as the SDKs do: 500 ms and a random part of as much, and of twice as
-	// much each time that it fails, up to 20 s.
+	// Away is how long one is gone at most before it comes back. Zero means as the SDKs do: 500 ms and a random part
+	// of as much, and of twice as much each time that it fails, up to 20 s.
 	Away time.Duration
 	// Restart says that the server may end connections in any way.
 	Restart bool
@@ -25,8 +25,8 @@ type Behaviour struct {
 
 // The SDKs' waiting.
 const (
-	backoffMin = 500 * time.Millisecond
-	backoffMax = 20 * time.Second
+	backoffLeast = 500 * time.Millisecond
+	backoffMost  = 20 * time.Second
 )
 
 // pause is how long a client waits before it connects again.
@@ -34,8 +34,8 @@ func (b *Behaviour) pause(attempts int) time.Duration {
 	if b.Away > 0 {
 		return rand.N(b.Away)
 	}
-	step := min(backoffMin<<min(attempts, 16), backoffMax)
-	return min(backoffMin+rand.N(step), backoffMax)
+	step := min(backoffLeast<<min(attempts, 16), backoffMost)
+	return min(backoffLeast+rand.N(step), backoffMost)
 }
 
 // behave has subscribers do what they do, until ctx ends.

@@ -17,8 +17,8 @@ import (
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
-// brokenServer is a server of channels by another library, all of which recover, with the API that backends publish by. What it does
-// wrong it does to every client, every so many publications.
+// brokenServer is a server of channels by another library, all of which recover, with the API that backends publish
+// by. What it does wrong it does to every client, every so many publications.
 type brokenServer struct {
 	fault string
 	every int

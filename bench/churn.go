@@ -12,8 +12,8 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Churn measures what clients that come and go do to those who stay: their latencies without and with the others, what is lost, and what the
-// server keeps of those who left.
+// Churn measures what clients that come and go do to those who stay: their latencies without and with the others,
+// what is lost, and what the server keeps of those who left.
 type Churn struct {
 	// Channels that all share. Zero means 20.
 	Channels int

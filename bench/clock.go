@@ -13,7 +13,8 @@ var beganAt = func() int64 {
 	return t.Nano() - int64(time.Since(began))
 }()
 
-// monotonic is the time of the kernel's monotonic clock in nanoseconds, which all processes of the machine share: what messages are stamped with.
+// monotonic is the time of the kernel's monotonic clock in nanoseconds, which all processes of the machine share:
+// what messages are stamped with.
 func monotonic() int64 { return beganAt + int64(time.Since(began)) }
 
 // sinceBegan is such a time as those of this process alone are given.

@@ -208,7 +208,8 @@ func (c *crowd) note(cause string) {
 	}
 }
 
-// parted takes note of the end of a subscriber's visit, and has it come back if it is to. Nothing else of it runs meanwhile.
+// parted takes note of the end of a subscriber's visit, and has it come back if it is to. Nothing else of it runs
+// meanwhile.
 func (c *crowd) parted(v *visit, was visitState, cause error) {
 	s := v.subscriber
 	if was != visitOpening {
@@ -475,8 +476,11 @@ func (v *verdict) err() error {
 func (c *crowd) judge(a settlement) verdict {
 	c.close()
 	v := verdict{Causes: c.causes, Late: c.late.Load()}
-	for i := range c.desks {
-		v.Counts.Add(&c.desks[i].counts)
+	for i := range c.desks { // with the locks under which tracks were written
+		d := &c.desks[i]
+		d.mu.Lock()
+		v.Counts.Add(&d.counts)
+		d.mu.Unlock()
 	}
 	for _, s := range c.members {
 		for i := range s.subs {
@@ -502,7 +506,8 @@ func (c *crowd) gather(ctx context.Context) error {
 	return c.returned(ctx, time.Since(began), true)
 }
 
-// returned waits until all have begun a visit since then, and have all their subscriptions. With cut it ends the visits of before.
+// returned waits until all have begun a visit since then, and have all their subscriptions. With cut it ends the
+// visits of before.
 func (c *crowd) returned(ctx context.Context, since time.Duration, cut bool) error {
 	back := func(s *subscriber) bool {
 		v := s.visit.Load()
@@ -515,7 +520,7 @@ func (c *crowd) returned(ctx context.Context, since time.Duration, cut bool) err
 		return v != nil && v.state.Load() == visitStays
 	}
 	missing := len(c.members)
-	err := await(ctx, c.part.Options.timeout()+2*backoffMax, func() bool {
+	err := await(ctx, c.part.Options.timeout()+2*backoffMost, func() bool {
 		missing = 0
 		for _, s := range c.members {
 			if !back(s) {

@@ -8,8 +8,8 @@ import (
 	"github.com/millpond/millpond/bench/verify"
 )
 
-// desk is where the subscribers of one loop look at what they get, and count. What many get is read once: a message that is to the byte one of
-// those that came lately is known.
+// desk is where the subscribers of one loop look at what they get, and count. What many get is read once: a message
+// that is to the byte one of those that came lately is known.
 type desk struct {
 	mu     sync.Mutex
 	counts verify.Counts
@@ -30,8 +30,8 @@ type parsed struct {
 	changed bool // it is not what was published
 }
 
-// memories is how many messages a loop remembers: what a connection gets in a queue, the next one gets, too. memorable is how long
-// one may be, and have publications.
+// memories is how many messages a loop remembers: what a connection gets in a queue, the next one gets, too.
+// memorable is how long one may be, and have publications.
 const (
 	memories  = 256
 	memorable = 16 << 10

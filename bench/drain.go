@@ -13,8 +13,8 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Drain measures a restart of the own server under load: its clients are sent away, wait as the SDKs do, and come back to the next
-// process. Publishers try again until they are answered.
+// Drain measures a restart of the own server under load: its clients are sent away, wait as the SDKs do, and come
+// back to the next process. Publishers try again until they are answered.
 type Drain struct {
 	// How it is restarted. Empty means DrainRestart.
 	How string

@@ -10,15 +10,16 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Fanout measures deliveries to many subscribers of few channels: at a rate of publications, with the time each took to come, and then, unless
-// NoBare, what a delivery costs the server beside a loop that knows nothing but send(2), one publication at a time and queued.
+// Fanout measures deliveries to many subscribers of few channels: at a rate of publications, with the time each took
+// to come, and then, unless NoBare, what a delivery costs the server beside a loop that knows nothing but send(2),
+// one publication at a time and queued.
 type Fanout struct {
 	// Channels that the subscribers share. Zero means 1.
 	Channels int
 	// Publishers publish at the same time. Zero means 1.
 	Publishers int
-	// Queue publishes so many in each channel as fast as the server takes them, waits until all have them, and does that again, instead of a
-	// rate. Zero means a rate.
+	// Queue publishes so many in each channel as fast as the server takes them, waits until all have them, and does
+	// that again, instead of a rate. Zero means a rate.
 	Queue int
 	// NoBare leaves the yardstick out.
 	NoBare bool

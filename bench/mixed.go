@@ -12,9 +12,9 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Mixed is a day in a minute: users with a channel of their own and two of those that they share, of whom some lose their connection, close
-// their laptops, stall, or change what they look at; visitors who come, read a while and leave; and backends that publish little at night and
-// much at noon, to single users and to channels.
+// Mixed is a day in a minute: users with a channel of their own and two of those that they share, of whom some lose
+// their connection, close their laptops, stall, or change what they look at; visitors who come, read a while and
+// leave; and backends that publish little at night and much at noon, to single users and to channels.
 type Mixed struct {
 	// Channels that users and visitors share. Zero means 50.
 	Channels int

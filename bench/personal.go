@@ -11,8 +11,9 @@ import (
 	"github.com/millpond/millpond/bench/verify"
 )
 
-// Personal measures users with a channel of their own and one that all share, both with recovery: what such a connection costs the
-// server when it is subscribed and when a message has come through each channel, and then how a message to each user arrives.
+// Personal measures users with a channel of their own and one that all share, both with recovery: what such a
+// connection costs the server when it is subscribed and when a message has come through each channel, and then how a
+// message to each user arrives.
 type Personal struct {
 	// Presence turns it on in the own server's channels.
 	Presence bool

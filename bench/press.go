@@ -47,8 +47,8 @@ type top struct {
 	sequences   []uint64
 }
 
-// newPress is for so many publishers in the channels. With fewer channels than publishers some have several; each returns how many that
-// is in publishersOf.
+// newPress is for so many publishers in the channels. With fewer channels than publishers some have several; each
+// returns how many that is in publishersOf.
 func newPress(a *api, prefix string, channels, publishers, size int) *press {
 	p := &press{api: a, gaps: new(atomic.Bool), size: size, tops: make([]top, channels), run: strconv.FormatUint(rand.Uint64(), 36), streams: make([][]*stream, publishers)}
 	per := publishersOf(channels, publishers)
@@ -108,7 +108,7 @@ func (p *press) send(ctx context.Context, s *stream, key string) (uint64, error)
 	if p.bare != nil {
 		return s.stamp.Sequence, p.bare.publish(s.title, s.stamp.Sequence, data)
 	}
-	return p.api.publishRaw(ctx, s.name, data, key)
+	return p.api.publish(ctx, s.name, data, key)
 }
 
 // accepted notes what the server said.
@@ -143,7 +143,8 @@ func steadily(rate float64) func(time.Duration) float64 {
 	return func(time.Duration) float64 { return rate }
 }
 
-// note notes that a message was published in a channel by other means, as its publisher's next. There are no fewer channels than publishers.
+// note notes that a message was published in a channel by other means, as its publisher's next. There are no fewer
+// channels than publishers.
 func (p *press) note(channel int, offset uint64) error {
 	s := p.streams[channel%len(p.streams)][channel/len(p.streams)]
 	s.stamp.Sequence++
@@ -170,8 +171,8 @@ func (p *press) split(k int) (first, second *press) {
 	return part(func(c int) bool { return c < k }), part(func(c int) bool { return c >= k })
 }
 
-// pace publishes for as long as d, at a rate in all that may change as time passes. Each publisher does what is due of its part, one after
-// the other, so that what was due earlier than it could be sent counts as late.
+// pace publishes for as long as d, at a rate in all that may change as time passes. Each publisher does what is due
+// of its part, one after the other, so that what was due earlier than it could be sent counts as late.
 func (p *press) pace(ctx context.Context, d time.Duration, rate func(time.Duration) float64) error {
 	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -19,7 +19,8 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Publishing measures what a publication costs that comes over the API, in each of the ways there are. Nobody subscribes.
+// Publishing measures what a publication costs that comes over the API, in each of the ways there are. Nobody
+// subscribes.
 type Publishing struct {
 	// Together is how many publications one batch or broadcast has. Zero means 100.
 	Together int

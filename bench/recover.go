@@ -12,9 +12,9 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Recover proves that nothing is lost: publishers number their messages, and subscribers, which are cut off, stop reading, and come and go
-// all the time, must have seen each number of their channels once and in order when all is over. The own server has small buffers, so
-// that clients that do not read are soon cut off.
+// Recover proves that nothing is lost: publishers number their messages, and subscribers, which are cut off, stop
+// reading, and come and go all the time, must have seen each number of their channels once and in order when all is
+// over. The own server has small buffers, so that clients that do not read are soon cut off.
 type Recover struct {
 	// Publishers share the channels among them. Zero means 4.
 	Publishers int
@@ -22,7 +22,8 @@ type Recover struct {
 	Channels int
 	// Subscriptions of each client. Zero means 2.
 	Subscriptions int
-	// Deliveries that must have been checked: for want of them it goes on up to five times as long. Zero means 1,000,000.
+	// Deliveries that must have been checked: for want of them it goes on up to five times as long. Zero means
+	// 1,000,000.
 	Deliveries int64
 	// Stay is how long a client stays as it is, on average. Zero means 5 s.
 	Stay time.Duration
@@ -44,7 +45,8 @@ func (c Recover) withDefaults() Recover {
 	return c
 }
 
-// A client of the own server that does not read is cut off after a second or so, and who comes back within half a minute recovers all.
+// A client of the own server that does not read is cut off after a second or so, and who comes back within half a
+// minute recovers all.
 var recoverFlags = []string{
 	"--send-buffer-bytes=4096", "--outbox-messages=64", "--outbox-bytes=4194304", "--max-recovered=4096",
 	"--ping-interval=5s", "--pong-timeout=4s",
@@ -105,7 +107,8 @@ func (c Recover) Run(ctx context.Context, r *Run) (err error) {
 	return errors.Join(err, err2)
 }
 
-// restless publishes while the audience does what it does, and returns when all have come back and have all that there was.
+// restless publishes while the audience does what it does, and returns when all have come back and have all that
+// there was.
 func (a *audience) restless(ctx context.Context, stage string, publish func(context.Context) error) (took time.Duration, err error) {
 	r := a.run
 	behaving, calm := context.WithCancel(ctx)

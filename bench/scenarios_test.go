@@ -63,7 +63,8 @@ func runSmall(t *testing.T, name, fault string, every int, p Protocol) (printed 
 // allFaults is set to run each scenario against each fault, which takes a minute or two; else some are enough.
 const allFaults = "MILLPOND_BENCH_ALL_FAULTS"
 
-// Each scenario says what a server does wrong, and fails; and is content with one that does nothing wrong, whoever made it.
+// Each scenario says what a server does wrong, and fails; and is content with one that does nothing wrong, whoever
+// made it.
 func TestScenariosReportBrokenServers(t *testing.T) {
 	faults := map[string]string{
 		faultNone:      "",

@@ -10,7 +10,6 @@ import (
 
 	"github.com/millpond/millpond/codec"
 	"github.com/millpond/millpond/poller"
-	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
 // listener is what has a speaker. Its methods are called one at a time, by the goroutines that poller.Events says.
@@ -69,15 +68,6 @@ func (s *speaker) dial(d *dialect, l listener, source netip.AddrPort) error {
 	s.dialect, s.listener = d, l
 	err := d.poller.Dial(&s.conn, d.target, s, poller.DialOptions{Source: source, TLS: d.tls, ReceiveBuffer: d.receiveBuffer})
 	s.dialed = err == nil
-	return err
-}
-
-// command sends commands in one message.
-func (s *speaker) command(commands ...*wire.Command) error {
-	b, err := s.dialect.frame(commands...)
-	if err == nil {
-		s.send(b)
-	}
 	return err
 }
 

@@ -9,8 +9,9 @@ import (
 	"github.com/millpond/millpond/bench/verify"
 )
 
-// subscriber is a client that checks all it gets. Its connections come one after another, each a visit; it remembers, as the SDKs do, how far it
-// came in each channel. With a connection and a subscription it takes some 600 bytes, netpoll's included, and no goroutine.
+// subscriber is a client that checks all it gets. Its connections come one after another, each a visit; it remembers,
+// as the SDKs do, how far it came in each channel. With a connection and a subscription it takes some 600 bytes,
+// netpoll's included, and no goroutine.
 type subscriber struct {
 	// Immutable after newSubscriber.
 	crowd  *crowd
@@ -32,8 +33,8 @@ type subscription struct {
 	track   verify.Track
 	on      bool
 
-	// By the clock: since when it is on, and from when to when it was before. What was due before it is on was missed, for a good reason if
-	// it was not on then.
+	// By the clock: since when it is on, and from when to when it was before. What was due before it is on was
+	// missed, for a good reason if it was not on then.
 	since, from, to int64
 }
 

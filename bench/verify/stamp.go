@@ -41,13 +41,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Sum is what a stamp keeps of a channel's name.
 func Sum(channel string) uint32 { return crc32.Checksum([]byte(channel), castagnoli) }
 
-// padding is what fills a message, from a place in the sentence that depends on its sequence: no two neighbours are alike.
+// padding is what fills a message, from a place in the sentence that depends on its sequence: no two neighbours are
+// alike.
 const sentence = "The pond is calm, a message is a stone. "
 
 var padding = strings.Repeat(sentence, 1<<11)
 
-// Append adds a message of size bytes, or of MinBytes if that is more, to b: a JSON string without escapes, which a server passes on as it
-// is, whatever it does with JSON. Its last part is a checksum (CRC-32C) of all before.
+// Append adds a message of size bytes, or of MinBytes if that is more, to b: a JSON string without escapes, which a
+// server passes on as it is, whatever it does with JSON. Its last part is a checksum (CRC-32C) of all before.
 func (s Stamp) Append(b []byte, size int) []byte {
 	begin := len(b)
 	b = appendHex(append(b, `"p`...), uint64(s.Publisher), 4)

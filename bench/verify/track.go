@@ -93,9 +93,9 @@ type Track struct {
 	placed  bool
 }
 
-// Place notes where a first subscription begins: after the publication that the server calls offset, with which publisher n had come to
-// sequences[n]. Of a publisher without a sequence the first message says where it begins, and what was lost before that is seen by
-// its offset alone.
+// Place notes where a first subscription begins: after the publication that the server calls offset, with which
+// publisher n had come to sequences[n]. Of a publisher without a sequence the first message says where it begins, and
+// what was lost before that is seen by its offset alone.
 func (t *Track) Place(epoch string, offset uint64, sequences ...uint64) {
 	*t = Track{placed: true, epoch: epoch, offsets: line{last: offset, start: startKnown}}
 	for n, sequence := range sequences {
@@ -109,8 +109,8 @@ func (t *Track) Placed() bool { return t.placed }
 // Position is from where a subscription goes on.
 func (t *Track) Position() (epoch string, offset uint64) { return t.epoch, t.offsets.last }
 
-// Recover notes the answer to a subscription that asked for what came after Position: recovered says that all of it follows, or that it is
-// not known, and the channel stands at offset.
+// Recover notes the answer to a subscription that asked for what came after Position: recovered says that all of it
+// follows, or that it is not known, and the channel stands at offset.
 func (t *Track) Recover(c *Counts, recovered bool, epoch string, offset uint64) {
 	if recovered {
 		c.Recoveries++
@@ -149,8 +149,8 @@ func (t *Track) each(do func(l *line)) {
 	}
 }
 
-// Take looks at one publication in the channel: its stamp, and its offset, or 0 if the channel has none. It reports whether the publication
-// belongs there and is new.
+// Take looks at one publication in the channel: its stamp, and its offset, or 0 if the channel has none. It reports
+// whether the publication belongs there and is new.
 func (t *Track) Take(c *Counts, in *Channel, s Stamp, offset uint64) bool {
 	if s.Channel != in.Sum && s.Channel != Everywhere || int(s.Publisher) >= in.Publishers {
 		c.Misplaced++
@@ -164,7 +164,8 @@ func (t *Track) Take(c *Counts, in *Channel, s Stamp, offset uint64) bool {
 	return t.publisher(int(s.Publisher)).take(&c.Order, &c.Skipped, s.Sequence)
 }
 
-// Settle counts what never came when all is over: publishers have come to sequences, and the channel to offset, or 0 if that is not known.
+// Settle counts what never came when all is over: publishers have come to sequences, and the channel to offset, or 0
+// if that is not known.
 func (t *Track) Settle(c *Counts, offset uint64, sequences ...uint64) {
 	if !t.placed {
 		return
