@@ -31,6 +31,7 @@ build: ## Build bin/millpond.
 
 test: setup $(TOOLS) ## Run all tests, the real-browser ones among them.
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) ./...
+	cd bench/peers && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) ./...
 
 check: format generated vet lint vuln race ## Run everything a change must pass before it lands, except make test.
 
@@ -46,11 +47,13 @@ generated: $(TOOLS)
 
 vet:
 	go vet ./...
+	cd bench/peers && go vet ./...
 
 # staticcheck runs by itself, at its own release; golangci-lint leaves it out.
 lint: $(TOOLS)
 	bin/tools/golangci-lint run
 	bin/tools/staticcheck ./...
+	cd bench/peers && ../../bin/tools/golangci-lint run && ../../bin/tools/staticcheck ./...
 
 vuln: $(TOOLS)
 	@.ci/vuln
@@ -59,12 +62,18 @@ vuln: $(TOOLS)
 # make test to hold, on the code that ships.
 race: setup $(TOOLS)
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) -race ./...
+	cd bench/peers && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) -race ./...
 
 bench: build ## Measure what an idle connection costs.
 	bin/millpond bench idle
 
 benchmarks: build ## Run every scenario and write its reports to docs/benchmarks: half an hour, on a machine with nothing else to do.
 	docs/benchmarks/run.sh
+
+# The other servers are dependencies of a module of its own, in bench/peers.
+peers: build ## Measure millpond beside other Go servers: docs/benchmarks/peers.md, a quarter of an hour.
+	mkdir -p docs/benchmarks
+	cd bench/peers && go run . -millpond ../../bin/millpond -out ../../docs/benchmarks/peers.md $(PEERS)
 
 setup:
 	@.ci/setup
@@ -78,4 +87,4 @@ $(TOOLS):
 	cd tools && go build -o ../bin/tools/ tool
 	@touch $@
 
-.PHONY: help run build test check format generate generated vet lint vuln race bench benchmarks setup clean
+.PHONY: help run build test check format generate generated vet lint vuln race bench benchmarks peers setup clean
