@@ -17,6 +17,7 @@ import (
 	"github.com/millpond/millpond/push/certs"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
+	"github.com/millpond/millpond/push/pressure"
 	"github.com/millpond/millpond/push/tracing"
 	"github.com/millpond/millpond/push/webhook"
 	"github.com/millpond/millpond/session"
@@ -116,8 +117,11 @@ type Config struct {
 	// NoCompression declines every such offer.
 	NoCompression bool
 
+	// Memory says how much there is, so that clients are refused before it is gone. Its Logger is set by New.
+	Memory Memory
+
 	// Engine has the bounds and times of connections. Its Endpoints, HTTP,
-	// MaxMessageBytes and Logger are set by New.
+	// MaxMessageBytes, Pressure and Logger are set by New.
 	Engine session.Config
 	// Socket has the options of public listeners.
 	Socket session.SocketOptions
@@ -185,6 +189,9 @@ type Log = logs.Config
 
 // Trace says where spans go, and of how many traces.
 type Trace = tracing.Config
+
+// Memory is another package's type under the name by which users of the product know it.
+type Memory = pressure.Config
 
 // TLSPair is one certificate of TLS.
 type TLSPair = certs.Pair
@@ -261,7 +268,17 @@ func (c Config) Validate() error {
 	if d.APIErrorMode != "" && d.APIErrorMode != "transport" {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
 	}
-	errs = append(errs, d.TLS.Validate(), d.History.Validate(), d.API.Validate(), d.Tap.Validate(), d.validateEvents(), d.validateNATS(), d.Cluster.Validate(), d.Trace.Validate())
+	errs = append(errs,
+		d.TLS.Validate(),
+		d.History.Validate(),
+		d.API.Validate(),
+		d.Tap.Validate(),
+		d.validateEvents(),
+		d.validateNATS(),
+		d.Cluster.Validate(),
+		d.Trace.Validate(),
+		d.Memory.Validate(),
+	)
 	errs = append(errs, hub.ValidateNamespaces(d.Channels, d.Namespaces), d.Webhooks.validate(d.Channels, d.Namespaces))
 	engine := d.Engine
 	engine.MaxMessageBytes = d.MaxMessageBytes

@@ -22,6 +22,7 @@ func (s *Server) keepHouse(stop <-chan struct{}) {
 			s.centrifuge.Tick()
 			s.plain.Tick()
 			s.watchAPIKeys()
+			s.memoryWatch.Tick(now)
 			t.trim(allocated(), now)
 		}
 	}

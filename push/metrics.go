@@ -265,6 +265,7 @@ func collectEngine(st session.Stats, gauge emitInt, counter emitCount) {
 	counter(descRefused, st.RefusedFull, "max_connections")
 	counter(descRefused, st.RefusedCrowd, "max_handshakes")
 	counter(descRefused, st.RefusedAddress, "max_connections_per_address")
+	counter(descRefused, st.RefusedMemory, "memory_limit")
 	gauge(descHandshaking, st.Handshaking)
 	collectTLS(st.TLS, gauge, counter)
 	counter(descCloseTimeouts, st.CloseTimeouts)

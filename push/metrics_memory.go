@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/procfs"
 
+	"github.com/millpond/millpond/push/pressure"
 	"github.com/millpond/millpond/session"
 )
 
@@ -18,6 +19,8 @@ var (
 	descTCPMemory   = desc("kernel_tcp_memory_bytes", "What the kernel has taken for the buffers of all TCP sockets of the host, or of the container's network.")
 	descTCPPressure = desc("kernel_tcp_memory_pressure_bytes", "At how much the kernel begins to save, the second figure of net.ipv4.tcp_mem.")
 	descTCPMost     = desc("kernel_tcp_memory_limit_bytes", "At how much it gives up, the third one.")
+	descMemoryLimit = desc("memory_limit_bytes", "Memory that the process (--memory-limit) or the control group may have; absent without a limit.", "scope")
+	descMemoryUsed  = desc("memory_used_bytes", "How much of it is taken, without what the kernel keeps of files; from --memory-high-water on, new clients are refused.", "scope")
 	descSockets     = desc("kernel_tcp_sockets", "TCP sockets of the host, or of the container's network.", "state")
 )
 
@@ -34,7 +37,29 @@ func residentMemory() int {
 	return st.ResidentMemory()
 }
 
+// watchMemory begins to watch how much is left.
+func (s *Server) watchMemory() (*pressure.Watch, error) {
+	c := s.config.Memory
+	c.Logger = s.config.Logger
+	return pressure.New(c)
+}
+
+// pressure implements session.Config.Pressure.
+func (s *Server) pressure() session.Pressure {
+	switch s.memoryWatch.Level() {
+	case pressure.Severe:
+		return session.PressureSevere
+	case pressure.High:
+		return session.PressureHigh
+	}
+	return session.PressureNone
+}
+
 func (c *collector) collectMemory(st session.Stats, gauge emitInt) {
+	for _, r := range c.server.memoryWatch.Readings() {
+		gauge(descMemoryLimit, int(r.Limit), r.Scope)
+		gauge(descMemoryUsed, int(r.Used), r.Scope)
+	}
 	if st.Connections > 0 {
 		gauge(descConnMemory, max(residentMemory()-c.baseline, 0)/st.Connections)
 	}

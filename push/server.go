@@ -19,6 +19,7 @@ import (
 	"github.com/millpond/millpond/push/events"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
+	"github.com/millpond/millpond/push/pressure"
 	"github.com/millpond/millpond/push/protocol/centrifuge"
 	"github.com/millpond/millpond/push/protocol/plain"
 	"github.com/millpond/millpond/push/takeover"
@@ -45,25 +46,26 @@ type Server struct {
 	nodes       *nodes // the others; nil without
 	plain       *plain.Handler[*session.Frame]
 	// centrifuge is the Centrifuge protocol.
-	centrifuge *centrifuge.Handler[*session.Frame]
-	backend    *backend // the application's
-	api        *api.Handler
-	openAPI    *api.Handler // asks for no key; nil without Dev
-	apiKeys    apiKeys      // where the API's keys come from
-	taps       *tap.Taps
-	uid        string // of this process
-	started    time.Time
-	certs      *certs.Store    // nil without TLS
-	events     *events.Events  // nil if nobody wants any
-	audit      *logs.Log       // nil if there is none
-	access     *accessLog      // nil if there is none
-	tracer     *tracing.Tracer // nil if nobody follows anything
-	public     []*session.Listener
-	addrs      []net.Addr
-	internal   *internalSide      // nil when a public address carries the internal routes
-	handover   *takeover.Handover // nil, or what another process gives
-	taken      chan struct{}
-	ended      chan struct{} // closed when Shutdown has done what it does once
+	centrifuge  *centrifuge.Handler[*session.Frame]
+	backend     *backend // the application's
+	api         *api.Handler
+	openAPI     *api.Handler // asks for no key; nil without Dev
+	apiKeys     apiKeys      // where the API's keys come from
+	taps        *tap.Taps
+	uid         string // of this process
+	started     time.Time
+	memoryWatch *pressure.Watch
+	certs       *certs.Store    // nil without TLS
+	events      *events.Events  // nil if nobody wants any
+	audit       *logs.Log       // nil if there is none
+	access      *accessLog      // nil if there is none
+	tracer      *tracing.Tracer // nil if nobody follows anything
+	public      []*session.Listener
+	addrs       []net.Addr
+	internal    *internalSide      // nil when a public address carries the internal routes
+	handover    *takeover.Handover // nil, or what another process gives
+	taken       chan struct{}
+	ended       chan struct{} // closed when Shutdown has done what it does once
 
 	// Any goroutine (atomic).
 	draining atomic.Bool
@@ -173,6 +175,10 @@ func (s *Server) build() error {
 	engine := c.Engine
 	engine.Logger = c.Logger
 	engine.MaxMessageBytes = c.MaxMessageBytes
+	if s.memoryWatch, err = s.watchMemory(); err != nil {
+		return err
+	}
+	engine.Pressure = s.pressure
 	engine.Endpoints = s.endpoints()
 	engine.HTTP = s.publicRoutes()
 	if s.certs != nil {
@@ -312,6 +318,7 @@ func (s *Server) Serve() error {
 	failed := make(chan error, len(s.public)+2)
 	stop := make(chan struct{})
 	var running sync.WaitGroup
+	s.memoryWatch.Tick(time.Now())
 	running.Go(func() { s.keepHouse(stop) })
 	for i, l := range s.public {
 		secured := s.config.secured(s.config.Listen[i])
@@ -338,6 +345,7 @@ func (s *Server) Serve() error {
 	}
 	close(stop)
 	running.Wait()
+	s.memoryWatch.Close()
 	return err
 }
 

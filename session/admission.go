@@ -18,14 +18,36 @@ func overloaded() *handshake.Fault {
 	return &f
 }
 
-// crowded reports, and counts, that too many connections have not yet shown an opening handshake. What is accepted
-// then is refused before it has been read, so that its client may see a reset instead of the answer; a client of TLS
-// gets none.
-func (srv *Server) crowded(fd int, secured bool) bool {
-	if int64(srv.table.Len())-srv.admitted.Load() < int64(srv.config.MaxHandshakes) {
+// Pressure says how short memory is. Those who are in stay.
+type Pressure int
+
+// The levels of pressure.
+const (
+	PressureNone   Pressure = iota
+	PressureHigh            // opening handshakes are answered 503 with a Retry-After; plain HTTP is served
+	PressureSevere          // connections are refused before they are read
+)
+
+// pressed reports whether memory is as short as that.
+func (srv *Server) pressed(level Pressure) bool {
+	if srv.config.Pressure == nil || srv.config.Pressure() < level {
 		return false
 	}
-	srv.crowdedOut.Add(1)
+	srv.pressedOut.Add(1)
+	return true
+}
+
+// crowded reports, and counts, that there is no room for a connection that has not shown its opening handshake: too many
+// others have not, or memory is all but gone. What is accepted then is refused before it has been read, so that its client may see a
+// reset instead of the answer; a client of TLS gets none.
+func (srv *Server) crowded(fd int, secured bool) bool {
+	switch {
+	case srv.pressed(PressureSevere):
+	case int64(srv.table.Len())-srv.admitted.Load() >= int64(srv.config.MaxHandshakes):
+		srv.crowdedOut.Add(1)
+	default:
+		return false
+	}
 	var response []byte
 	if !secured {
 		response = overloaded().AppendResponse(nil)
@@ -34,8 +56,11 @@ func (srv *Server) crowded(fd int, secured bool) bool {
 	return true
 }
 
-// admit takes one of the places of MaxConnections, or reports, and counts, that there is none.
+// admit takes one of the places of MaxConnections, or reports, and counts, that there is none, or no memory for it.
 func (srv *Server) admit() bool {
+	if srv.pressed(PressureHigh) {
+		return false
+	}
 	limit := int64(srv.config.MaxConnections)
 	for {
 		n := srv.admitted.Load()

@@ -40,6 +40,8 @@ type Config struct {
 	// MaxConnections bounds the sessions that are through their opening handshake. One more is answered 503 with a
 	// Retry-After that differs from one to the next. Zero means no bound but the number of file descriptors.
 	MaxConnections int
+	// Pressure says how short memory is, for each connection anew, on the loop goroutine: it must be quick. Nil means never.
+	Pressure func() Pressure
 	// MaxPerAddress bounds the sessions of one client address, as TrustedProxies tell it; of IPv6 a /64 counts as one. One
 	// more is answered 503. It costs about 90 bytes for each session. Zero means no bound.
 	MaxPerAddress int

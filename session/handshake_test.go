@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -280,4 +281,42 @@ func TestConfigValidate(t *testing.T) {
 	if err := (Config{}).Validate(); err != nil {
 		t.Error(err)
 	}
+}
+
+// With little memory left, nobody new gets in, but plain HTTP is answered; with less, nobody is read. Those who are in stay.
+func TestPressure(t *testing.T) {
+	var level atomic.Int32
+	s := startServer(t, Config{
+		Pressure:  func() Pressure { return Pressure(level.Load()) },
+		Endpoints: []Endpoint{{Path: "/echo", Handler: echoHandler{}}},
+	})
+	first := s.open()
+	level.Store(int32(PressureHigh))
+	late := s.connect()
+	late.write([]byte(openingHandshake))
+	if head := late.response("503"); !strings.Contains(head, "Retry-After: ") {
+		t.Errorf("no Retry-After in %q", head)
+	}
+	c := s.connect()
+	c.write([]byte("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"))
+	c.response("404")
+	if n := s.Stats().RefusedMemory; n != 1 {
+		t.Errorf("%d refused", n)
+	}
+	level.Store(int32(PressureSevere))
+	if overTLS { // there is nobody yet to whom a 503 could be said
+		if c, err := s.dial(&net.Dialer{}); err == nil {
+			t.Error("somebody was let in")
+			_ = c.Close()
+		}
+	} else {
+		s.connect().response("503")
+	}
+	if n := s.Stats().RefusedMemory; n != 2 {
+		t.Errorf("%d refused", n)
+	}
+	first.write(text("still here"))
+	first.expect("text still here")
+	level.Store(int32(PressureNone))
+	s.open()
 }

@@ -63,6 +63,7 @@ type Server struct {
 	refused       atomic.Int64 // by MaxConnections
 	crowdedOut    atomic.Int64 // by MaxHandshakes
 	addressFull   atomic.Int64 // by MaxPerAddress
+	pressedOut    atomic.Int64 // by Pressure
 	handedOver    atomic.Int64
 	panics        atomic.Int64
 	pauses        atomic.Int64

@@ -26,6 +26,7 @@ type Stats struct {
 	RefusedFull    int64 // by MaxConnections
 	RefusedCrowd   int64 // by MaxHandshakes
 	RefusedAddress int64 // by MaxPerAddress
+	RefusedMemory  int64 // by Pressure
 	Handshaking    int   // of Connections
 	HandedToHTTP   int64
 	TLS            TLSStats
@@ -66,7 +67,7 @@ func (srv *Server) Stats() Stats {
 	p := srv.poller.Stats()
 	st := Stats{
 		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
-		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), RefusedAddress: srv.addressFull.Load(), HandedToHTTP: srv.handedOver.Load(),
+		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), RefusedAddress: srv.addressFull.Load(), RefusedMemory: srv.pressedOut.Load(), HandedToHTTP: srv.handedOver.Load(),
 		TLS:     srv.poller.TLSStats(),
 		LoopLag: srv.poller.Lag(),
 		BytesIn: p.BytesRead, BytesOut: p.BytesSent, Pings: srv.pings.Load(), ReadPauses: srv.pauses.Load(),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -139,6 +140,9 @@ type serveCommand struct {
 	TapMaxDuration     time.Duration `help:"Time of one capture." default:"1h"`
 	TapPayloadBytes    int           `help:"Bytes of each payload that keys without the scope tap_payload are shown." default:"0"`
 	TapStartsPerMinute float64       `help:"Captures that begin in a minute." default:"60"`
+
+	MemoryLimit     int64   `help:"Bytes that the process may take; default: GOMEMLIMIT, if that is set. The limit of the control group, if there is one, holds too. Negative: neither is watched."`
+	MemoryHighWater float64 `help:"Part of these limits from which new clients are refused, so that those who are in can stay." default:"0.9"`
 
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
 	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
@@ -321,6 +325,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			Timeout: c.EventsTimeout, MaxBackoff: c.EventsBackoff, MaxRejections: c.EventsMaxRejections, ShutdownTimeout: c.EventsShutdownTimeout, QueueBytes: c.EventsQueueBytes,
 			SyncInterval: c.EventsSync,
 		}},
+		Memory:    c.memory(),
 		Inherited: activation.Files(true), Takeover: c.Takeover,
 		Trace:    push.Trace{Endpoint: c.TraceEndpoint, Sample: c.TraceSample, Environment: true},
 		AuditLog: push.Log{Path: c.AuditLog, JSON: c.LogFormat == "json"}, AuditPublishes: c.AuditPublishes,
@@ -376,6 +381,15 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	}
 	out.Events.Secrets = lines(secrets)
 	return out, errors.Join(errs...)
+}
+
+// memory is what the flags and Go's own variable say. Whoever has set that one wants Go to keep to it.
+func (c *serveCommand) memory() push.Memory {
+	m := push.Memory{LimitBytes: c.MemoryLimit, HighWater: c.MemoryHighWater, TuneGo: os.Getenv("GOMEMLIMIT") == ""}
+	if limit := debug.SetMemoryLimit(-1); !m.TuneGo && m.LimitBytes == 0 && limit < math.MaxInt64 {
+		m.LimitBytes = limit
+	}
+	return m
 }
 
 // lines returns those of b that are not empty, without the white space around them.

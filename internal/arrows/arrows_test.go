@@ -56,6 +56,7 @@ var table = []row{
 		[]string{
 			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/tap", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"session", "push/hub", "push/broker/memory", "push/broker/nats", "push/broker/nats/embedded", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/pressure", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
@@ -98,6 +99,7 @@ var table = []row{
 		nil,
 	},
 	{"push/protocol/centrifuge/fossil", "bytes to bytes: a format of deltas, which knows nothing of protocols", nil, nil},
+	{"push/pressure", "reads what the kernel says of memory, and knows nothing of connections", []string{"internal/cgroup"}, nil},
 	{"push/logs", "lines in files, and nothing of what they tell", nil, nil},
 	{
 		"push/tracing", "spans; the only one that knows OpenTelemetry",

@@ -60,6 +60,27 @@ func Read(root fs.FS) (Limits, error) {
 	return l, nil
 }
 
+// MemoryUsed is what the group of MemoryBytes holds, in bytes, without what the kernel keeps of files and gives back when it must. It reports
+// false if there is no limit, or the group's files cannot be read. With less than floor used by all, files are not told apart.
+func (l Limits) MemoryUsed(root fs.FS, floor int64) (int64, bool) {
+	name, prefix := "memory.current", ""
+	if l.Version == 1 {
+		name, prefix = "memory.usage_in_bytes", "total_" // of the groups below, too
+	}
+	used, ok := number(root, path.Join(l.MemoryDir, name))
+	if l.MemoryBytes == 0 || !ok || used < floor {
+		return used, ok && l.MemoryBytes != 0
+	}
+	for line := range strings.Lines(text(root, path.Join(l.MemoryDir, "memory.stat"))) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if key == prefix+"inactive_file" || key == prefix+"active_file" {
+			n, _ := strconv.ParseInt(value, 10, 64)
+			used -= n
+		}
+	}
+	return max(used, 0), true
+}
+
 func (l *Limits) version2(root fs.FS, dir string) {
 	if n, ok := number(root, path.Join(dir, "memory.max")); ok {
 		l.Version = 2
