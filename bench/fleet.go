@@ -66,9 +66,10 @@ func newFleet(p *part) (*fleet, error) {
 	return f, nil
 }
 
-// localPorts is how many connections one source address opens to one target: nearly all of the kernel's local ports. Others use some.
+// localPorts is how many connections one source address opens to one target: half of the kernel's local ports. connect(2) tries the
+// even ones first, one after the other: beyond half of the range it takes ten times as long.
 func localPorts() int {
-	const usual = 25_000
+	const usual = 14_000
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
 		return usual
@@ -77,7 +78,7 @@ func localPorts() int {
 	if _, err := fmt.Sscan(string(b), &low, &high); err != nil || high <= low {
 		return usual
 	}
-	return max((high-low)*9/10, 1)
+	return max((high-low)/2, 1)
 }
 
 // source returns where connection n connects from.

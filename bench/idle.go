@@ -68,7 +68,7 @@ func (i Idle) Run(ctx context.Context, r *Run) (err error) {
 		return err
 	}
 	r.stage("measuring without connections")
-	without, err := s.hold(ctx)
+	without, err := s.hold(ctx, min(r.Options.Duration, maxWithout))
 	if err != nil {
 		return err
 	}
@@ -116,13 +116,16 @@ func (s *idling) first(ctx context.Context) (err error) {
 	return err
 }
 
+// maxWithout is how long the server is measured without connections, however long these are held: what it takes then is steady.
+const maxWithout = 10 * time.Second
+
 // hold measures the server while nothing is done.
-func (s *idling) hold(ctx context.Context) (costs, error) {
+func (s *idling) hold(ctx context.Context, duration time.Duration) (costs, error) {
 	m, err := s.run.mark(ctx, s.server)
 	if err != nil {
 		return costs{}, err
 	}
-	err = sleep(ctx, s.run.Options.Duration)
+	err = sleep(ctx, duration)
 	c, err2 := m.costs(context.WithoutCancel(ctx))
 	return c, errors.Join(err, err2)
 }
@@ -155,7 +158,7 @@ func (s *idling) round(ctx context.Context, number int) (d idleRound, err error)
 		return d, err
 	}
 	r.stage("%sholding", of)
-	if d.held, err = s.hold(ctx); err != nil {
+	if d.held, err = s.hold(ctx, r.Options.Duration); err != nil {
 		return d, err
 	}
 	if _, err = c.order(ctx, "trim", nil); err != nil {
