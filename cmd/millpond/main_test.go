@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/millpond/millpond/session"
 )
 
 // The test binary is the program too, for tests of a whole process.
@@ -280,5 +283,18 @@ func TestEnvironmentWinsOverTheFile(t *testing.T) {
 	_, _, stderr := runCommand("serve", "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--config", path)
 	if !strings.Contains(stderr, `"msg":"listening"`) {
 		t.Error(stderr)
+	}
+}
+
+// The kernel's timeouts reach the sockets' options.
+func TestSocketFlags(t *testing.T) {
+	c := serveCommand{TCPUserTimeout: time.Second, TCPKeepalive: 2 * time.Second, SendBufferBytes: 3, ReusePort: true, APIErrorMode: "body"}
+	config, err := c.config(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := session.SocketOptions{UserTimeout: time.Second, KeepAlive: 2 * time.Second, SendBuffer: 3, ReusePort: true}
+	if config.Socket != want {
+		t.Errorf("%+v, want %+v", config.Socket, want)
 	}
 }

@@ -91,6 +91,7 @@ type serveCommand struct {
 	SlowPolicy               string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest,latest" default:"disconnect"`
 	OutboxAge                time.Duration `help:"Time that the oldest message may wait for a slow client; negative: no bound." default:"60s"`
 	TCPUserTimeout           time.Duration `name:"tcp-user-timeout" help:"Time that sent data may stay unacknowledged until the kernel gives a client up." default:"30s"`
+	TCPKeepalive             time.Duration `name:"tcp-keepalive" help:"Time of silence until the kernel probes a connection; heartbeats that are more frequent leave it nothing to do; negative: never." default:"2m"`
 	Compression              string        `help:"permessage-deflate: ${enum}. Context takeover costs up to 64 KiB for each connection that compresses." enum:"on,off,context-takeover" default:"on"`
 	CompressionLevel         int           `help:"From 1, the fastest, to 6." default:"1"`
 	CompressionMinBytes      int           `help:"Bytes below which a message is not compressed." default:"256"`
@@ -331,7 +332,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		AuditLog: push.Log{Path: c.AuditLog, JSON: c.LogFormat == "json"}, AuditPublishes: c.AuditPublishes,
 		AccessLog: push.Log{Path: c.AccessLog, JSON: c.LogFormat == "json"}, AccessSample: c.AccessLogSample,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
-		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, ReusePort: c.ReusePort},
+		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, KeepAlive: c.TCPKeepalive, ReusePort: c.ReusePort},
 		Engine: session.Config{
 			Loops: c.Loops, Workers: c.Workers, TLSHandshakes: c.TLSHandshakes, MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, MaxPerAddress: c.MaxConnectionsPerAddress, AcceptRate: c.AcceptRate, MaxLoopLag: c.MaxLoopLag, MaxHTTPConns: c.MaxHTTPConnections,
 			MaxHeaderBytes: c.MaxHeaderBytes, HandshakeTimeout: c.HandshakeTimeout, InboxBytes: c.InboxBytes,
