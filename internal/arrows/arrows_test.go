@@ -153,6 +153,11 @@ var table = []row{
 	{"bench/report", "knows figures, and nothing of how they are measured", []string{"internal/nearest", "github.com/HdrHistogram/hdrhistogram-go"}, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{"bench/verify", "judges messages, and knows no protocol and no connection", nil, nil},
 	{
+		"bench/million", "runs the built binary in a machine of its own, and knows nothing of its insides",
+		[]string{"golang.org/x/sys", "github.com/prometheus/procfs"},
+		[]string{"internal/program"},
+	},
+	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
 		[]string{"push", "push/auth", "bench", "bench/report", "session", "internal/nearest", "internal/doctor", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},
 		[]string{"internal/testcert", "internal/eventsink", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp"},

@@ -11,6 +11,19 @@ import (
 func Find(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	need(t, err)
+	return path
+}
+
+// File says whether a file is there that make setup fetches, as Find does with programs.
+func File(t testing.TB, path string) {
+	t.Helper()
+	_, err := os.Stat(path)
+	need(t, err)
+}
+
+func need(t testing.TB, err error) {
+	t.Helper()
 	switch {
 	case err == nil:
 	case os.Getenv("CI") == "true":
@@ -18,5 +31,4 @@ func Find(t testing.TB, name string) string {
 	default:
 		t.Skipf("%v: make setup", err)
 	}
-	return path
 }
