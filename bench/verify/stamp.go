@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math/bits"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -45,7 +46,7 @@ func Sum(channel string) uint32 { return crc32.Checksum([]byte(channel), castagn
 // alike.
 const sentence = "The pond is calm, a message is a stone. "
 
-var padding = strings.Repeat(sentence, 1<<11)
+var padding = sync.OnceValue(func() string { return strings.Repeat(sentence, 1<<11) })
 
 // Append adds a message of size bytes, or of MinBytes if that is more, to b: a JSON string without escapes, which a
 // server passes on as it is, whatever it does with JSON. Its last part is a checksum (CRC-32C) of all before.
@@ -58,7 +59,7 @@ func (s Stamp) Append(b []byte, size int) []byte {
 	b = appendHex(append(b, ".l"...), uint64(min(s.Lag, maxLag)), 6)
 	b = append(b, '.')
 	for fill := size - MinBytes; fill > 0; {
-		part := padding[s.Sequence*7%uint64(len(sentence)):]
+		part := padding()[s.Sequence*7%uint64(len(sentence)):]
 		part = part[:min(fill, len(part))]
 		b, fill = append(b, part...), fill-len(part)
 	}
