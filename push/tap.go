@@ -34,6 +34,9 @@ func (s *Server) tapCaller(r *http.Request) (tap.Caller, error) {
 	keys := s.api
 	if s.openAPI != nil && fromThisHost(r) {
 		keys = s.openAPI
+		if fromPage(r) {
+			return tap.Caller{}, &tap.Error{Status: http.StatusForbidden, Reason: "forbidden", Text: "without a key pages cannot look at frames"}
+		}
 	}
 	name, scopes, status, err := keys.Caller(r)
 	switch {
@@ -47,6 +50,12 @@ func (s *Server) tapCaller(r *http.Request) (tap.Caller, error) {
 		}
 	}
 	return tap.Caller{Key: name, Payload: scopes&api.ScopeTapPayload != 0}, nil
+}
+
+// fromPage reports whether a page of another origin may have sent r, or one whose name leads here since a moment ago.
+func fromPage(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site != "" && site != "none" || r.Header.Get("Origin") != "" || !isLoopback(r.Host) && !isLoopback(r.Host+":80")
 }
 
 // auditTap writes a line of the audit log, or without one of the server's: who looked at clients' frames is always told.
