@@ -15,47 +15,43 @@ import (
 	"github.com/millpond/millpond/push"
 )
 
-// fileKeys are the keys of the file that are no flags: they say what channels and keys of the API can do, and what the application's
-// backend is asked.
-var fileKeys = []string{"channels", "namespaces", "webhooks", "rpc_namespaces", "api_keys"}
-
 // channelOptions are push.ChannelOptions as the file has them.
 type channelOptions struct {
-	HistorySize         int           `yaml:"history_size"`
-	HistoryTTL          time.Duration `yaml:"history_ttl"`
-	ForceRecovery       bool          `yaml:"force_recovery"`
-	ForceRecoveryMode   string        `yaml:"force_recovery_mode"`
-	AllowRecovery       bool          `yaml:"allow_recovery"`
-	ForcePositioning    bool          `yaml:"force_positioning"`
-	AllowPositioning    bool          `yaml:"allow_positioning"`
-	Presence            bool          `yaml:"presence"`
-	JoinLeave           bool          `yaml:"join_leave"`
-	ForcePushJoinLeave  bool          `yaml:"force_push_join_leave"`
-	AllowedDeltaTypes   []string      `yaml:"allowed_delta_types"`
-	DeltaPublish        bool          `yaml:"delta_publish"`
-	AllowTagsFilter     bool          `yaml:"allow_tags_filter"`
-	SlowPolicy          string        `yaml:"slow_policy"`
-	MaxPublicationBytes int           `yaml:"max_publication_bytes"`
-	ChannelRegex        string        `yaml:"channel_regex"`
-	DataFormat          string        `yaml:"publication_data_format"`
-	Events              []string      `yaml:"events"`
+	HistorySize         int           `yaml:"history_size" help:"Publications that are kept of a channel; history_ttl is needed too."`
+	HistoryTTL          time.Duration `yaml:"history_ttl" help:"Time for which they are kept."`
+	ForceRecovery       bool          `yaml:"force_recovery" help:"Subscribers that come back get what they missed."`
+	ForceRecoveryMode   string        `yaml:"force_recovery_mode" help:"What that is: all of it, or cache, the latest publication alone." default:"stream"`
+	AllowRecovery       bool          `yaml:"allow_recovery" help:"Subscribers that ask for it get what they missed."`
+	ForcePositioning    bool          `yaml:"force_positioning" help:"Subscribers are told their position, and hear of it if it is lost."`
+	AllowPositioning    bool          `yaml:"allow_positioning" help:"Subscribers that ask for it are."`
+	Presence            bool          `yaml:"presence" help:"Who is subscribed can be asked for."`
+	JoinLeave           bool          `yaml:"join_leave" help:"Subscribers that ask for it hear who comes and goes."`
+	ForcePushJoinLeave  bool          `yaml:"force_push_join_leave" help:"All subscribers do."`
+	AllowedDeltaTypes   []string      `yaml:"allowed_delta_types" help:"Kinds of differences that subscribers may have instead of whole publications: fossil."`
+	DeltaPublish        bool          `yaml:"delta_publish" help:"Subscribers have differences of all publications, not of those alone that are published with delta."`
+	AllowTagsFilter     bool          `yaml:"allow_tags_filter" help:"Subscribers may name the tags of the publications that they want."`
+	SlowPolicy          string        `yaml:"slow_policy" help:"What happens when a client is too slow for the channel: disconnect, drop-oldest, drop-newest or latest; default: as --slow-policy says."`
+	MaxPublicationBytes int           `yaml:"max_publication_bytes" help:"Bytes of a publication; 0: as --max-message-bytes allows."`
+	ChannelRegex        string        `yaml:"channel_regex" help:"Regular expression that a name must match behind the namespace; default: any."`
+	DataFormat          string        `yaml:"publication_data_format" help:"What clients may publish: json, or any bytes." default:"binary"`
+	Events              []string      `yaml:"events" help:"Events of the channels that the backend is told, beside those of --events."`
 
-	SubscribeWebhook  string `yaml:"subscribe_webhook"`
-	PublishWebhook    string `yaml:"publish_webhook"`
-	SubRefreshWebhook string `yaml:"sub_refresh_webhook"`
+	SubscribeWebhook  string `yaml:"subscribe_webhook" help:"Webhook that says whether a client without a token for the channel may subscribe; default: none."`
+	PublishWebhook    string `yaml:"publish_webhook" help:"Webhook that says whether a client may publish, and what; default: none."`
+	SubRefreshWebhook string `yaml:"sub_refresh_webhook" help:"Webhook that says whether a subscription that expires may stay; default: none."`
 
-	AllowSubscribeForClient    bool `yaml:"allow_subscribe_for_client"`
-	AllowSubscribeForAnonymous bool `yaml:"allow_subscribe_for_anonymous"`
-	AllowPublishForClient      bool `yaml:"allow_publish_for_client"`
-	AllowPublishForAnonymous   bool `yaml:"allow_publish_for_anonymous"`
-	AllowPublishForSubscriber  bool `yaml:"allow_publish_for_subscriber"`
-	AllowPresenceForClient     bool `yaml:"allow_presence_for_client"`
-	AllowPresenceForAnonymous  bool `yaml:"allow_presence_for_anonymous"`
-	AllowPresenceForSubscriber bool `yaml:"allow_presence_for_subscriber"`
-	AllowHistoryForClient      bool `yaml:"allow_history_for_client"`
-	AllowHistoryForAnonymous   bool `yaml:"allow_history_for_anonymous"`
-	AllowHistoryForSubscriber  bool `yaml:"allow_history_for_subscriber"`
-	AllowUserLimitedChannels   bool `yaml:"allow_user_limited_channels"`
+	AllowSubscribeForClient    bool `yaml:"allow_subscribe_for_client" help:"Users may subscribe without a token for the channel."`
+	AllowSubscribeForAnonymous bool `yaml:"allow_subscribe_for_anonymous" help:"Clients without a user may, too."`
+	AllowPublishForClient      bool `yaml:"allow_publish_for_client" help:"Users may publish."`
+	AllowPublishForAnonymous   bool `yaml:"allow_publish_for_anonymous" help:"Clients without a user may publish."`
+	AllowPublishForSubscriber  bool `yaml:"allow_publish_for_subscriber" help:"Subscribers may publish."`
+	AllowPresenceForClient     bool `yaml:"allow_presence_for_client" help:"Users may ask for the presence."`
+	AllowPresenceForAnonymous  bool `yaml:"allow_presence_for_anonymous" help:"Clients without a user may ask for the presence."`
+	AllowPresenceForSubscriber bool `yaml:"allow_presence_for_subscriber" help:"Subscribers may ask for the presence."`
+	AllowHistoryForClient      bool `yaml:"allow_history_for_client" help:"Users may ask for the history."`
+	AllowHistoryForAnonymous   bool `yaml:"allow_history_for_anonymous" help:"Clients without a user may ask for the history."`
+	AllowHistoryForSubscriber  bool `yaml:"allow_history_for_subscriber" help:"Subscribers may ask for the history."`
+	AllowUserLimitedChannels   bool `yaml:"allow_user_limited_channels" help:"A name such as deal#42,43 is for the users 42 and 43 alone."`
 }
 
 // options converts o; what it cannot say in another way is an error.
@@ -105,7 +101,7 @@ func (o channelOptions) options() (push.ChannelOptions, error) {
 }
 
 type namespaceOptions struct {
-	Name    string         `yaml:"name"`
+	Name    string         `yaml:"name" help:"What stands before the colon of its channels."`
 	Options channelOptions `yaml:",inline"`
 }
 

@@ -28,6 +28,7 @@ type cli struct {
 	Tap       tapCommand       `cmd:"" help:"Print the frames of chosen connections, or write them for Wireshark."`
 	Token     tokenCommand     `cmd:"" help:"Sign a token for a first try, or look into one."`
 	Doctor    doctorCommand    `cmd:"" help:"Say whether this machine can carry so many connections, and what mends it if not."`
+	Config    configCommand    `cmd:"" help:"Check, print and describe the configuration of serve."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
@@ -49,12 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			panic(v)
 		}
 	}()
-	parser, err := kong.New(&c,
-		kong.Name("millpond"),
-		kong.Description("A WebSocket push server that stays calm at a million connections."),
-		kong.UsageOnError(),
-		kong.DefaultEnvars("MILLPOND"),
-		kong.Configuration(loadFile),
+	parser, err := newParser(&c, loadFile,
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { code = n; panic(exited) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -77,6 +73,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return 1
 	}
 	return 0
+}
+
+// newParser makes what reads a command line, the environment and a file into c.
+func newParser(c *cli, load kong.ConfigurationLoader, more ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append([]kong.Option{
+		kong.Name("millpond"),
+		kong.Description("A WebSocket push server that stays calm at a million connections."),
+		kong.UsageOnError(),
+		kong.DefaultEnvars("MILLPOND"),
+		kong.Configuration(load),
+	}, more...)...)
 }
 
 // streams are where a command writes, and what it was called with.

@@ -248,7 +248,7 @@ func TestCommandLine(t *testing.T) {
 		{"unknown keys in the file", serve("--config", write("bad.yaml", "devv: true\nmax_chanels: 3\n")), 2, []string{"devv, did you mean dev?", "max_chanels, did you mean max_channels?"}},
 		{"no YAML", serve("--config", write("no.yaml", "a: [")), 2, []string{"config"}},
 		{"namespaces", serve("--config", write("ns.yaml", "dev: true\nchannels:\n  history_size: 1\n  history_ttl: 5s\nnamespaces:\n  - name: orders\n    history_size: 10\n    history_ttl: 300s\n    force_recovery: true\n")), 0, []string{"stopped"}},
-		{"an unknown option", serve("--config", write("ns1.yaml", "dev: true\nnamespaces:\n  - name: orders\n    histroy_size: 10\n")), 1, []string{"config: namespaces", "histroy_size"}},
+		{"an unknown option", serve("--config", write("ns1.yaml", "dev: true\nnamespaces:\n  - name: orders\n    histroy_size: 10\n")), 2, []string{"ns1.yaml:4:5: namespaces[0].histroy_size", "did you mean history_size?"}},
 		{"an option that makes no sense", serve("--config", write("ns2.yaml", "dev: true\nchannels:\n  history_size: 10\n")), 1, []string{"channels: history_size and history_ttl"}},
 		{"events", serve("--config", write("ev.yaml", "dev: true\nevents_url: http://127.0.0.1:1/\nevents: [client_connected]\nnamespaces:\n  - name: rooms\n    events: [channel_occupied]\n")), 0, []string{"stopped"}},
 		{"events without a place", serve("--dev", "--events=channel_occupied"), 1, []string{"events-url"}},

@@ -1,0 +1,390 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/millpond/millpond/internal/nearest"
+)
+
+// configCommand has what can be asked of the configuration of serve.
+type configCommand struct {
+	Check   configCheck   `cmd:"" help:"Say all that is wrong with a file and the environment, with lines and columns."`
+	Default configDefault `cmd:"" help:"Print a file with every key, its default and what it means."`
+	Show    configShow    `cmd:"" help:"Print what would be in force, and where from. It takes the flags of serve."`
+}
+
+type configCheck struct {
+	Config string `help:"YAML file." placeholder:"FILE"`
+	JSON   bool   `name:"json" help:"Print the problems as JSON."`
+}
+
+// Run prints the problems. The exit code is 1 if serve would not start.
+func (c *configCheck) Run(s *streams) error {
+	wrong, err := checkConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	faults := len(slices.DeleteFunc(slices.Clone(wrong), func(p problem) bool { return p.Warning }))
+	if c.JSON {
+		e := json.NewEncoder(s.out)
+		e.SetIndent("", "  ")
+		err = e.Encode(map[string]any{"ok": faults == 0, "problems": append(problems{}, wrong...)})
+	} else {
+		for _, p := range wrong {
+			prefix := ""
+			if p.Warning {
+				prefix = "warning: "
+			}
+			_, err = fmt.Fprintf(s.out, "%s%s\n", prefix, p)
+		}
+	}
+	if faults > 0 {
+		return errors.Join(err, fmt.Errorf("problems: %d", faults))
+	}
+	return err
+}
+
+// checkConfig finds all that is wrong with what serve would be given by a file, or none, and the environment.
+func checkConfig(path string) (problems, error) {
+	var c cli
+	doc := &document{values: file{}}
+	parser, err := newParser(&c, func(r io.Reader) (kong.Resolver, error) {
+		d, err := newDocument(r)
+		if err == nil {
+			doc, d.lax = d, true
+		}
+		return d, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	known := settingsOf(parser.Model)
+	wrong := checkEnvironment(parser.Model, known)
+	args := []string{"serve"}
+	if path != "" {
+		args = append(args, "--config="+path)
+	}
+	if _, err := parser.Parse(args); err != nil {
+		var found problems
+		if !errors.As(err, &found) {
+			found = problems{{File: path, Message: err.Error()}}
+		}
+		return append(wrong, found...), nil
+	}
+	wrong = append(wrong, doc.wrong...)
+	config, err := c.Serve.config(slog.New(slog.DiscardHandler))
+	for _, err := range flatten(errors.Join(err, config.Validate())) {
+		if p := doc.locate(err.Error(), known); !wrong.has(p) {
+			wrong = append(wrong, p)
+		}
+	}
+	wrong = append(wrong, doc.exposed(known)...)
+	slices.SortStableFunc(wrong, func(a, b problem) int { // what has no place in the file is last
+		return cmp.Compare(uint(a.Line)-1, uint(b.Line)-1)
+	})
+	return wrong, nil
+}
+
+// has reports whether there is a problem with the same key, of which a later one is the consequence, or with the same words.
+func (list problems) has(p problem) bool {
+	for _, old := range list {
+		if p.Key != "" && (old.Key == p.Key || strings.HasPrefix(old.Key, p.Key+"[") || strings.HasPrefix(old.Key, p.Key+".")) || old.Message == p.Message {
+			return true
+		}
+	}
+	return false
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) (list []error) {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // it is taken apart
+	if !ok {
+		return []error{err}
+	}
+	for _, err := range joined.Unwrap() {
+		list = append(list, flatten(err)...)
+	}
+	return list
+}
+
+// mentioned is how messages begin: with a key or flag, and with the name of a section.
+var mentioned = regexp.MustCompile(`^(?:config: )?([a-z][a-z0-9_-]*)s?(?::? "([^"]*)")?`)
+
+// locate makes a problem of a message, at the place of what it is about.
+func (d *document) locate(message string, known []setting) problem {
+	p := problem{Message: message}
+	m := mentioned.FindStringSubmatch(message)
+	if m == nil {
+		return p
+	}
+	k := strings.ReplaceAll(m[1], "-", "_")
+	s, ok := find(known, k)
+	if !ok {
+		k += "s"
+		if s, ok = find(sections, k); !ok {
+			return p
+		}
+	}
+	p.Key = k
+	list, _ := d.values[k].([]any)
+	for i, element := range list {
+		if e, _ := element.(map[string]any); m[2] != "" && e["name"] == m[2] {
+			p.Key = fmt.Sprintf("%s[%d]", k, i)
+		}
+	}
+	if _, there := d.values[k]; there {
+		p.File = d.name
+		p.Line, p.Column = d.position(p.Key)
+	} else if _, set := os.LookupEnv(s.env()); set {
+		p.Variable = s.env()
+	}
+	p.Message = strings.TrimPrefix(strings.TrimPrefix(message, "config: "), m[1]+": ")
+	return p
+}
+
+// ofKubernetes are the variables that it sets for a service with such a name.
+var ofKubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)$`)
+
+// checkEnvironment finds the variables that say nothing or nothing sensible, and takes the latter away from app.
+func checkEnvironment(app *kong.Application, known []setting) (wrong problems) {
+	var names []string
+	_ = kong.Visit(app.Node, func(node kong.Visitable, next kong.Next) error {
+		if flag, ok := node.(*kong.Flag); ok {
+			names = append(names, flag.Envs...)
+		}
+		return next(nil)
+	})
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, "MILLPOND_") || slices.Contains(names, name) || ofKubernetes.MatchString(name) {
+			continue
+		}
+		near := nearest.Name(name, names)
+		wrong = append(wrong, problem{Variable: name, Message: "unknown variable, did you mean " + near + "?", Nearest: near})
+	}
+	for _, s := range known {
+		value, set := os.LookupEnv(s.env())
+		if s.flag == nil || !set {
+			continue
+		}
+		if err := s.decode(value); err != nil {
+			wrong = append(wrong, problem{Variable: s.env(), Key: s.key, Message: err.Error()})
+			s.flag.Envs, s.flag.Tag.Envs = nil, nil
+		}
+	}
+	return wrong
+}
+
+// exposed warns of secrets that anybody on the host may read.
+func (d *document) exposed(known []setting) (wrong problems) {
+	warn := func(key, path string) {
+		info, err := os.Stat(kong.ExpandPath(path))
+		if err != nil || info.Mode().Perm()&0o004 == 0 {
+			return
+		}
+		p := problem{Key: key, Warning: true, Message: fmt.Sprintf("anybody may read %s: chmod 600", path)}
+		if _, there := d.values[strings.FieldsFunc(key, func(r rune) bool { return r == '[' || r == '.' })[0]]; there {
+			p.File = d.name
+			p.Line, p.Column = d.position(key)
+		}
+		wrong = append(wrong, p)
+	}
+	for _, s := range known {
+		if s.flag == nil {
+			exposedIn(d.values[s.key], s.key, s.fields, warn)
+			continue
+		}
+		value, set := os.LookupEnv(s.env())
+		if !set {
+			value, set = d.values[s.key].(string)
+		}
+		if set && s.secret() {
+			warn(s.key, value)
+		}
+	}
+	return wrong
+}
+
+func exposedIn(v any, path string, fields []setting, warn func(key, path string)) {
+	switch v := v.(type) {
+	case []any:
+		for i, element := range v {
+			exposedIn(element, fmt.Sprintf("%s[%d]", path, i), fields, warn)
+		}
+	case map[string]any:
+		for _, s := range fields {
+			if name, ok := v[s.key].(string); ok && s.secret() {
+				warn(path+"."+s.key, name)
+			}
+		}
+	}
+}
+
+type configDefault struct{}
+
+// Run prints the file.
+func (configDefault) Run(s *streams, c *cli) error {
+	parser, err := newParser(c, loadFile)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(s.out)
+	fmt.Fprintln(w, "# Every key of millpond serve --config FILE, with its default; what is left out, or has no value, is as here.")
+	for _, setting := range settingsOf(parser.Model) {
+		fmt.Fprintln(w)
+		setting.write(w, "", "")
+	}
+	return w.Flush()
+}
+
+// write writes the setting as lines of a file, each after the indent.
+func (s setting) write(w io.Writer, indent, mark string) {
+	fmt.Fprintf(w, "%s# %s\n", indent, strings.ReplaceAll(s.help, "\n", " "))
+	if about := s.about(); about != "" {
+		fmt.Fprintf(w, "%s# %s.\n", indent, about)
+	}
+	fmt.Fprintf(w, "%s%s\n", indent+mark, strings.TrimSpace(s.key+": "+s.value()))
+	for i, f := range s.fields {
+		item := "  "
+		if i == 0 && s.kind() == "list of sections" {
+			item = "- "
+		}
+		f.write(w, indent+"  ", "# "+item)
+	}
+}
+
+// about is type, unit, and variable.
+func (s setting) about() string {
+	out := []string{strings.ToUpper(s.kind()[:1]) + s.kind()[1:]}
+	if u := s.unit(); u != "" {
+		out[0] += ": " + u
+	}
+	if s.flag != nil {
+		out = append(out, "--"+s.flag.Name, s.env())
+	}
+	return strings.Join(out, "; ")
+}
+
+type configShow struct {
+	serveCommand `embed:""`
+	JSON         bool `name:"json" help:"Print it as JSON."`
+}
+
+// shown is a setting in force.
+type shown struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"`
+	Source string `json:"source"` // flag, environment, file or default
+}
+
+// Run prints what is in force. Secrets are in files, whose names it prints; what may be one in an address or a header is left out.
+func (c *configShow) Run(ctx *kong.Context, s *streams) error {
+	given := map[*kong.Value]bool{}
+	for _, p := range ctx.Path {
+		if p.Flag != nil && !p.Resolved {
+			given[p.Flag.Value] = true
+		}
+	}
+	values, err := readFile(string(c.Config))
+	if err != nil {
+		return err
+	}
+	var list []shown
+	for _, known := range settingsOf(ctx.Model) {
+		out := shown{Key: known.key, Source: "default"}
+		if _, ok := values[known.key]; ok && values[known.key] != nil {
+			out.Source = "file"
+		}
+		if known.flag == nil {
+			out.Value = hidden(values[known.key])
+			list = append(list, out)
+			continue
+		}
+		if _, set := os.LookupEnv(known.env()); set {
+			out.Source = "environment"
+		}
+		for _, flag := range ctx.Flags() {
+			if flag.Name == known.flag.Name {
+				if out.Value = hidden(fmt.Sprint(flag.Target.Interface())); given[flag.Value] {
+					out.Source = "flag"
+				}
+				if known.kind() == "list of strings" {
+					out.Value = hidden(flag.Target.Interface())
+				} else if known.typ.Kind() == reflect.Pointer && flag.Target.IsNil() {
+					out.Value = nil
+				} else if known.typ.Kind() == reflect.Pointer {
+					out.Value = fmt.Sprint(flag.Target.Elem().Interface())
+				}
+			}
+		}
+		list = append(list, out)
+	}
+	if c.JSON {
+		e := json.NewEncoder(s.out)
+		e.SetIndent("", "  ")
+		return e.Encode(list)
+	}
+	for _, v := range list {
+		b, err := json.Marshal(v.Value)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(s.out, "%s: %s # %s\n", v.Key, b, v.Source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hidden returns v without what may be a secret: users, passwords and queries in addresses, and values of headers.
+func hidden(v any) any {
+	switch v := v.(type) {
+	case string:
+		u, err := url.Parse(v)
+		if err != nil && strings.Contains(v, "@") {
+			return "hidden"
+		}
+		if err == nil && u.Host != "" && (u.User != nil || u.RawQuery != "") {
+			u.User, u.RawQuery = nil, ""
+			return u.String() + " (part of it hidden)"
+		}
+	case []string:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = hidden(v[i])
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = hidden(v[i])
+		}
+		return out
+	case map[string]any:
+		out := map[string]any{}
+		for key, value := range v {
+			if out[key] = hidden(value); key == "http_static_headers" {
+				out[key] = "hidden"
+			}
+		}
+		return out
+	}
+	return v
+}
