@@ -39,8 +39,9 @@ format: $(TOOLS)
 	@unformatted=$$(bin/tools/gofumpt -l .); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change these (bin/tools/gofumpt -w FILE):"; echo "$$unformatted"; exit 1; fi
 
-generate: $(TOOLS) ## Write the Go code of the .proto files.
+generate: $(TOOLS) ## Write the Go code of the .proto files, and what docs have of the settings.
 	bin/tools/generate $(PROTOS)
+	MILLPOND_WRITE_DOCS=1 go test ./cmd/millpond -run 'TestReference|TestSchema' -count=1
 
 generated: $(TOOLS)
 	@bin/tools/generate -l $(PROTOS) || { echo "the code above is not what its .proto says: make generate"; exit 1; }

@@ -22,9 +22,11 @@ import (
 
 // configCommand has what can be asked of the configuration of serve.
 type configCommand struct {
-	Check   configCheck   `cmd:"" help:"Say all that is wrong with a file and the environment, with lines and columns."`
-	Default configDefault `cmd:"" help:"Print a file with every key, its default and what it means."`
-	Show    configShow    `cmd:"" help:"Print what would be in force, and where from. It takes the flags of serve."`
+	Check     configCheck     `cmd:"" help:"Say all that is wrong with a file and the environment, with lines and columns."`
+	Default   configDefault   `cmd:"" help:"Print a file with every key, its default and what it means."`
+	Schema    configSchema    `cmd:"" help:"Print a JSON schema of the file, for editors."`
+	Reference configReference `cmd:"" hidden:"" help:"Print the tables of docs/configuration.md."`
+	Show      configShow      `cmd:"" help:"Print what would be in force, and where from. It takes the flags of serve."`
 }
 
 type configCheck struct {
@@ -240,14 +242,10 @@ func exposedIn(v any, path string, fields []setting, warn func(key, path string)
 type configDefault struct{}
 
 // Run prints the file.
-func (configDefault) Run(s *streams, c *cli) error {
-	parser, err := newParser(c, loadFile)
-	if err != nil {
-		return err
-	}
+func (configDefault) Run(s *streams, app *kong.Kong) error {
 	w := bufio.NewWriter(s.out)
 	fmt.Fprintln(w, "# Every key of millpond serve --config FILE, with its default; what is left out, or has no value, is as here.")
-	for _, setting := range settingsOf(parser.Model) {
+	for _, setting := range settingsOf(app.Model) {
 		fmt.Fprintln(w)
 		setting.write(w, "", "")
 	}
