@@ -6,6 +6,9 @@ SHELL := /bin/bash
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
+# Where make build leaves the program.
+BIN ?= bin
+
 # Two packages at a time: the tests measure latencies and memory, and those of
 # more packages than cores would measure each other.
 GOTEST ?= -p 2 -timeout 10m -shuffle=on
@@ -27,7 +30,7 @@ run: build ## Build and start a server for a first try: http://localhost:8000/
 # Static and without the builder's paths: the binary runs on any Linux of its
 # architecture, and the same commit gives the same bytes.
 build: ## Build bin/millpond.
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/millpond ./cmd/millpond
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/millpond ./cmd/millpond
 
 test: setup $(TOOLS) ## Run all tests, the real-browser ones among them.
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) ./...

@@ -7,10 +7,16 @@ import (
 	"testing"
 )
 
-// Find returns the path of a program. Without it the test is skipped; under CI=true, where make setup has installed it, it fails.
+// Find returns the path of a program, looking in /usr/sbin too, which users do not have in their PATH.
+// Without it the test is skipped; under CI=true, where make setup has installed it, it fails.
 func Find(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	if err != nil {
+		if sbin, e := exec.LookPath("/usr/sbin/" + name); e == nil {
+			return sbin
+		}
+	}
 	need(t, err)
 	return path
 }
