@@ -106,8 +106,13 @@ func send(t testing.TB, c *websocket.Conn, text string) {
 	}
 }
 
-// request does one HTTP request and returns status and body.
+// request does one HTTP request over a connection of its own and returns status and body.
 func request(t testing.TB, method, url, body string, header ...string) (int, string) {
+	t.Helper()
+	return requestOver(t, &http.Transport{DisableKeepAlives: true}, method, url, body, header...)
+}
+
+func requestOver(t testing.TB, transport *http.Transport, method, url, body string, header ...string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -116,7 +121,7 @@ func request(t testing.TB, method, url, body string, header ...string) (int, str
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: transport}
 	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)

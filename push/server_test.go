@@ -128,50 +128,6 @@ func TestTokensDecideWhoSubscribes(t *testing.T) {
 	}
 }
 
-// Walks every route without credentials: only the public ones answer.
-func TestWithoutCredentials(t *testing.T) {
-	production := Config{TokenSecret: secret, APIKeys: []string{"key"}}
-	shared := production
-	shared.Listen = []string{freeAddress(t)}
-	shared.InternalListen = shared.Listen[0]
-	for name, tt := range map[string]struct {
-		config Config
-		want   map[string]int
-	}{
-		"internal listener on loopback": {production, map[string]int{
-			"/healthz": 200, "/readyz": 200, "/metrics": 200, "/debug/pprof/": 200, "/api/publish": 401, "/": 404,
-		}},
-		"one port for both": {shared, map[string]int{
-			"/healthz": 200, "/readyz": 200, "/metrics": 401, "/debug/pprof/": 401, "/debug/pprof/heap": 401,
-			"/debug/pprof/profile": 401, "/api/publish": 401, "/api/broadcast": 401, "/": 404, "/push": 426, "/echo": 404,
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := startServer(t, tt.config)
-			for path, want := range tt.want {
-				method := "GET"
-				if strings.HasPrefix(path, "/api/") {
-					method = "POST"
-				}
-				if got, body := request(t, method, s.internalURL(path), `{"channel":"c","data":1}`); got != want {
-					t.Errorf("%s: %d, want %d: %s", path, got, want, body)
-				}
-			}
-			if got, _ := request(t, "GET", s.internalURL("/metrics"), "", "X-API-Key", "key"); got != 200 {
-				t.Errorf("/metrics with a key: %d", got)
-			}
-		})
-	}
-	t.Run("public listener", func(t *testing.T) {
-		s := startServer(t, production)
-		for _, path := range []string{"/", "/metrics", "/healthz", "/debug/pprof/", "/api/publish", "/echo"} {
-			if got, _ := request(t, "GET", "http://"+s.Addrs()[0].String()+path, ""); got != 404 {
-				t.Errorf("%s: %d, want 404", path, got)
-			}
-		}
-	})
-}
-
 func TestDevelopmentAPIRefusesPagesOfOtherOrigins(t *testing.T) {
 	s := startServer(t, Config{Dev: true})
 	status, _ := request(t, "POST", s.internalURL("/api/publish"), `{"channel":"c","data":1}`, "Sec-Fetch-Site", "cross-site")
