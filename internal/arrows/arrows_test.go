@@ -54,15 +54,19 @@ var table = []row{
 	{
 		"push", "the product: joins its rooms with the engine",
 		[]string{
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/tap", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
-			"session", "push/hub", "push/broker/memory", "push/broker/nats", "push/broker/nats/embedded", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/pressure", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
+			"session", "push/hub",
+			"push/broker/memory", "push/broker/nats", "push/broker/nats/embedded",
+			"push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry",
+			"push/events", "push/logs", "push/tracing", "push/auth",
+			"push/certs", "push/takeover", "push/tap", "push/api",
+			"push/web", "push/webhook", "push/cluster", "push/pressure",
+			"internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
 			"internal/program", "internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
 			"internal/eventsink",
-			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5", "github.com/prometheus/client_model",
+			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5", "github.com/prometheus/client_model", "github.com/getkin/kin-openapi",
 			"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf",
 		},
 	},
