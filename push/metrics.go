@@ -162,7 +162,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v.Seconds(), labels...)
 	}
 	seconds(descLoopLag, st.LoopLag)
-	gauge(descMostConns, c.server.config.Engine.MaxConnections)
+	gauge(descMostConns, st.MaxConnections)
+	c.server.reloads.collect(gauge, counter)
 	collectEngine(st, gauge, counter)
 	collectHistogram(out, descHandlers, st.Handled)
 	collectPool("handlers", st.Pool, seconds, gauge, counter)

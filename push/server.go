@@ -68,6 +68,7 @@ type Server struct {
 	ended       chan struct{} // closed when Shutdown has done what it does once
 
 	// Any goroutine (atomic).
+	reloads  reloads
 	draining atomic.Bool
 	closing  sync.Once // what Shutdown does once
 

@@ -56,12 +56,15 @@ func (srv *Server) crowded(fd int, secured bool) bool {
 	return true
 }
 
+// SetMaxConnections sets Config.MaxConnections anew. Those who are in stay, though they be more.
+func (srv *Server) SetMaxConnections(n int) { srv.maxConnections.Store(int64(max(n, 0))) }
+
 // admit takes one of the places of MaxConnections, or reports, and counts, that there is none, or no memory for it.
 func (srv *Server) admit() bool {
 	if srv.pressed(PressureHigh) {
 		return false
 	}
-	limit := int64(srv.config.MaxConnections)
+	limit := srv.maxConnections.Load()
 	for {
 		n := srv.admitted.Load()
 		if limit > 0 && n >= limit {

@@ -54,25 +54,27 @@ type Server struct {
 	refusals  map[handshake.Kind]int64
 
 	// Any goroutine (atomic).
-	clock         atomic.Uint32 // ticks since New
-	stopping      atomic.Bool
-	draining      atomic.Pointer[drain] // nil while nothing is drained
-	opened        atomic.Int64
-	deflating     atomic.Int64 // of opened
-	admitted      atomic.Int64 // sessions now that are through the opening handshake
-	refused       atomic.Int64 // by MaxConnections
-	crowdedOut    atomic.Int64 // by MaxHandshakes
-	addressFull   atomic.Int64 // by MaxPerAddress
-	pressedOut    atomic.Int64 // by Pressure
-	handedOver    atomic.Int64
-	panics        atomic.Int64
-	pauses        atomic.Int64
-	pings         atomic.Int64
-	closeTimeouts atomic.Int64
-	closed        [numReasons]atomic.Int64
-	dropped       [PolicyLatest + 1]atomic.Int64
-	faults        [codec.NumFaultKinds]atomic.Int64
-	handled       histogram.Histogram
+	clock       atomic.Uint32 // ticks since New
+	stopping    atomic.Bool
+	draining    atomic.Pointer[drain] // nil while nothing is drained
+	opened      atomic.Int64
+	deflating   atomic.Int64 // of opened
+	admitted    atomic.Int64 // sessions now that are through the opening handshake
+	refused     atomic.Int64 // by MaxConnections
+	crowdedOut  atomic.Int64 // by MaxHandshakes
+	addressFull atomic.Int64 // by MaxPerAddress
+	pressedOut  atomic.Int64 // by Pressure
+
+	maxConnections atomic.Int64 // 0 is no bound
+	handedOver     atomic.Int64
+	panics         atomic.Int64
+	pauses         atomic.Int64
+	pings          atomic.Int64
+	closeTimeouts  atomic.Int64
+	closed         [numReasons]atomic.Int64
+	dropped        [PolicyLatest + 1]atomic.Int64
+	faults         [codec.NumFaultKinds]atomic.Int64
+	handled        histogram.Histogram
 }
 
 // counter has the figures that change with every message, on a cache line of one loop.
@@ -104,6 +106,7 @@ func New(c Config) (*Server, error) {
 		done: make(chan struct{}), empty: make(chan struct{}),
 		refusals: map[handshake.Kind]int64{},
 	}
+	srv.SetMaxConnections(c.MaxConnections)
 	if c.PingInterval > 0 {
 		srv.pingTicks = max(ticks(c.PingInterval), srv.pongTicks+1)
 	}

@@ -16,6 +16,7 @@ import (
 type Stats struct {
 	Connections    int   // now: sessions, handshakes included
 	HTTPConns      int   // now: plain HTTP connections
+	MaxConnections int   // now, by Config or SetMaxConnections
 	Opened         int64 // handshakes answered with 101
 	Accepted       int64
 	AcceptPauses   int64 // for lack of descriptors or memory
@@ -66,7 +67,7 @@ var policyNames = [...]string{
 func (srv *Server) Stats() Stats {
 	p := srv.poller.Stats()
 	st := Stats{
-		Connections: srv.table.Len(), HTTPConns: int(srv.http.open.Load()),
+		Connections: srv.table.Len(), MaxConnections: int(srv.maxConnections.Load()), HTTPConns: int(srv.http.open.Load()),
 		Opened: srv.opened.Load(), Deflating: srv.deflating.Load(), RefusedFull: srv.refused.Load(), RefusedCrowd: srv.crowdedOut.Load(), RefusedAddress: srv.addressFull.Load(), RefusedMemory: srv.pressedOut.Load(), HandedToHTTP: srv.handedOver.Load(),
 		TLS:     srv.poller.TLSStats(),
 		LoopLag: srv.poller.Lag(),

@@ -290,49 +290,14 @@ type shown struct {
 	Key    string `json:"key"`
 	Value  any    `json:"value"`
 	Source string `json:"source"` // flag, environment, file or default
+	raw    string // the value with what is hidden
 }
 
 // Run prints what is in force. Secrets are in files, whose names it prints; what may be one in an address or a header is left out.
 func (c *configShow) Run(ctx *kong.Context, s *streams) error {
-	given := map[*kong.Value]bool{}
-	for _, p := range ctx.Path {
-		if p.Flag != nil && !p.Resolved {
-			given[p.Flag.Value] = true
-		}
-	}
-	values, err := readFile(string(c.Config))
+	list, err := inForce(ctx, string(c.Config))
 	if err != nil {
 		return err
-	}
-	var list []shown
-	for _, known := range settingsOf(ctx.Model) {
-		out := shown{Key: known.key, Source: "default"}
-		if _, ok := values[known.key]; ok && values[known.key] != nil {
-			out.Source = "file"
-		}
-		if known.flag == nil {
-			out.Value = hidden(values[known.key])
-			list = append(list, out)
-			continue
-		}
-		if _, set := os.LookupEnv(known.env()); set {
-			out.Source = "environment"
-		}
-		for _, flag := range ctx.Flags() {
-			if flag.Name == known.flag.Name {
-				if out.Value = hidden(fmt.Sprint(flag.Target.Interface())); given[flag.Value] {
-					out.Source = "flag"
-				}
-				if known.kind() == "list of strings" {
-					out.Value = hidden(flag.Target.Interface())
-				} else if known.typ.Kind() == reflect.Pointer && flag.Target.IsNil() {
-					out.Value = nil
-				} else if known.typ.Kind() == reflect.Pointer {
-					out.Value = fmt.Sprint(flag.Target.Elem().Interface())
-				}
-			}
-		}
-		list = append(list, out)
 	}
 	if c.JSON {
 		e := json.NewEncoder(s.out)
@@ -349,6 +314,58 @@ func (c *configShow) Run(ctx *kong.Context, s *streams) error {
 		}
 	}
 	return nil
+}
+
+// inForce are all settings as a command with the flags of serve was given them.
+func inForce(ctx *kong.Context, path string) ([]shown, error) {
+	given := map[*kong.Value]bool{}
+	for _, p := range ctx.Path {
+		if p.Flag != nil && !p.Resolved {
+			given[p.Flag.Value] = true
+		}
+	}
+	values, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	flags := map[string]*kong.Flag{}
+	for _, flag := range ctx.Flags() {
+		flags[flag.Name] = flag
+	}
+	var list []shown
+	for _, known := range settingsOf(ctx.Model) {
+		out := shown{Key: known.key, Source: "default"}
+		if values[known.key] != nil {
+			out.Source = "file"
+		}
+		value := any(values[known.key])
+		if known.flag != nil {
+			flag := flags[known.flag.Name]
+			if _, set := os.LookupEnv(known.env()); set {
+				out.Source = "environment"
+			}
+			if given[flag.Value] {
+				out.Source = "flag"
+			}
+			value = plain(flag.Target)
+		}
+		out.Value, out.raw = hidden(value), fmt.Sprint(value)
+		list = append(list, out)
+	}
+	return list, nil
+}
+
+// plain is the value of a flag as text, a list of texts, or nil.
+func plain(v reflect.Value) any {
+	switch {
+	case v.Kind() == reflect.Pointer && v.IsNil():
+		return nil
+	case v.Kind() == reflect.Pointer:
+		v = v.Elem()
+	case v.Kind() == reflect.Slice:
+		return v.Interface()
+	}
+	return fmt.Sprint(v.Interface())
 }
 
 // hidden returns v without what may be a secret: users, passwords and queries in addresses, and values of headers.

@@ -195,7 +195,7 @@ webhooks:
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || len(list) < 100 || strings.Contains(stdout, "hunter2") {
 		t.Errorf("JSON: %v, %d", err, len(list))
 	}
-	if first := fmt.Sprint(list[0]); first != "{listen [:8000] default}" {
+	if first := fmt.Sprintln(list[0].Key, list[0].Value, list[0].Source); first != "listen [:8000] default\n" {
 		t.Error(first)
 	}
 }

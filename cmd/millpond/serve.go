@@ -171,11 +171,13 @@ type serveCommand struct {
 const gcPercent = 25
 
 // Run serves until ctx ends, which SIGTERM does, and then drains.
-func (c *serveCommand) Run(ctx context.Context, s *streams) error {
+func (c *serveCommand) Run(ctx context.Context, s *streams, k *kong.Context) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	logger := c.logger(s)
+	level := new(slog.LevelVar)
+	level.Set(c.LogLevel)
+	logger := c.logger(s, level)
 	config, err := c.config(logger)
 	if err != nil {
 		return err
@@ -196,11 +198,11 @@ func (c *serveCommand) Run(ctx context.Context, s *streams) error {
 		case <-ended:
 		}
 	}()
-	defer onHangUp(func() {
-		if err := server.Reload(); err == nil {
-			logger.Info("reloaded")
-		}
-	})()
+	reloader, err := newReloader(server, k, c, s, level, logger)
+	if err != nil {
+		return errors.Join(err, server.Shutdown(context.Background()))
+	}
+	defer onHangUp(reloader.reload)()
 	if err := server.Serve(); !errors.Is(err, push.ErrServerClosed) {
 		return err
 	}
@@ -276,8 +278,8 @@ func (c *serveCommand) end(server *push.Server, grace time.Duration, logger *slo
 	}
 }
 
-func (c *serveCommand) logger(s *streams) *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.LogLevel}
+func (c *serveCommand) logger(s *streams, level slog.Leveler) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(s.err, o))
 	}
