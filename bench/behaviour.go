@@ -105,7 +105,7 @@ func (c *crowd) slow(v *visit) {
 	if !v.leaves(visitStays, visitSlow) {
 		return
 	}
-	v.slowed.Store(true)
+	v.mark(visitSlowed)
 	v.conn.PauseReading()
 	c.later(c.config.Behaviour.SlowFor, func() {
 		v.conn.ResumeReading()
@@ -119,8 +119,8 @@ func (c *crowd) move(v *visit) {
 		return
 	}
 	c.note(resubscribed)
-	i := rand.IntN(len(v.subscriber.subs))
-	b, err := v.dialect.unsubscribing(unsubscribeID+uint32(i), v.subscriber.subs[i].channel.Name)
+	i := rand.IntN(c.config.Each)
+	b, err := v.dialect.unsubscribing(unsubscribeID+uint32(i), v.subscriber.channel(i))
 	if err != nil {
 		v.conn.Close(err)
 		return

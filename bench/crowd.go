@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -51,9 +53,7 @@ type crowd struct {
 	// Immutable after newCrowd.
 	part               *part
 	config             crowdConfig
-	channels           []*verify.Channel // nil where nobody here subscribes
-	audience           []int64           // subscribers here, by channel
-	starts             []uint64          // as many zeros as there are publishers
+	starts             []uint64 // as many zeros as there are publishers
 	desks              []desk
 	latency            *latency
 	late               *atomic.Int64
@@ -61,13 +61,15 @@ type crowd struct {
 	refused            *atomic.Int64 // connects
 	received           *atomic.Int64 // publications that were right, each once
 	present            *atomic.Int64 // subscribers that have all their subscriptions
-	members            []*subscriber
+	members            []subscriber
+	subs               []subscription // of all members, Each of one after those of the one before
 
 	// Any goroutine (atomic).
 	expected  atomic.Int64 // of those that do not leave
 	published atomic.Bool  // something was, or is about to be
 	stopping  atomic.Bool
 	coming    atomic.Bool // those whose connection ends come back
+	gaps      atomic.Bool // the server's offsets rise, but not by one
 
 	reached chan struct{} // received came to expected
 	settles chan struct{} // a subscriber is present, or its first visit failed
@@ -96,13 +98,16 @@ func newCrowd(p *part) (job, error) {
 		p.dialect.hello, p.dialect.helloOf, p.dialect.greeted = nil, nil, false
 	}
 	p.dialect.receiveBuffer = c.config.ReadBuffer
-	c.channels, c.audience = make([]*verify.Channel, c.config.Channels), make([]int64, c.config.Channels)
+	for i := range c.desks {
+		c.desks[i].prefix = c.config.Prefix
+	}
 	c.starts = make([]uint64, c.config.Publishers)
 	c.settles = make(chan struct{}, p.Connections)
-	for n := range p.Connections {
-		s := c.newSubscriber(p.First + n)
+	c.members, c.subs = make([]subscriber, p.Connections), make([]subscription, p.Connections*c.config.Each)
+	for n := range c.members {
+		s := &c.members[n]
+		s.crowd, s.number = c, int32(p.First+n)
 		s.absent.Store(true)
-		c.members = append(c.members, s)
 	}
 	return c, nil
 }
@@ -110,21 +115,17 @@ func newCrowd(p *part) (job, error) {
 // delivering is the latency from the time at which a publication was due until a subscriber got it.
 const delivering = "delivery"
 
-func (c *crowd) newSubscriber(number int) *subscriber {
-	s := &subscriber{crowd: c, number: int32(number), subs: make([]subscription, c.config.Each)}
-	for i := range s.subs {
-		k := c.assigned(number, i)
-		if c.channels[k] == nil {
-			c.channels[k] = verify.NewChannel(channelName(c.config.Prefix, k), c.config.Publishers)
-		}
-		if s.subs[i].channel = c.channels[k]; !c.config.Visitors {
-			c.audience[k]++
-		}
-	}
-	return s
-}
+func channelName(prefix string, k int) string { return prefix + strconv.Itoa(k) }
 
-func channelName(prefix string, k int) string { return fmt.Sprintf("%s%d", prefix, k) }
+// channelNumber returns the k of which name is the channelName, -1 if there is none.
+func channelNumber(prefix, name string) int {
+	digits, ok := strings.CutPrefix(name, prefix)
+	k, err := strconv.ParseUint(digits, 10, 31)
+	if !ok || err != nil || channelName(prefix, int(k)) != name {
+		return -1
+	}
+	return int(k)
+}
 
 // assigned is the channel of a subscriber's subscription i. Neighbours have different ones.
 func (c *crowd) assigned(number, i int) int {
@@ -168,6 +169,11 @@ func (c *crowd) delivered(loop int, s verify.Stamp) {
 	c.latency.record(loop, sinceBegan(s.Time))
 }
 
+// channel is what tracks have to know of the one whose name has that sum.
+func (c *crowd) channel(sum uint32) verify.Channel {
+	return verify.Channel{Sum: sum, Publishers: c.config.Publishers, Gaps: c.gaps.Load()}
+}
+
 // got takes note of a publication that was right.
 func (c *crowd) got() {
 	if c.received.Add(1) >= c.expected.Load() {
@@ -183,7 +189,7 @@ func (c *crowd) arrived(v *visit) {
 	c.present.Add(1)
 	if c.config.Visitors {
 		c.visits.Add(1)
-		c.part.latency(subscribing).record(v.conn.Loop(), v.begun)
+		c.part.latency(subscribing).record(v.conn.Loop(), v.due)
 		c.later(between(c.config.Behaviour.Stay), func() { v.conn.Close(errLeft) })
 	}
 	c.settle()
@@ -248,7 +254,7 @@ func (c *crowd) explain(v *visit, was visitState, cause error) bool {
 	case errors.Is(cause, errLeft):
 	case was == visitEnds && errors.As(cause, &byServer):
 		c.note(errCutClose.Error())
-	case v.slowed.Load():
+	case v.is(visitSlowed):
 		c.note("being cut off while it did not read")
 	case errors.As(cause, &byServer) && byServer.mayReturn() && c.coming.Load():
 		c.note("the server's " + byServer.Error())
@@ -287,9 +293,10 @@ func (c *crowd) farewell(s *subscriber) {
 	d := &c.desks[0]
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i := range s.subs {
-		s.subs[i].track.Settle(&d.counts, 0)
-		s.subs[i].track = verify.Track{}
+	subs := s.subs()
+	for i := range subs {
+		subs[i].track.Settle(&d.counts, 0)
+		subs[i] = subscription{}
 	}
 	s.absent.Store(true)
 }
@@ -304,11 +311,9 @@ func (c *crowd) order(ctx context.Context, name string, args json.RawMessage) (a
 	case "reset":
 		c.latency.from.Store(int64(time.Since(began)))
 	case "gaps":
-		for _, channel := range c.channels {
-			if channel != nil {
-				channel.Gaps.Store(true)
-			}
-		}
+		c.gaps.Store(true)
+	case "trim":
+		trim()
 	case "await":
 		return arguments(args, func(a awaited) (any, error) { return nil, c.await(ctx, a) })
 	case "behave":
@@ -344,8 +349,8 @@ func (c *crowd) close() {
 	c.stopping.Store(true)
 	c.mu.Unlock()
 	c.begins.Wait()
-	for _, s := range c.members {
-		if v := s.visit.Load(); v != nil && v.wired.Load() {
+	for i := range c.members {
+		if v := c.members[i].visit.Load(); v != nil && v.is(visitWired) {
 			v.conn.Close(nil)
 		}
 	}
@@ -386,13 +391,13 @@ var (
 
 // sweep ends visits that wait too long for an answer.
 func (c *crowd) sweep() {
-	late := int64(time.Since(began) - c.part.Options.timeout())
+	late := time.Since(began) - c.part.Options.timeout()
 	if late < 0 {
 		return
 	}
-	for _, s := range c.members {
-		v := s.visit.Load()
-		if v == nil || !v.wired.Load() || v.since.Load() > late {
+	for i := range c.members {
+		v := c.members[i].visit.Load()
+		if v == nil || !v.is(visitWired) || v.since.Load() > uint32(late.Milliseconds()) {
 			continue
 		}
 		switch v.state.Load() {
@@ -412,12 +417,19 @@ type awaited struct {
 	Patience  time.Duration `json:"patience"`  // how long nothing may come. Zero means the crowd's
 }
 
+// due is how many publications are to come here in all, of those that stay, of so many in each channel.
+func (c *crowd) due(published []int64) (sum int64) {
+	for n := range c.members {
+		for i := range c.config.Each {
+			sum += published[c.assigned(c.part.First+n, i)]
+		}
+	}
+	return sum
+}
+
 // await returns when what was published has come, or nothing comes any more.
 func (c *crowd) await(ctx context.Context, a awaited) error {
-	var sum int64
-	for k, n := range a.Published {
-		sum += n * c.audience[k]
-	}
+	sum := c.due(a.Published)
 	c.expected.Store(sum)
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -482,19 +494,20 @@ func (c *crowd) judge(a settlement) verdict {
 		v.Counts.Add(&d.counts)
 		d.mu.Unlock()
 	}
-	for _, s := range c.members {
-		for i := range s.subs {
-			k := c.assigned(int(s.number), i)
+	for n := range c.members {
+		subs := c.members[n].subs()
+		for i := range subs {
+			k := c.assigned(c.part.First+n, i)
 			offset := a.Offsets[k]
-			if c.channels[k].Gaps.Load() {
-				s.subs[i].track.Forgive()
+			if c.gaps.Load() {
+				subs[i].track.Forgive()
 				offset = 0
 			}
 			if c.config.Visitors { // it left when it wanted to
-				s.subs[i].track.Settle(&v.Counts, 0)
+				subs[i].track.Settle(&v.Counts, 0)
 				continue
 			}
-			s.subs[i].track.Settle(&v.Counts, offset, a.Sequences[k]...)
+			subs[i].track.Settle(&v.Counts, offset, a.Sequences[k]...)
 		}
 	}
 	return v
@@ -511,7 +524,7 @@ func (c *crowd) gather(ctx context.Context) error {
 func (c *crowd) returned(ctx context.Context, since time.Duration, cut bool) error {
 	back := func(s *subscriber) bool {
 		v := s.visit.Load()
-		if v != nil && v.begun <= since {
+		if v != nil && v.due <= since {
 			if cut { // if it stays; one that does not read, or moves, will
 				v.cut(func() { v.conn.Close(errCutFIN) })
 			}
@@ -522,8 +535,8 @@ func (c *crowd) returned(ctx context.Context, since time.Duration, cut bool) err
 	missing := len(c.members)
 	err := await(ctx, c.part.Options.timeout()+2*backoffMost, func() bool {
 		missing = 0
-		for _, s := range c.members {
-			if !back(s) {
+		for i := range c.members {
+			if !back(&c.members[i]) {
 				missing++
 			}
 		}
@@ -570,7 +583,7 @@ func between(mean time.Duration) time.Duration {
 // free returns a visitor that is not there, from the next one on, or nil.
 func (c *crowd) free(next *int) *subscriber {
 	for range c.members {
-		s := c.members[*next%len(c.members)]
+		s := &c.members[*next%len(c.members)]
 		if *next++; s.absent.Swap(false) {
 			return s
 		}
@@ -580,8 +593,8 @@ func (c *crowd) free(next *int) *subscriber {
 
 // disperse has all visitors leave, and returns when they have.
 func (c *crowd) disperse(ctx context.Context) error {
-	for _, s := range c.members {
-		if v := s.visit.Load(); v != nil && v.wired.Load() {
+	for i := range c.members {
+		if v := c.members[i].visit.Load(); v != nil && v.is(visitWired) {
 			v.conn.Close(errLeft)
 		}
 	}

@@ -11,6 +11,9 @@ import (
 // desk is where the subscribers of one loop look at what they get, and count. What many get is read once: a message
 // that is to the byte one of those that came lately is known.
 type desk struct {
+	prefix string // of the channels' names. Immutable
+
+	// Guarded by mu.
 	mu     sync.Mutex
 	counts verify.Counts
 	lately [memories]*memory
@@ -24,7 +27,8 @@ type memory struct {
 
 // parsed is a publication whose data was read.
 type parsed struct {
-	channel string
+	channel int    // its number, -1 if it is none of the run's
+	sum     uint32 // of its name
 	offset  uint64
 	stamp   verify.Stamp
 	changed bool // it is not what was published
@@ -68,7 +72,7 @@ func (d *desk) read(in *dialect, payload []byte, each func(*heard) error) error 
 
 // parsed reads a publication's data.
 func (d *desk) parsed(channel string, p published) *parsed {
-	out := &parsed{channel: channel, offset: p.offset}
+	out := &parsed{channel: channelNumber(d.prefix, channel), sum: verify.Sum(channel), offset: p.offset}
 	var err error
 	out.stamp, err = verify.Parse(p.data)
 	out.changed = err != nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +16,9 @@ import (
 type fleet struct {
 	// Immutable after newFleet.
 	part    *part
-	sources []netip.Addr // empty: the kernel chooses
-	perOne  int          // connections from one of them
-	opening *latency
+	sources []netip.Addr  // empty: the kernel chooses
+	perOne  int           // connections from one of them
+	opening *latency      // set by the job that has members
 	open    *atomic.Int64 // that are ready
 
 	// Owned by the goroutine that opens.
@@ -42,8 +43,7 @@ const connecting = "connect"
 
 func newFleet(p *part) (*fleet, error) {
 	f := &fleet{
-		part: p, opening: p.latency(connecting), open: p.counter(countOpen), waiting: map[*speaker]time.Duration{}, perOne: localPorts(),
-		members: make([]*speaker, 0, p.Connections),
+		part: p, open: p.counter(countOpen), waiting: map[*speaker]time.Duration{}, perOne: localPorts(),
 	}
 	target := p.dialect.target.Addr()
 	for _, a := range p.Options.Sources {
@@ -98,6 +98,7 @@ const maxDialing = 256
 func (f *fleet) grow(ctx context.Context, n int, rate float64, window int, one func(number int) (*speaker, listener), dialed func()) error {
 	begin, first := time.Since(began), len(f.members)
 	f.settled = newSettled(n - first)
+	f.members = slices.Grow(f.members, max(n-first, 0))
 	done := 0
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
@@ -141,7 +142,7 @@ func newSettled(n int) chan struct{} { return make(chan struct{}, max(n, 0)) }
 func (f *fleet) dial(due time.Duration, one func(number int) (*speaker, listener)) {
 	number := f.part.First + len(f.members)
 	s, l := one(number)
-	s.number, s.due, s.fleet = int32(number), due, f
+	s.number, s.due = int32(number), due
 	f.members = append(f.members, s)
 	f.mu.Lock()
 	f.waiting[s] = time.Since(began)

@@ -55,3 +55,26 @@ func TestMemoryOfConnections(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A subscriber of two channels, one of them its own, takes at most 360 B beside what the poller has for its connection,
+// and the two epochs: with those it is half of what a server has for it.
+func TestMemoryOfSubscribers(t *testing.T) {
+	const subscribers = 4000
+	before := heap()
+	l, err := newLocal(t.Context(), plan{
+		Job: crowdJob, Target: Target{URL: "ws://127.0.0.1:1"}, Connections: subscribers, Share: 1,
+		Config: json.RawMessage(`{"Channels":4001,"Each":2,"Personal":true,"Shared":1,"Publishers":1}`), Options: Options{Protocol: ProtocolJSON, Timeout: time.Minute},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fixed = 1 << 20 // the loops, and the distribution of latencies
+	each := max(int64(heap())-int64(before)-fixed, 0)/subscribers + int64(unsafe.Sizeof(visit{}))
+	t.Logf("%d B for each, %d B of them its connection", each, unsafe.Sizeof(visit{}))
+	if each > 360 || unsafe.Sizeof(visit{}) > 144 {
+		t.Errorf("%d B for each subscriber, at most 360; %d B of them its connection, at most 144", each, unsafe.Sizeof(visit{}))
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+}

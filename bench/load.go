@@ -100,10 +100,10 @@ type client struct {
 	// Immutable after it is made.
 	load *load
 
-	// Owned by whoever has claimed it, until what it sends is on its way; then by the loop goroutine.
-	due   time.Duration // when the batch left, or should have, since the program began
-	batch *batch        // nil for a raw message
-	turn  int32         // batches that were sent
+	// Owned by whoever has claimed it, until what it sends is on its way; then by the loop goroutine. So is due, when it is
+	// ready: when the batch left, or should have, since the program began.
+	batch *batch // nil for a raw message
+	turn  int32  // batches that were sent
 
 	// Any goroutine (atomic).
 	waiting atomic.Int32 // messages of the batch that have not come back, or:
@@ -133,6 +133,7 @@ func newLoad(p *part) (job, error) {
 	if err := json.Unmarshal(p.Config, &l.config); err != nil {
 		return nil, err
 	}
+	p.fleet.opening = p.latency(connecting)
 	if p.dialect.raw == nil {
 		for i := range l.batches {
 			l.batches[i] = newBatch(i, p.Options.Size, max(l.config.Depth, 1))
@@ -175,8 +176,7 @@ func (l *load) order(ctx context.Context, name string, args json.RawMessage) (an
 	case "release":
 		return nil, l.release(ctx, args)
 	case "trim":
-		debug.FreeOSMemory()
-		debug.FreeOSMemory() // what the first one has found dead
+		trim()
 		return nil, nil
 	case "leave":
 		l.fleet.close()
@@ -184,6 +184,12 @@ func (l *load) order(ctx context.Context, name string, args json.RawMessage) (an
 		return nil, nil
 	}
 	return nil, fmt.Errorf("there is no order %q", name)
+}
+
+// trim gives back the memory that is not in use.
+func trim() {
+	debug.FreeOSMemory()
+	debug.FreeOSMemory() // what the first one has found dead
 }
 
 // close implements job.
@@ -217,10 +223,10 @@ func (l *load) newClient(number int) (*speaker, listener) {
 
 // onReady implements listener.
 func (c *client) onReady() {
-	c.fleet.opened(&c.speaker)
+	c.load.fleet.opened(&c.speaker)
 	if !c.load.config.Greet {
 		c.waiting.Store(idle)
-		c.fleet.settle(&c.speaker)
+		c.load.fleet.settle(&c.speaker)
 		return
 	}
 	c.send(time.Since(began))
@@ -239,7 +245,7 @@ func (c *client) onClosed(cause error) {
 			c.load.lost.Add(int64(n))
 		}
 	}
-	c.fleet.left(&c.speaker, cause)
+	c.load.fleet.left(&c.speaker, cause)
 }
 
 // send sends the next batch, which was due. The client is claimed.
@@ -305,7 +311,7 @@ func (c *client) onMessage(payload []byte) error {
 	if !flood {
 		c.load.trips.record(c.conn.Loop(), c.due)
 	}
-	c.fleet.settle(&c.speaker)
+	c.load.fleet.settle(&c.speaker)
 	if !flood && c.load.again.Load() {
 		c.send(time.Since(began))
 		return nil

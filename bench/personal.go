@@ -121,6 +121,9 @@ func (p *personal) hold(ctx context.Context, n int) (err error) {
 	if p.subscribed, err = p.growth(ctx, n); err != nil {
 		return err
 	}
+	if err := p.all.order(ctx, "trim", nil); err != nil { // as the server does when it is quiet
+		return err
+	}
 	_, now, err := r.own()
 	if err != nil {
 		return err

@@ -31,8 +31,7 @@ type speaker struct {
 	// Immutable after dial.
 	dialect  *dialect
 	listener listener
-	fleet    *fleet        // nil for one that belongs to none
-	due      time.Duration // when it was, or should have been, begun, since the program was
+	due      time.Duration // when it was, or should have been, begun, since the program was; a client's until it is ready
 	number   int32         // of all connections of the run
 	dialed   bool          // conn was given to the poller
 

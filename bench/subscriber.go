@@ -10,8 +10,8 @@ import (
 )
 
 // subscriber is a client that checks all it gets. Its connections come one after another, each a visit; it remembers,
-// as the SDKs do, how far it came in each channel. With a connection and a subscription it takes some 600 bytes,
-// netpoll's included, and no goroutine.
+// as the SDKs do, how far it came in each channel. With a connection and two subscriptions it takes some 550 bytes,
+// netpoll's included, and no goroutine. Which channels it has, and what they are called, is computed.
 type subscriber struct {
 	// Immutable after newSubscriber.
 	crowd  *crowd
@@ -20,7 +20,6 @@ type subscriber struct {
 	// Owned by whoever has taken its turn: the loop of its visit, and between visits who begins the next.
 	attempts uint8 // visits that failed since the last one that did not
 	idled    bool  // in its last visit it stopped reading
-	subs     []subscription
 
 	// Any goroutine (atomic).
 	visit  atomic.Pointer[visit] // nil while it has none
@@ -29,13 +28,25 @@ type subscriber struct {
 
 // subscription is one channel over all visits.
 type subscription struct {
-	channel *verify.Channel
-	track   verify.Track
-	on      bool
+	track verify.Track
+	past  *past // nil before it has ended once
+	on    bool
+}
 
-	// By the clock: since when it is on, and from when to when it was before. What was due before it is on was
-	// missed, for a good reason if it was not on then.
-	since, from, to int64
+// past is by the clock: since when a subscription is on again, and from when to when it was before. What was due before
+// it is on was missed, for a good reason if it was not on then.
+type past struct{ since, from, to int64 }
+
+// subs are its subscriptions.
+func (s *subscriber) subs() []subscription {
+	each := s.crowd.config.Each
+	first := (int(s.number) - s.crowd.part.First) * each
+	return s.crowd.subs[first : first+each]
+}
+
+// channel is the name of subscription i's.
+func (s *subscriber) channel(i int) string {
+	return channelName(s.crowd.config.Prefix, s.crowd.assigned(int(s.number), i))
 }
 
 // visit is one connection of a subscriber.
@@ -44,17 +55,25 @@ type visit struct {
 
 	// Immutable after it was made.
 	subscriber *subscriber
-	begun      time.Duration // since the program began
 
 	// Owned by the loop goroutine.
 	awaited uint16 // answers to subscribe commands
 
 	// Any goroutine (atomic).
-	state  atomic.Int32 // visitState
-	slowed atomic.Bool  // it has stopped reading once
-	wired  atomic.Bool  // conn was given to the poller
-	since  atomic.Int64 // when that began, since the program began
+	state atomic.Int32  // visitState
+	marks atomic.Uint32 // of those below
+	since atomic.Uint32 // when the state began, in milliseconds since the program did
 }
+
+// What a visit is marked with for good.
+const (
+	visitWired  uint32 = 1 << iota // conn was given to the poller
+	visitSlowed                    // it has stopped reading once
+)
+
+func (v *visit) mark(m uint32) { v.marks.Or(m) }
+
+func (v *visit) is(m uint32) bool { return v.marks.Load()&m != 0 }
 
 // visitState is what a visit is at.
 type visitState = int32
@@ -79,8 +98,8 @@ const (
 
 // begin opens a connection.
 func (s *subscriber) begin() {
-	v := &visit{subscriber: s, begun: time.Since(began)}
-	v.number = s.number
+	v := &visit{subscriber: s}
+	v.number, v.due = s.number, time.Since(began)
 	v.enter(visitOpening)
 	s.visit.Store(v)
 	d := s.crowd.part.dialect
@@ -88,12 +107,12 @@ func (s *subscriber) begin() {
 		v.onClosed(err)
 		return
 	}
-	v.wired.Store(true)
+	v.mark(visitWired)
 }
 
 // enter changes the state.
 func (v *visit) enter(s visitState) {
-	v.since.Store(int64(time.Since(began)))
+	v.since.Store(uint32(time.Since(began).Milliseconds()))
 	v.state.Store(s)
 }
 
@@ -102,21 +121,21 @@ func (v *visit) leaves(from, to visitState) bool {
 	if !v.state.CompareAndSwap(from, to) {
 		return false
 	}
-	v.since.Store(int64(time.Since(began)))
+	v.since.Store(uint32(time.Since(began).Milliseconds()))
 	return true
 }
 
 // onReady implements listener.
 func (v *visit) onReady() {
-	s := v.subscriber
+	s, subs := v.subscriber, v.subscriber.subs()
 	if s.crowd.config.Bare { // the yardstick sends all it has to everybody
-		for i := range s.subs {
-			s.subs[i].track.Place("", 0, s.crowd.starts...)
-			s.subs[i].on = true
+		for i := range subs {
+			subs[i].track.Place("", 0, s.crowd.starts...)
+			subs[i].on = true
 		}
 	} else {
-		v.awaited = uint16(len(s.subs))
-		for i := range s.subs {
+		v.awaited = uint16(len(subs))
+		for i := range subs {
 			if err := v.subscribe(i); err != nil {
 				v.conn.Close(err)
 				return
@@ -130,7 +149,7 @@ func (v *visit) onReady() {
 
 // subscribe sends the command for subs[i].
 func (v *visit) subscribe(i int) error {
-	sub := &v.subscriber.subs[i]
+	sub := &v.subscriber.subs()[i]
 	var since *position
 	if sub.track.Placed() {
 		epoch, offset := sub.track.Position()
@@ -138,7 +157,7 @@ func (v *visit) subscribe(i int) error {
 			since = &position{epoch, offset}
 		}
 	}
-	b, err := v.dialect.subscribing(subscribeID+uint32(i), sub.channel.Name, since)
+	b, err := v.dialect.subscribing(subscribeID+uint32(i), v.subscriber.channel(i), since)
 	if err == nil {
 		v.send(b)
 	}
@@ -170,7 +189,7 @@ func (v *visit) onMessage(payload []byte) error {
 func (v *visit) heard(d *desk, h *heard) error {
 	s := v.subscriber
 	i := int(h.id % subscribeID)
-	known := h.id >= subscribeID && i < len(s.subs)
+	known := h.id >= subscribeID && i < s.crowd.config.Each
 	switch {
 	case h.kind == heardPublication:
 		v.take(d, d.parsed(h.channel, h.pubs[0]), false)
@@ -181,7 +200,7 @@ func (v *visit) heard(d *desk, h *heard) error {
 	case h.kind == heardAnswer && known && h.id < unsubscribeID:
 		return v.subscribed(d, i, h)
 	case h.kind == heardAnswer && known:
-		s.subs[i].turnOff()
+		s.subs()[i].turnOff()
 		return v.subscribe(i)
 	case h.kind == heardAnswer && h.id > 0:
 		return errSurplus
@@ -193,23 +212,26 @@ var errNoPositions = errors.New("subscribe: the channel has no recovery")
 
 // subscribed takes the answer to a subscribe command.
 func (v *visit) subscribed(d *desk, i int, h *heard) error {
-	s, sub := v.subscriber, &v.subscriber.subs[i]
+	s, sub := v.subscriber, &v.subscriber.subs()[i]
 	if sub.on {
 		return errSurplus
 	}
 	if h.at.epoch == "" && s.crowd.config.Positions {
 		return errNoPositions
 	}
-	h.at.epoch = s.crowd.intern(h.at.epoch)
-	sub.on, sub.since = true, monotonic()
+	if !s.crowd.config.Personal || i > 0 { // what others have, too
+		h.at.epoch = s.crowd.intern(h.at.epoch)
+	}
+	if sub.on = true; sub.past != nil {
+		sub.past.since = monotonic()
+	}
 	switch {
 	case !sub.track.Placed():
-		sub.since = 0
 		sub.track.Place(h.at.epoch, h.at.offset, s.crowd.known()...)
 	case h.asked && h.resumed:
 		sub.track.Recover(&d.counts, true, h.at.epoch, h.at.offset)
 		for _, p := range h.pubs {
-			v.take(d, d.parsed(sub.channel.Name, p), true)
+			v.take(d, d.parsed(v.subscriber.channel(i), p), true)
 		}
 	default:
 		sub.track.Recover(&d.counts, false, h.at.epoch, h.at.offset)
@@ -227,64 +249,70 @@ const resubscribable = 2500
 
 // ended takes the server's end of a subscription.
 func (v *visit) ended(d *desk, h *heard) error {
-	sub := v.subscriber.find(h.channel)
-	if sub == nil || !sub.on {
+	i := v.subscriber.find(channelNumber(d.prefix, h.channel))
+	if i < 0 || !v.subscriber.subs()[i].on {
 		d.counts.Foreign++
 		return nil
 	}
 	if h.code < resubscribable {
 		return fmt.Errorf("unsubscribed with %d %.80s", h.code, h.text)
 	}
-	sub.turnOff()
+	v.subscriber.subs()[i].turnOff()
 	v.subscriber.crowd.note(fmt.Sprintf("the server's end of a subscription with %d", h.code))
-	for i := range v.subscriber.subs {
-		if &v.subscriber.subs[i] == sub {
-			return v.subscribe(i)
-		}
-	}
-	return nil
+	return v.subscribe(i)
 }
 
 // turnOff notes that nothing is to come any more.
 func (s *subscription) turnOff() {
-	if s.on {
-		s.on, s.from, s.to = false, s.since, monotonic()
+	if !s.on {
+		return
 	}
+	if s.on = false; s.past == nil {
+		s.past = &past{}
+	}
+	s.past.from, s.past.to = s.past.since, monotonic()
 }
 
-func (s *subscriber) find(channel string) *subscription {
-	for i := range s.subs {
-		if s.subs[i].channel.Name == channel {
-			return &s.subs[i]
+// find returns which of its subscriptions is that of channel k, -1 if none is.
+func (s *subscriber) find(k int) int {
+	for i := range s.crowd.config.Each {
+		if s.crowd.assigned(int(s.number), i) == k {
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // take looks at one publication.
 func (v *visit) take(d *desk, p *parsed, missed bool) {
 	c := v.subscriber.crowd
-	sub := v.subscriber.find(p.channel)
+	i := v.subscriber.find(p.channel)
+	if i < 0 {
+		d.counts.Foreign++
+		return
+	}
+	sub := &v.subscriber.subs()[i]
 	switch {
-	case sub == nil || !sub.on:
+	case !sub.on:
 		d.counts.Foreign++
 		return
 	case p.changed:
 		d.counts.Changed++
 		return
 	}
-	if missed = missed || p.stamp.Sent() < sub.since; missed {
+	sent, was := p.stamp.Sent(), sub.past
+	if missed = missed || was != nil && sent < was.since; missed {
 		d.counts.Recovered++
-		if p.stamp.Sent() > sub.from && p.stamp.Sent() < sub.to-int64(c.config.Overdue) && !v.subscriber.idled {
+		if was != nil && sent > was.from && sent < was.to-int64(c.config.Overdue) && !v.subscriber.idled {
 			c.late.Add(1) // it should have come then
 		}
 	} else {
 		d.counts.Delivered++
 	}
-	if !sub.track.Take(&d.counts, sub.channel, p.stamp, p.offset) {
+	if !sub.track.Take(&d.counts, c.channel(p.sum), p.stamp, p.offset) {
 		return
 	}
-	if !missed && !v.slowed.Load() { // what waited while it did not read is not the server's
+	if !missed && !v.is(visitSlowed) { // what waited while it did not read is not the server's
 		c.delivered(v.conn.Loop(), p.stamp)
 	}
 	c.got()
@@ -293,10 +321,10 @@ func (v *visit) take(d *desk, p *parsed, missed bool) {
 // onClosed implements listener.
 func (v *visit) onClosed(cause error) {
 	s := v.subscriber
-	for i := range s.subs {
-		s.subs[i].turnOff()
+	for subs, i := s.subs(), 0; i < len(subs) && !s.crowd.stopping.Load(); i++ {
+		subs[i].turnOff()
 	}
-	s.idled = v.slowed.Load()
+	s.idled = v.is(visitSlowed)
 	was := v.state.Swap(visitOver)
 	s.visit.Store(nil)
 	s.crowd.parted(v, was, cause)

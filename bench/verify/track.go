@@ -3,7 +3,6 @@ package verify
 import (
 	"fmt"
 	"strings"
-	"sync/atomic"
 )
 
 // Counts are what subscribers have found.
@@ -68,20 +67,11 @@ func (c *Counts) Err() error {
 	return fmt.Errorf("publications: %s", strings.Join(found, ", "))
 }
 
-// Channel is what all who follow it share.
+// Channel is what is known of one by who takes its publications.
 type Channel struct {
-	// Immutable after NewChannel.
-	Name       string
-	Sum        uint32 // of Name
+	Sum        uint32 // of its name
 	Publishers int    // they have the numbers 0 to Publishers-1, and each numbers its messages
-
-	// Gaps says that offsets rise, but not by one. Any goroutine (atomic).
-	Gaps atomic.Bool
-}
-
-// NewChannel is of so many publishers.
-func NewChannel(name string, publishers int) *Channel {
-	return &Channel{Name: name, Sum: Sum(name), Publishers: publishers}
+	Gaps       bool   // offsets rise, but not by one
 }
 
 // Track follows one channel as one subscriber sees it, from subscription to subscription.
@@ -90,21 +80,20 @@ type Track struct {
 	first   line    // publisher 0, most channels' only one
 	others  *[]line // publisher 1 and those after it; nil while they are none
 	epoch   string
-	placed  bool
 }
 
 // Place notes where a first subscription begins: after the publication that the server calls offset, with which
 // publisher n had come to sequences[n]. Of a publisher without a sequence the first message says where it begins, and
 // what was lost before that is seen by its offset alone.
 func (t *Track) Place(epoch string, offset uint64, sequences ...uint64) {
-	*t = Track{placed: true, epoch: epoch, offsets: line{last: offset, start: startKnown}}
+	*t = Track{epoch: epoch, offsets: line{last: offset, start: startKnown}}
 	for n, sequence := range sequences {
 		*t.publisher(n) = line{last: sequence, start: startKnown}
 	}
 }
 
 // Placed reports whether Place was called: the next subscription recovers from Position.
-func (t *Track) Placed() bool { return t.placed }
+func (t *Track) Placed() bool { return t.offsets.start != startUnknown }
 
 // Position is from where a subscription goes on.
 func (t *Track) Position() (epoch string, offset uint64) { return t.epoch, t.offsets.last }
@@ -151,12 +140,12 @@ func (t *Track) each(do func(l *line)) {
 
 // Take looks at one publication in the channel: its stamp, and its offset, or 0 if the channel has none. It reports
 // whether the publication belongs there and is new.
-func (t *Track) Take(c *Counts, in *Channel, s Stamp, offset uint64) bool {
+func (t *Track) Take(c *Counts, in Channel, s Stamp, offset uint64) bool {
 	if s.Channel != in.Sum && s.Channel != Everywhere || int(s.Publisher) >= in.Publishers {
 		c.Misplaced++
 		return false
 	}
-	if offset > t.offsets.last && in.Gaps.Load() {
+	if offset > t.offsets.last && in.Gaps {
 		t.offsets.last = offset
 	} else if offset > 0 {
 		t.offsets.take(&c.Offsets, &c.Skipped, offset)
@@ -167,7 +156,7 @@ func (t *Track) Take(c *Counts, in *Channel, s Stamp, offset uint64) bool {
 // Settle counts what never came when all is over: publishers have come to sequences, and the channel to offset, or 0
 // if that is not known.
 func (t *Track) Settle(c *Counts, offset uint64, sequences ...uint64) {
-	if !t.placed {
+	if !t.Placed() {
 		return
 	}
 	t.offsets.settle(&c.Offsets, &c.Skipped, offset)

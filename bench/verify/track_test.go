@@ -6,7 +6,7 @@ import (
 )
 
 // event is what a server does to a subscriber.
-type event func(t *Track, c *Counts, in *Channel)
+type event func(t *Track, c *Counts, in Channel)
 
 // pub is publication n of publisher 0, at its own offset.
 func pub(n uint64) event { return pubAt(n, n) }
@@ -14,37 +14,37 @@ func pub(n uint64) event { return pubAt(n, n) }
 func pubAt(n, offset uint64) event { return pubOf(0, n, offset) }
 
 func pubOf(publisher uint16, n, offset uint64) event {
-	return func(t *Track, c *Counts, in *Channel) {
+	return func(t *Track, c *Counts, in Channel) {
 		t.Take(c, in, Stamp{Publisher: publisher, Channel: in.Sum, Sequence: n}, offset)
 	}
 }
 
 func pubs(n ...uint64) event {
-	return func(t *Track, c *Counts, in *Channel) {
+	return func(t *Track, c *Counts, in Channel) {
 		for _, n := range n {
 			pub(n)(t, c, in)
 		}
 	}
 }
 
-func misplaced(t *Track, c *Counts, in *Channel) {
+func misplaced(t *Track, c *Counts, in Channel) {
 	t.Take(c, in, Stamp{Channel: Sum("another"), Sequence: 1}, 1)
 }
 
-func everywhere(t *Track, c *Counts, in *Channel) {
+func everywhere(t *Track, c *Counts, in Channel) {
 	t.Take(c, in, Stamp{Channel: Everywhere, Sequence: 1}, 1)
 }
 
 func place(offset uint64, sequences ...uint64) event {
-	return func(t *Track, _ *Counts, _ *Channel) { t.Place("e", offset, sequences...) }
+	return func(t *Track, _ *Counts, _ Channel) { t.Place("e", offset, sequences...) }
 }
 
 func resume(recovered bool, epoch string, offset uint64) event {
-	return func(t *Track, c *Counts, _ *Channel) { t.Recover(c, recovered, epoch, offset) }
+	return func(t *Track, c *Counts, _ Channel) { t.Recover(c, recovered, epoch, offset) }
 }
 
 func settle(offset uint64, sequences ...uint64) event {
-	return func(t *Track, c *Counts, _ *Channel) { t.Settle(c, offset, sequences...) }
+	return func(t *Track, c *Counts, _ Channel) { t.Settle(c, offset, sequences...) }
 }
 
 // What is said of the publications that came is what happened to them.
@@ -93,7 +93,7 @@ func TestTrackJudges(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := NewChannel("news", 1)
+			in := Channel{Sum: Sum("news"), Publishers: 1}
 			if strings.HasPrefix(name, "two") {
 				in.Publishers = 2
 			}
@@ -115,8 +115,7 @@ func TestTrackJudges(t *testing.T) {
 
 // Offsets that rise by more than one lose nothing; they must rise all the same.
 func TestTrackWithGaps(t *testing.T) {
-	in := NewChannel("news", 1)
-	in.Gaps.Store(true)
+	in := Channel{Sum: Sum("news"), Publishers: 1, Gaps: true}
 	var track Track
 	var got Counts
 	track.Place("e", 100, 0)
@@ -130,7 +129,7 @@ func TestTrackWithGaps(t *testing.T) {
 
 // Offsets at random cost bounded memory and time, and are losses all the same.
 func TestTrackBounded(t *testing.T) {
-	in := NewChannel("news", 1)
+	in := Channel{Sum: Sum("news"), Publishers: 1}
 	var track Track
 	var got Counts
 	track.Place("e", 0, 0)
