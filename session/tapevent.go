@@ -204,7 +204,7 @@ func (w *wireReader) joined(u *codec.Unfinished, add func(TapEvent)) {
 // feed takes the next bytes.
 func (w *wireReader) feed(b []byte, add func(TapEvent)) {
 	for len(b) > 0 {
-		n := 0
+		var n int
 		if w.frame == nil {
 			n = w.header(b)
 		} else {

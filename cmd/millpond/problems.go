@@ -206,11 +206,11 @@ func (s setting) texts(node ast.Node) (out []string) {
 		nodes = list.Values
 	}
 	for _, n := range nodes {
-		switch n.(type) {
+		switch n := n.(type) {
 		case *ast.SequenceNode, *ast.MappingNode, *ast.MappingValueNode:
 			return append(out, n.String()) // which no decoder takes
 		case *ast.LiteralNode:
-			out = append(out, n.(*ast.LiteralNode).Value.Value)
+			out = append(out, n.Value.Value)
 		default:
 			out = append(out, n.GetToken().Value)
 		}

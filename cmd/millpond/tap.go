@@ -57,7 +57,7 @@ func (c *tapCommand) Run(ctx context.Context, s *streams) error {
 		err = printLines(response.Body, s)
 	}
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // it was told to end
+		return nil
 	}
 	return err
 }
@@ -264,12 +264,16 @@ func (p *printer) open(l *push.TapLine) string {
 	if l.Synthesised {
 		return p.paint(faint, text+" (before the capture)")
 	}
+	lines := []string{text}
 	for line := range strings.SplitSeq(strings.TrimSpace(l.Request)+"\r\n"+strings.TrimSpace(l.Response), "\r\n") {
 		quoted := strconv.Quote(line)
-		text += "\n    " + p.paint(faint, quoted[1:len(quoted)-1])
+		lines = append(lines, "    "+p.paint(faint, quoted[1:len(quoted)-1]))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
+
+// rsv names the reserved bits, the first of which is the highest.
+var rsv = [8]string{"", " RSV3", " RSV2", " RSV2 RSV3", " RSV1", " RSV1 RSV3", " RSV1 RSV2", " RSV1 RSV2 RSV3"}
 
 func (p *printer) frame(l *push.TapLine) string {
 	colour := green
@@ -286,11 +290,7 @@ func (p *printer) frame(l *push.TapLine) string {
 	if *l.Fin {
 		bits += " FIN"
 	}
-	for i, bit := range []int{4, 2, 1} {
-		if *l.RSV&bit != 0 {
-			bits += fmt.Sprintf(" RSV%d", i+1)
-		}
-	}
+	bits += rsv[*l.RSV&7]
 	if *l.Masked {
 		bits += " mask " + l.Mask
 	}

@@ -88,7 +88,7 @@ func (t *Taps) stream(w http.ResponseWriter, r *http.Request, request *Request, 
 	}
 	act := Act{Action: "tap_start", Key: caller.Key, Remote: r.RemoteAddr, Target: target, Outcome: "ok"}
 	t.config.Audit(act)
-	summary, err := t.send(w, r.Context(), request, format)
+	summary, err := t.send(r.Context(), w, request, format)
 	act.Action = "tap_stop"
 	act.Target = append(target,
 		slog.String("reason", summary.Reason), slog.Int64("connections", summary.Connections), slog.Int64("frames", summary.Frames),
@@ -100,7 +100,7 @@ func (t *Taps) stream(w http.ResponseWriter, r *http.Request, request *Request, 
 }
 
 // send runs a capture whose reader is w.
-func (t *Taps) send(w http.ResponseWriter, ctx context.Context, request *Request, format string) (Summary, error) {
+func (t *Taps) send(ctx context.Context, w http.ResponseWriter, request *Request, format string) (Summary, error) {
 	t.started.Add(1)
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{})
@@ -261,7 +261,7 @@ func (t *Taps) Inspector() http.Handler {
 		token := r.URL.Query().Get(inspectParam)
 		// The browser says which page asks; that of another origin is not told anything.
 		site := r.Header.Get("Sec-Fetch-Site")
-		e := (*Error)(nil)
+		var e *Error
 		switch {
 		case r.Method != http.MethodGet:
 			w.Header().Set("Allow", http.MethodGet)

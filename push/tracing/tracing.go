@@ -273,7 +273,7 @@ func (s *sender) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan)
 		if !s.sick.Swap(true) && s.cut.Err() == nil {
 			s.logger.Warn("tracing: spans are lost", "error", err)
 		}
-		return nil //nolint:nilerr // it is told
+		return nil // it is told
 	}
 	s.exported.Add(int64(len(spans)))
 	if s.sick.Swap(false) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -223,8 +224,8 @@ func order(t *testing.T, a, b *Node) {
 func history(t *testing.T, a, b *Node) {
 	var at []hub.Position
 	for i := range 5 {
-		at = append(at, a.Publish(t, "c", fmt.Sprint(i), hub.PublishOptions{Retention: retention}))
-		if got := Texts(b.History(t, "c", hub.HistoryQuery{Limit: 1, Reverse: true}).Publications); !slices.Equal(got, []string{fmt.Sprint(i)}) {
+		at = append(at, a.Publish(t, "c", strconv.Itoa(i), hub.PublishOptions{Retention: retention}))
+		if got := Texts(b.History(t, "c", hub.HistoryQuery{Limit: 1, Reverse: true}).Publications); !slices.Equal(got, []string{strconv.Itoa(i)}) {
 			t.Fatalf("on the other node the latest is %q after %d was acknowledged", got, i)
 		}
 		a.Publish(t, "other", "x", hub.PublishOptions{Retention: retention})
@@ -316,7 +317,7 @@ func size(t *testing.T, a, b *Node) {
 	first := a.Publish(t, "c", "0", hub.PublishOptions{Retention: retention})
 	var second hub.Position
 	for i := 1; i <= 11; i++ {
-		p := a.Publish(t, "c", fmt.Sprint(i), hub.PublishOptions{Retention: retention})
+		p := a.Publish(t, "c", strconv.Itoa(i), hub.PublishOptions{Retention: retention})
 		if i == 1 {
 			second = p
 		}
@@ -423,11 +424,11 @@ func nothingKept(t *testing.T, a, b *Node) {
 	b.Subscribe(t, "c", hub.Retention{})
 	a.Publish(t, "other", "x", hub.PublishOptions{})
 	for i := range 100 {
-		a.Publish(t, "c", fmt.Sprint(i), hub.PublishOptions{})
+		a.Publish(t, "c", strconv.Itoa(i), hub.PublishOptions{})
 	}
 	Eventually(t, "all come", func() bool { return len(b.Sink.Came("c")) == 100 })
 	for i, text := range b.Sink.Data("c") {
-		if text != fmt.Sprint(i) {
+		if text != strconv.Itoa(i) {
 			t.Fatalf("number %d is %s", i, text)
 		}
 	}
@@ -460,7 +461,7 @@ func rareFields(t *testing.T, a, b *Node) {
 func channelNames(t *testing.T, a, b *Node) {
 	for _, name := range []string{"a.b", "*", ">", "a b", "%41", "$p:#1,2", "ö€", "\x7f\t"} {
 		for _, r := range []hub.Retention{retention, {}} {
-			channel := name + fmt.Sprint(r.Size)
+			channel := name + strconv.Itoa(r.Size)
 			b.Subscribe(t, channel, r)
 			a.Publish(t, channel, name, hub.PublishOptions{Retention: r})
 			Eventually(t, name+" comes", func() bool { return slices.Equal(b.Sink.Data(channel), []string{name}) })

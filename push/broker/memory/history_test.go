@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -82,6 +83,10 @@ func (n *naive) query(q hub.HistoryQuery) (out []uint64) {
 
 // TestHistoryTwin compares the broker with a naive one in a long random life of several channels.
 func TestHistoryTwin(t *testing.T) {
+	synctest.Test(t, testHistoryTwin) // so that time passes by later alone
+}
+
+func testHistoryTwin(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		b, _ := newBroker(t, Config{}, "a", "b", "c")

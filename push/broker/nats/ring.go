@@ -59,14 +59,6 @@ func (s *rings) get(channel string) *ring {
 	return r
 }
 
-// floorOf returns the offset from which on nothing of a channel is missing.
-func (s *rings) floorOf(channel string) uint64 {
-	if r := s.find(channel); r != nil {
-		return r.floor
-	}
-	return s.floor
-}
-
 // newer reports, and notes, that a version of a channel is higher than what was there.
 func (s *rings) newer(channel string, number uint64, epoch string) bool {
 	if !s.wouldBeNewer(channel, number, epoch) {

@@ -220,7 +220,7 @@ func (s *Server) checkRoom() error {
 	if err != nil {
 		return fmt.Errorf("data-dir: %w", err)
 	}
-	room := int64(st.Bavail)*st.Bsize + used //nolint:unconvert // it is an int32 on some
+	room := int64(st.Bavail)*st.Bsize + used
 	if room < s.config.StoreBytes {
 		return fmt.Errorf("nats-store-bytes: %d is more than the %d that there are for %s; a disk that is full loses publications without a word, so give less", s.config.StoreBytes, room, s.config.Dir)
 	}
