@@ -31,7 +31,7 @@ type Broker struct {
 	pending    chan struct{} // a place for each publication that waits for the log
 	resets     *rate.Limiter
 
-	running  sync.WaitGroup
+	running  spawner
 	handing  sync.Once
 	handlers [handlers]chan *gonats.Msg
 
@@ -57,6 +57,36 @@ func (s semaphore) acquire(ctx context.Context) error {
 }
 
 func (s semaphore) release() { <-s }
+
+// spawner knows the goroutines of a Broker.
+type spawner struct {
+	// Guarded by mu.
+	mu     sync.Mutex
+	closed bool
+
+	group sync.WaitGroup
+}
+
+// errClosed says that the broker was closed.
+var errClosed = errors.New("the broker is closed")
+
+// spawn runs f on a goroutine that Close waits for. After Close it reports false.
+func (b *Broker) spawn(f func()) bool {
+	b.running.mu.Lock()
+	defer b.running.mu.Unlock()
+	if !b.running.closed {
+		b.running.group.Go(f)
+	}
+	return !b.running.closed
+}
+
+// wait returns when all have ended, and no more begin.
+func (s *spawner) wait() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.group.Wait()
+}
 
 // New makes the streams, or takes those that are there. If they don't fit the Config it is an error; if nobody answers, that goes on in the
 // background, and until then nothing can be published or subscribed to.
@@ -85,7 +115,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	}
 	if err := b.prepare(ctx); err != nil {
 		b.cancel()
-		b.running.Wait()
+		b.running.wait()
 		return nil, err
 	}
 	c.Link.OnState(func(connected bool) {
@@ -103,7 +133,7 @@ func (b *Broker) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.config.StartTimeout)
 	defer cancel()
 	done := make(chan error, 1)
-	b.running.Go(func() {
+	b.spawn(func() {
 		err := b.prepareAll()
 		done <- err
 		if err != nil && b.ctx.Err() == nil {
@@ -209,6 +239,9 @@ func (b *Broker) Expire() {
 	for i := range b.groups {
 		g := &b.groups[i]
 		g.rest(since)
+		if g.needsAnchor() {
+			b.spawn(func() { g.anchor(b.ctx) })
+		}
 		if (now+uint32(i))%60 == 0 {
 			g.mu.Lock()
 			before := g.rings.bytes
@@ -254,7 +287,7 @@ func (b *Broker) Close() {
 		}
 		p.mu.Unlock()
 	}
-	b.running.Wait()
+	b.running.wait()
 	b.js.CleanupPublisher()
 }
 
@@ -264,6 +297,7 @@ type Stats struct {
 	Pending                     int   // that wait for the log
 	Groups                      int   // that are read
 	Behind                      int   // of them, those that are not at the end, or cannot be read
+	Lag                         int64 // messages in the logs that the groups are behind, as of the last ones they read
 	Partitions                  int   // that are read
 	Dropped                     int64 // messages of channels without history that came faster than they were handed over
 	Interruptions               int64 // times that a group could not be read on
@@ -287,6 +321,7 @@ func (b *Broker) Stats() Stats {
 		g.mu.Lock()
 		if g.cancel != nil {
 			st.Groups++
+			st.Lag += g.pending.Load()
 			if g.isFreshLocked() || g.wrong != nil {
 				st.Behind++
 			}

@@ -21,6 +21,9 @@ func nodeOn(t *testing.T, l *Link, c Config) *brokertest.Node {
 	if c.StoreBytes == 0 {
 		c.StoreBytes = 128 << 20
 	}
+	if c.ChannelMessages == 0 {
+		c.ChannelMessages = c.MaxHistorySize
+	}
 	b, err := New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,9 @@ type Config struct {
 	Replicas int
 	// MaxHistorySize is the largest history_size of any channel. Zero means 100.
 	MaxHistorySize int
+	// ChannelMessages is the number of publications of a channel that the log has at least, though its history may be smaller: so far a node may
+	// fall behind without a subscriber losing something. Zero means 1000.
+	ChannelMessages int
 	// MaxAge is for how long a publication, and with it the channel's position, is in the log: the longest history TTL at least. Zero means 24 h.
 	MaxAge time.Duration
 	// StoreBytes bounds the streams on disk, all together; of more the oldest publications go. Zero means 4 GiB.
@@ -60,7 +63,7 @@ func (c Config) Validate() error {
 		"history-bytes": int64(c.RingBytes), "history-channels": int64(c.RingChannels), "nats-catch-up-bytes": int64(c.CatchUpBytes),
 		"nats-publish-timeout": int64(c.PublishTimeout), "nats-max-pending": int64(c.MaxPending), "nats-idle-timeout": int64(c.IdleTimeout),
 		"nats-reset-rate": int64(c.ResetRate), "nats-start-timeout": int64(c.StartTimeout), "history-position-ttl": int64(c.MaxAge),
-		"history_size": int64(c.MaxHistorySize),
+		"history_size": int64(c.MaxHistorySize), "nats-channel-messages": int64(c.ChannelMessages),
 	} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, n))
@@ -88,6 +91,7 @@ func (c Config) withDefaults() Config {
 		{&c.Partitions, 4096},
 		{&c.Replicas, 1},
 		{&c.MaxHistorySize, 100},
+		{&c.ChannelMessages, 1000},
 		{&c.RingBytes, 256 << 20},
 		{&c.RingChannels, 1 << 20},
 		{&c.CatchUpBytes, 64 << 20},

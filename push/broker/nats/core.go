@@ -95,7 +95,7 @@ func (b *Broker) handler(n int) chan *gonats.Msg {
 	b.handing.Do(func() {
 		for i := range b.handlers {
 			b.handlers[i] = make(chan *gonats.Msg, handlerQueue)
-			b.running.Go(func() { b.handOver(b.handlers[i]) })
+			b.spawn(func() { b.handOver(b.handlers[i]) })
 		}
 	})
 	return b.handlers[n%handlers]

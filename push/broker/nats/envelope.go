@@ -89,6 +89,9 @@ func (e *envelope) encode() ([]byte, error) {
 	return append(b, e.data...), nil
 }
 
+// isClear reports whether b is an envelope by which a history was removed.
+func isClear(b []byte) bool { return len(b) >= 3 && b[0] == format && kind(b[2]) == kindClear }
+
 // decode reads b, of which data is a part afterwards.
 func decode(b []byte) (e envelope, err error) {
 	if len(b) < 3 || b[0] != format {

@@ -219,10 +219,10 @@ func TestCut(t *testing.T) {
 			}
 			p.cut(true)
 			brokertest.Eventually(t, "it is cut off", func() bool { return !link.Connected() })
-			if _, err := b.Broker.Publish(t.Context(), "c", nil, keep(hub.PublishOptions{})); !errors.Is(err, hub.ErrInternal) {
+			if _, err := b.Broker.Publish(t.Context(), "c", nil, keep(hub.PublishOptions{})); !errors.Is(err, hub.ErrUnavailable) {
 				t.Errorf("publishing while it is cut off: %v", err)
 			}
-			if _, err := b.Broker.History(t.Context(), "c", hub.HistoryQuery{Limit: -1}); !errors.Is(err, hub.ErrInternal) {
+			if _, err := b.Broker.History(t.Context(), "c", hub.HistoryQuery{Limit: -1}); !errors.Is(err, hub.ErrUnavailable) {
 				t.Errorf("the history while it is cut off: %v", err)
 			}
 			if h, err := b.Broker.History(t.Context(), "c", hub.HistoryQuery{Limit: -1, Following: true}); err != nil || len(h.Publications) != 1 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -38,6 +39,10 @@ type group struct {
 
 	asking ask
 	burst  burst
+
+	// Any goroutine (atomic).
+	pending  atomic.Int64 // messages that the stream had beyond the last one read
+	anchored atomic.Int64 // the latest time of an anchor that is known
 }
 
 // errLost says that the stream has lost its end, or is another.
@@ -51,13 +56,15 @@ func (g *group) use(ctx context.Context) error {
 		reading, cancel := context.WithCancel(g.broker.ctx)
 		before, ended := g.ended, make(chan struct{})
 		g.cancel, g.ready, g.ended, g.wrong = cancel, make(chan struct{}), ended, nil
-		g.broker.running.Go(func() {
+		if !g.broker.spawn(func() {
 			defer close(ended)
 			if before != nil {
 				<-before
 			}
 			g.follow(reading)
-		})
+		}) {
+			close(ended)
+		}
 	}
 	ready := g.ready
 	g.mu.Unlock()
@@ -105,6 +112,7 @@ func (g *group) rest(since time.Time) {
 	}
 	g.cancel()
 	g.cancel, g.ready, g.renew, g.lost = nil, nil, nil, false
+	g.pending.Store(0)
 	g.forgetLocked(0)
 }
 
@@ -161,18 +169,13 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 	if err := g.broker.attach.acquire(ctx); err != nil { // all groups at once would be a storm
 		return false, err
 	}
-	held := true
-	free := func() {
-		if held {
-			held = false
-			g.broker.attach.release()
-		}
-	}
+	free := sync.OnceFunc(g.broker.attach.release)
 	defer free()
 	st, err := g.broker.stream(ctx, g.n)
 	if err != nil {
 		return false, err
 	}
+	g.anchor(ctx)
 	c, err := g.begin(ctx, st)
 	if err != nil {
 		return false, err
@@ -188,14 +191,16 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 		return false, err
 	}
 	defer messages.Stop()
-	if consumer.CachedInfo().NumPending == 0 {
-		if err := g.caughtUp(ctx, &c); err != nil {
+	if consumer.CachedInfo().NumPending == 0 { // and so there is nothing up to what was the end
+		if err := g.atEnd(ctx, &c); err != nil {
 			return false, err
 		}
-		free()
 	}
 	for next := uint64(1); ; next++ {
-		m, err := messages.Next(jetstream.NextContext(ctx))
+		if c.done {
+			free()
+		}
+		m, err := g.next(ctx, &c, messages, consumer, next-1)
 		if err != nil {
 			return c.done, err
 		}
@@ -207,16 +212,35 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 			return c.done, fmt.Errorf("message %d of the stream came where another was awaited", meta.Sequence.Stream)
 		}
 		e := entry{subject: m.Subject(), data: m.Data(), seq: meta.Sequence.Stream, at: meta.Timestamp}
-		if err := g.take(ctx, &c, e); err != nil {
+		g.pending.Store(int64(min(meta.NumPending, 1<<40)))
+		if err := g.take(ctx, &c, e, meta.NumPending == 0); err != nil {
 			return c.done, err
 		}
-		if !c.done && (meta.NumPending == 0 || e.seq >= st.last) {
-			if err := g.caughtUp(ctx, &c); err != nil {
-				return false, err
+	}
+}
+
+// next returns the next message. While others are held until the way is known, it does not wait for ever: what they wait for may have left the stream.
+func (g *group) next(ctx context.Context, c *catchUp, messages jetstream.MessagesContext, consumer jetstream.Consumer, came uint64) (jetstream.Msg, error) {
+	for c.survey != nil {
+		waiting, cancel := context.WithTimeout(ctx, time.Second)
+		m, err := messages.Next(jetstream.NextContext(waiting))
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return m, err
+		}
+		asking, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
+		info, err := consumer.Info(asking)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		if info.NumPending == 0 && info.Delivered.Consumer == came {
+			if err := g.atEnd(ctx, c); err != nil {
+				return nil, err
 			}
-			free()
 		}
 	}
+	return messages.Next(jetstream.NextContext(ctx))
 }
 
 func (g *group) consumer(ctx context.Context, from uint64) (jetstream.Consumer, error) {
@@ -234,20 +258,68 @@ type entry struct {
 	data    []byte
 	seq     uint64
 	at      time.Time
+	quiet   bool // it is kept, and not handed over
 }
 
-// catchUp is the way from where a node stood to the stream's end.
+// catchUp is the way from where a node stood to the stream's end, and then on.
 type catchUp struct {
-	st   state
 	from uint64 // the first sequence that is wanted
-	read uint64 // what was read before
-	done bool   // it is at the end
-	// counts are the messages of each subject on the way, as long as they may tell that some are missing before them.
-	counts map[string]int
-	// held is what waits until that is known, with its bytes; holding says that it does.
+	end  uint64 // the stream's end as the way began
+	seen uint64 // everything up to it came, or will not come any more
+	done bool   // it has been at the end
+	// survey is not nil while it is to be found out of which channels messages are missing.
+	survey *survey
+}
+
+// survey finds out of which subjects messages left the stream before they were read: a subject of which one has gone for others has as many
+// as a subject may have after it. So all is known when everything was counted from before the first message that is missing to where the stream ended
+// after the last one was missed.
+type survey struct {
+	from   uint64 // before the first one that is missing
+	to     uint64 // where it ends
+	limit  int    // of messages of a subject
+	gap    uint64 // behind the last ones that are missing
+	again  bool   // they were missed since to was asked for
+	late   bool   // to was asked for after the reading had begun, so that a message may have been the last one before
+	counts map[string]tally
+
+	// holding says that what comes waits until the end, with its bytes: subscribers have to be told first.
 	holding bool
 	held    []entry
 	bytes   int
+}
+
+// tally is what a survey knows of a subject.
+type tally struct {
+	n       int
+	cleared bool // a removal was among them, which took messages along
+}
+
+func newSurvey(from uint64, st state, holding bool) *survey {
+	return &survey{from: from, to: st.last, limit: st.limit, counts: map[string]tally{}, holding: holding}
+}
+
+func (s *survey) count(e entry) {
+	t := s.counts[e.subject]
+	t.n++
+	t.cleared = t.cleared || isClear(e.data)
+	s.counts[e.subject] = t
+}
+
+// complete reports whether all was counted with a message, which was the last one when the server sent it or not.
+func (s *survey) complete(seq uint64, last bool) bool {
+	return !s.again && (seq >= s.to || last && !s.late)
+}
+
+// suspects are the channels of which messages may be missing.
+func (s *survey) suspects(prefix string) map[string]bool {
+	list := map[string]bool{}
+	for subject, t := range s.counts {
+		if channel, ok := channelOf(subject, prefix); ok && (t.n >= s.limit || t.cleared) {
+			list[channel] = true
+		}
+	}
+	return list
 }
 
 // begin compares a stream with what was read of it, and says where to go on. What is not the stream that it was begins anew.
@@ -261,30 +333,26 @@ func (g *group) begin(ctx context.Context, st state) (catchUp, error) {
 			return catchUp{}, fmt.Errorf("%w: %w", errLost, err)
 		}
 	}
+	why := ""
 	switch {
 	case fresh:
 		g.mu.Lock()
-		g.epoch = st.epoch
-		g.forgetLocked(st.floor)
-		g.read, g.old = st.first-1, st.last
+		g.beginAnewLocked(st)
 		g.mu.Unlock()
-		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
+		return anew(st), nil
 	case st.epoch != epoch:
-		if err := g.reset(ctx, st, "the stream began anew"); err != nil {
-			return catchUp{}, err
-		}
-		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
-	case st.first > read+1 && st.last > read:
-		if err := g.reset(ctx, st, "more was published meanwhile than is kept"); err != nil {
-			return catchUp{}, err
-		}
-		return catchUp{st: st, from: st.first, counts: map[string]int{}}, nil
+		why = "the stream began anew"
+	case st.evicted(read):
+		why = "more was published meanwhile than is kept"
+	default: // what was read last comes once more, to see that it is the same
+		return catchUp{from: max(read, 1), end: st.last, seen: read}, nil
 	}
-	c := catchUp{st: st, from: max(read, 1), read: read} // what was read last once more, to see that it is the same
-	if missed := st.last - read; missed >= uint64(st.limit) {
-		c.counts, c.holding = map[string]int{}, true
-	}
-	return c, nil
+	return anew(st), g.reset(ctx, st, why)
+}
+
+// anew is the way from a stream's beginning.
+func anew(st state) catchUp {
+	return catchUp{from: st.first, end: st.last, seen: st.first - 1, survey: newSurvey(st.first-1, st, false)}
 }
 
 // isFreshLocked reports whether the stream is read from its beginning, and not at its end yet.
@@ -297,12 +365,16 @@ func (g *group) isFreshLocked() bool {
 	}
 }
 
-// reset forgets what was read and tells all subscribers that rely on it, at a bounded rate, before anything else comes to them.
-func (g *group) reset(ctx context.Context, st state, why string) error {
-	g.mu.Lock()
+func (g *group) beginAnewLocked(st state) {
 	g.epoch, g.lost = st.epoch, false
 	g.forgetLocked(st.floor)
 	g.read, g.old = st.first-1, st.last
+}
+
+// reset forgets what was read and tells all subscribers that rely on it, at a bounded rate, before anything else comes to them.
+func (g *group) reset(ctx context.Context, st state, why string) error {
+	g.mu.Lock()
+	g.beginAnewLocked(st)
 	if !g.isFreshLocked() { // until it is at the end, nobody is told where it stands
 		g.ready = make(chan struct{})
 	}
@@ -330,62 +402,87 @@ func (g *group) resetOne(channel string) {
 	g.broker.sink.Flush(channel)
 }
 
-// take looks at one message. On the way to the end it may have to wait.
-func (g *group) take(ctx context.Context, c *catchUp, e entry) error {
-	if !c.done && c.counts != nil && e.seq > c.read && e.seq <= c.st.last {
-		c.counts[e.subject]++
+// take looks at one message, which is the last one for now or not.
+func (g *group) take(ctx context.Context, c *catchUp, e entry, last bool) error {
+	if e.seq > c.seen+1 {
+		if c.survey == nil {
+			c.survey = &survey{from: c.seen, counts: map[string]tally{}, holding: true}
+		}
+		c.survey.gap, c.survey.again = e.seq, true
 	}
-	if !c.holding {
-		return g.apply(ctx, e)
+	c.seen = max(c.seen, e.seq)
+	s := c.survey
+	if s == nil {
+		if err := g.apply(ctx, e); err != nil || c.done || !last && e.seq < c.end {
+			return err
+		}
+		return g.atEnd(ctx, c)
 	}
-	c.held = append(c.held, e)
-	if c.bytes += len(e.data) + len(e.subject) + 64; c.bytes > g.broker.config.CatchUpBytes {
-		// Whether every channel's messages are there cannot be found out. It is as if none were.
+	if s.again && e.seq >= s.to {
+		if err := g.extend(ctx, s); err != nil {
+			return err
+		}
+	}
+	s.count(e)
+	if !s.holding {
+		if err := g.apply(ctx, e); err != nil {
+			return err
+		}
+	} else if s.held = append(s.held, e); s.bytes+len(e.data) > g.broker.config.CatchUpBytes {
 		return g.giveUp(ctx, c)
+	}
+	s.bytes += len(e.data) + len(e.subject) + 64
+	if s.complete(e.seq, last) {
+		return g.atEnd(ctx, c)
 	}
 	return nil
 }
 
+// extend asks where the stream ends now. What else may have happened to it is found out by another session.
+func (g *group) extend(ctx context.Context, s *survey) error {
+	st, err := g.broker.ask(g.n)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s.holding && st.evicted(s.from) || st.epoch != g.epoch {
+		return errors.New("the stream is not what it was")
+	}
+	if !s.holding {
+		g.old = max(g.old, st.last)
+	}
+	s.to, s.limit, s.again, s.late = st.last, st.limit, false, true
+	return ctx.Err()
+}
+
+// giveUp is called when of which channels messages are missing cannot be found out. It is as if it were all.
 func (g *group) giveUp(ctx context.Context, c *catchUp) error {
-	held, st := c.held, c.st
-	c.holding, c.held, c.bytes = false, nil, 0
-	st.floor = max(st.floor, c.from)
+	s := c.survey
+	c.survey = nil
+	st, err := g.broker.ask(g.n)
+	if err != nil {
+		return err
+	}
+	st.floor, st.last, st.first = max(st.floor, c.seen), c.seen, s.from+1
 	if err := g.reset(ctx, st, "more was missed than nats-catch-up-bytes"); err != nil {
 		return err
 	}
-	for _, e := range held {
+	for _, e := range s.held {
 		if err := g.apply(ctx, e); err != nil {
 			return err
 		}
 	}
-	return nil
+	return g.atEnd(ctx, c)
 }
 
-// caughtUp is called at the end of the stream as it was when the reading began. Channels of which as many messages came as a subject may have
-// may have lost some before those.
-func (g *group) caughtUp(ctx context.Context, c *catchUp) error {
+// atEnd is called when nothing of what was in the stream when its end was asked for is on the way any more.
+func (g *group) atEnd(ctx context.Context, c *catchUp) error {
+	s := c.survey
+	c.survey = nil
 	prefix := g.broker.config.Link.Prefix()
-	for subject, n := range c.counts {
-		if n < c.st.limit {
-			continue
-		}
-		kind, token, _ := cutSubject(subject, prefix)
-		channel, ok := unescape(token)
-		if kind != kindHistory || !ok {
-			continue
-		}
-		if c.holding {
-			g.mu.Lock()
-			r := g.rings.get(channel)
-			g.rings.clear(r, c.from)
-			g.mu.Unlock()
-			g.resetOne(channel)
-		}
-	}
-	held := c.held
-	c.done, c.holding, c.held = true, false, nil
-	for _, e := range held {
-		if err := g.apply(ctx, e); err != nil {
+	if s != nil && s.holding {
+		if err := g.letGo(ctx, s, s.suspects(prefix)); err != nil {
 			return err
 		}
 	}
@@ -394,20 +491,55 @@ func (g *group) caughtUp(ctx context.Context, c *catchUp) error {
 	if err := ctx.Err(); err != nil { // rest came between
 		return err
 	}
-	for subject, n := range c.counts {
-		if kind, token, _ := cutSubject(subject, prefix); n >= c.st.limit && kind == kindHistory {
-			if channel, ok := unescape(token); ok {
-				g.raiseLocked(channel, c.st.last)
-			}
+	if s != nil && !s.holding {
+		for channel := range s.suspects(prefix) {
+			g.raiseLocked(channel, c.seen)
 		}
 	}
-	c.counts = nil
-	if g.read < c.st.last { // the last ones are gone
-		g.moveLocked(c.st.last, time.Time{})
+	if !c.done && g.read < c.end { // the last ones are gone
+		g.moveLocked(c.end, time.Time{})
+		c.seen = max(c.seen, c.end)
 	}
-	g.wrong = nil
+	c.done, g.wrong = true, nil
 	if g.isFreshLocked() {
 		close(g.ready)
+	}
+	return nil
+}
+
+// letGo applies what was held. Of suspects, nothing before the last gap is handed over, and there their subscribers are told: also those who have
+// subscribed meanwhile.
+func (g *group) letGo(ctx context.Context, s *survey, suspects map[string]bool) error {
+	g.mu.Lock()
+	before := g.rings.bytes
+	for channel := range suspects {
+		g.rings.clear(g.rings.get(channel), s.gap-1)
+	}
+	g.broker.ringBytes.Add(int64(g.rings.bytes - before))
+	g.mu.Unlock()
+	prefix := g.broker.config.Link.Prefix()
+	for _, e := range s.held {
+		if e.seq == s.gap {
+			for channel := range suspects {
+				if err := g.broker.resets.Wait(ctx); err != nil {
+					return err
+				}
+				g.resetOne(channel)
+			}
+		}
+		if channel, ok := channelOf(e.subject, prefix); ok && e.seq < s.gap && suspects[channel] {
+			e.quiet = true
+		}
+		if err := g.apply(ctx, e); err != nil {
+			return err
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for channel := range suspects { // behind what is missing there are more than a ring keeps, so that it has no gap
+		if r := g.rings.get(channel); len(r.log) > 0 {
+			r.floor = r.log[0].Offset - 1
+		}
 	}
 	return nil
 }
@@ -456,7 +588,7 @@ func (g *group) await(ctx context.Context, seq uint64) error {
 // apply brings one message to the rings and the subscribers.
 func (g *group) apply(ctx context.Context, e entry) error {
 	channel, env, ok := g.open(e)
-	if ok && env.kind < kindClear {
+	if ok && !e.quiet && env.kind < kindClear {
 		if err := g.broker.sink.Admit(ctx, channel); err != nil {
 			return err
 		}
@@ -529,7 +661,7 @@ func (g *group) applyLocking(ctx context.Context, channel string, env envelope, 
 			g.rings.clear(r, e.seq)
 		}
 	}
-	if e.seq <= g.old {
+	if e.quiet || e.seq <= g.old {
 		return false, nil
 	}
 	g.broker.sink.Deliver(channel, p)
@@ -617,7 +749,11 @@ func (g *group) end(ctx context.Context) (uint64, error) {
 	mine := a.waiting
 	if !a.asked {
 		a.asked = true
-		g.broker.running.Go(g.answerAll)
+		if !g.broker.spawn(g.answerAll) {
+			a.asked = false
+			a.mu.Unlock()
+			return 0, unavailable(errClosed)
+		}
 	}
 	a.mu.Unlock()
 	select {

@@ -353,7 +353,7 @@ func unavailable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: the broker: %w", hub.ErrInternal, err)
+	return fmt.Errorf("%w: the broker: %w", hub.ErrUnavailable, err)
 }
 
 // LinkStats are the figures of a Link.

@@ -171,7 +171,7 @@ func TestLinkOutlivesServers(t *testing.T) {
 			down.Add(1)
 		}
 	})
-	if err := link.Publish("a", "", nil); !errors.Is(err, hub.ErrInternal) {
+	if err := link.Publish("a", "", nil); !errors.Is(err, hub.ErrUnavailable) {
 		t.Errorf("before it was there: %v", err)
 	}
 	for round := range int32(2) {
@@ -181,7 +181,7 @@ func TestLinkOutlivesServers(t *testing.T) {
 			exchange(t, link)
 		})
 		eventually(t, "broken", func() bool { return !link.Connected() && down.Load() > round })
-		if err := link.Publish("a", "", nil); !errors.Is(err, hub.ErrInternal) {
+		if err := link.Publish("a", "", nil); !errors.Is(err, hub.ErrUnavailable) {
 			t.Errorf("without a server: %v", err)
 		}
 	}

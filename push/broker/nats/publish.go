@@ -94,8 +94,8 @@ func (g *group) join(s *sending) {
 	begin := !b.busy
 	b.busy = true
 	b.mu.Unlock()
-	if begin {
-		g.broker.running.Go(g.sendAll)
+	if begin && !g.broker.spawn(g.sendAll) {
+		g.sendAll() // nothing of it is sent
 	}
 }
 

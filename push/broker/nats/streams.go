@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	gonats "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -35,6 +36,10 @@ type state struct {
 	first, last uint64
 	limit       int // messages of a subject
 }
+
+// evicted reports whether messages after what was read may have left the stream by age, or for its bytes. Others leave it one by one, each for
+// later ones of its subject; anchors keep those from looking alike.
+func (s state) evicted(read uint64) bool { return s.first > read+1 && s.last > read }
 
 func (b *Broker) streamName(n int) string { return b.config.Link.Prefix() + "-h" + strconv.Itoa(n) }
 
@@ -87,7 +92,7 @@ func (b *Broker) streamConfig(n int) jetstream.StreamConfig {
 		Name: b.streamName(n), Description: "millpond: channels with history",
 		Subjects: []string{subjectOf(prefix, kindHistory, n, "*"), subjectOf(prefix, kindTransient, n, "*"), subjectOf(prefix, kindVersion, n, "*")},
 		Storage:  jetstream.FileStorage, Replicas: c.Replicas, Discard: jetstream.DiscardOld, AllowDirect: true,
-		MaxMsgsPerSubject: int64(c.MaxHistorySize) + 1, MaxAge: c.MaxAge, MaxBytes: c.StoreBytes / int64(c.Groups), Duplicates: min(dedupWindow, c.MaxAge),
+		MaxMsgsPerSubject: int64(max(c.ChannelMessages, c.MaxHistorySize+1)), MaxAge: c.MaxAge, MaxBytes: c.StoreBytes / int64(c.Groups), Duplicates: min(dedupWindow, c.MaxAge),
 		Metadata: map[string]string{metaGroups: strconv.Itoa(c.Groups), metaEpoch: newEpoch()},
 	}
 }
@@ -149,4 +154,55 @@ func (b *Broker) renew(ctx context.Context, n int, epoch string) (state, error) 
 	}
 	b.renewals.Add(1)
 	return stateOf(info), nil
+}
+
+// Anchors are messages that nothing but age, and the bytes of a stream, takes out of it. While one is there, a stream's first sequence tells how
+// far those have come; without, it would also move on with a busy channel that is alone at the beginning, and quiet ones would seem to have lost something.
+const (
+	anchors     = 24 // in the time for which a publication is kept
+	anchorSlots = 32 // subjects of them
+)
+
+// anchorTime is the number of the present anchor, and when it began.
+func (b *Broker) anchorTime() (n int64, began time.Time) {
+	every := max(b.config.MaxAge/anchors, time.Second)
+	n = time.Now().UnixNano() / int64(every)
+	return n, time.Unix(0, n*int64(every))
+}
+
+// needsAnchor reports whether the group is read, and its stream may have no anchor of the present.
+func (g *group) needsAnchor() bool {
+	n, _ := g.broker.anchorTime()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cancel != nil && g.anchored.Load() != n
+}
+
+// anchor puts one into the stream, unless a node has. If that fails there is another time.
+func (g *group) anchor(ctx context.Context) {
+	n, began := g.broker.anchorTime()
+	if g.anchored.Swap(n) == n {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
+	defer cancel()
+	subject := g.subject(kindTransient, "anchor-"+strconv.FormatInt(n%anchorSlots, 10))
+	s, err := g.broker.js.Stream(ctx, g.broker.streamName(g.n))
+	if err == nil {
+		var last *jetstream.RawStreamMsg
+		last, err = s.GetLastMsgForSubject(ctx, subject)
+		if err == nil && !last.Time.Before(began) {
+			return
+		}
+	}
+	if err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
+		e := envelope{kind: kindClaim}
+		var body []byte
+		if body, err = e.encode(); err == nil {
+			_, err = g.append(ctx, &gonats.Msg{Subject: subject, Data: body})
+		}
+	}
+	if err != nil {
+		g.anchored.CompareAndSwap(n, 0)
+	}
 }

@@ -9,7 +9,7 @@ import (
 // What is sent has one of these subjects, behind the prefix:
 //
 //	h.GROUP.CHANNEL   publications of a channel with history: in the group's stream, which keeps so many of each subject
-//	t.GROUP.SLOT      what passes by the histories but keeps its place among them, and claims of idempotency keys; in the same stream
+//	t.GROUP.SLOT      what passes by the histories but keeps its place among them, claims of idempotency keys, and anchors; in the same stream
 //	v.GROUP.CHANNEL   the latest version of a channel without history; in the same stream
 //	p.PARTITION       publications of channels without history, in no stream
 const (
@@ -103,4 +103,13 @@ func cutSubject(subject, prefix string) (kind, rest string, ok bool) {
 	}
 	_, rest, ok = strings.Cut(subject, ".")
 	return kind, rest, ok
+}
+
+// channelOf returns the channel with history that a subject is of.
+func channelOf(subject, prefix string) (string, bool) {
+	kind, token, _ := cutSubject(subject, prefix)
+	if kind != kindHistory {
+		return "", false
+	}
+	return unescape(token)
 }
