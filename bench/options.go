@@ -169,7 +169,7 @@ var ownHeaders = []string{"connection", "upgrade", "sec-websocket-key", "sec-web
 func validHeader(h string) error {
 	name, value, ok := strings.Cut(h, ":")
 	if !ok || name == "" || strings.ContainsAny(h, "\r\n") || strings.ContainsAny(name, " \t") {
-		return fmt.Errorf("--header %.40q: want NAME: VALUE", name) // the value may be secret
+		return errors.New("--header: want NAME: VALUE") // whatever was given instead may be secret
 	}
 	if slices.Contains(ownHeaders, strings.ToLower(name)) {
 		return fmt.Errorf("--header %s: that is the handshake's", name)

@@ -368,6 +368,9 @@ func plain(v reflect.Value) any {
 	return fmt.Sprint(v.Interface())
 }
 
+// headersKey is the key of a webhook with values that may be secrets.
+const headersKey = "http_static_headers"
+
 // hidden returns v without what may be a secret: users, passwords and queries in addresses, and values of headers.
 func hidden(v any) any {
 	switch v := v.(type) {
@@ -395,7 +398,7 @@ func hidden(v any) any {
 	case map[string]any:
 		out := map[string]any{}
 		for key, value := range v {
-			if out[key] = hidden(value); key == "http_static_headers" {
+			if out[key] = hidden(value); key == headersKey {
 				out[key] = "hidden"
 			}
 		}

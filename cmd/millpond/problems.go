@@ -159,7 +159,11 @@ func (c *checker) value(node ast.Node, path string, s setting) {
 		return
 	}
 	if !fits(node, kind) {
-		c.add(node, path, "%s is no %s", node, kind)
+		if strings.Contains(path, headersKey) {
+			c.add(node, path, "it is no %s", kind) // it may be a secret
+		} else {
+			c.add(node, path, "%s is no %s", node, kind)
+		}
 		return
 	}
 	if s.file() {
