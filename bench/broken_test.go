@@ -251,7 +251,7 @@ func (s *brokenServer) accept(channel string, data []byte) uint64 {
 func (c *brokenClient) deliver(channel string, p published) {
 	s := c.server
 	if !c.subscribed[channel] {
-		if c.count++; s.fault == faultForeign && c.count%s.every == 0 {
+		if c.count++; s.fault == faultForeign && c.count%s.every == 0 && len(c.subscribed) > 0 { // before that it is no message of the protocol
 			c.out <- c.push(channel, p)
 		}
 		return

@@ -317,6 +317,9 @@ func (c *client) onMessage(payload []byte) error {
 		return nil
 	}
 	c.waiting.Store(idle)
+	if c.load.again.Load() && c.claim() { // the order came while it could not be claimed
+		c.send(time.Since(began))
+	}
 	return nil
 }
 

@@ -22,6 +22,8 @@ type Mixed struct {
 	Visits float64
 	// Stay is how long a user stays as it is, on average. Zero means 20 s.
 	Stay time.Duration
+	// Overdue is how late a publication may come to a user that is there and reads. Zero means 5 s.
+	Overdue time.Duration
 }
 
 // Name implements Scenario.
@@ -88,6 +90,7 @@ func (s *mixing) summon(ctx context.Context, publisher *api) (err error) {
 	n := r.Options.Connections
 	config := crowdConfig{
 		Channels: n + s.Channels, Each: min(3, 1+s.Channels), Personal: true, Shared: s.Channels, Positions: true,
+		Overdue:   cmp.Or(s.Overdue, 5*time.Second),
 		Behaviour: Behaviour{Stay: cmp.Or(s.Stay, 20*time.Second), SlowFor: 3 * time.Second, Reset: 2, FIN: 6, Close: 4, Slow: 1, Moves: 7},
 	}
 	if s.users, err = r.summon(ctx, summoned{target: r.Target, connections: n, publishers: 1, crowdConfig: config}); err != nil {

@@ -27,7 +27,7 @@ var smallScenarios = map[string]struct {
 		Recover{Overdue: 50 * time.Millisecond, Channels: 4, Stay: 200 * time.Millisecond, Away: 20 * time.Millisecond, Slow: 20 * time.Millisecond, Deliveries: 1},
 		Options{Connections: 6, Duration: 600 * time.Millisecond, Rate: 300},
 	},
-	"mixed": {Mixed{Channels: 3, Visits: 20, Stay: 500 * time.Millisecond}, Options{Connections: 10, Duration: time.Second, Rate: 400}},
+	"mixed": {Mixed{Overdue: 50 * time.Millisecond, Channels: 3, Visits: 20, Stay: 500 * time.Millisecond}, Options{Connections: 10, Duration: time.Second, Rate: 400}},
 }
 
 // runSmall runs one against a server that does something wrong, and returns what is printed and the error.
@@ -43,9 +43,15 @@ func runSmall(t *testing.T, name, fault string, every int, p Protocol) (printed 
 		o.still = 20 * time.Second
 	}
 	scenario := small.scenario
-	if c, ok := scenario.(Recover); ok && fault != faultSilent {
-		c.Overdue = 0
-		scenario = c
+	if fault != faultSilent {
+		switch c := scenario.(type) {
+		case Recover:
+			c.Overdue = 0
+			scenario = c
+		case Mixed:
+			c.Overdue = 0
+			scenario = c
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

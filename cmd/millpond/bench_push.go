@@ -102,8 +102,9 @@ func (c *drainCommand) Run(ctx context.Context, s *streams, b *cli) error {
 }
 
 type mixedCommand struct {
-	Channels int     `help:"Channels that users and visitors share." default:"50"`
-	Visits   float64 `help:"Visits that begin in a second; default: a fiftieth of the connections." placeholder:"N"`
+	Channels int           `help:"Channels that users and visitors share." default:"50"`
+	Visits   float64       `help:"Visits that begin in a second; default: a fiftieth of the connections." placeholder:"N"`
+	Overdue  time.Duration `help:"How late a publication may come to a user that is there and reads." default:"5s"`
 }
 
 // Help is kong's.
@@ -113,7 +114,7 @@ func (mixedCommand) Help() string {
 
 // Run measures a day.
 func (c *mixedCommand) Run(ctx context.Context, s *streams, b *cli) error {
-	return b.Bench.measure(ctx, s, bench.Mixed{Channels: c.Channels, Visits: c.Visits})
+	return b.Bench.measure(ctx, s, bench.Mixed{Channels: c.Channels, Visits: c.Visits, Overdue: c.Overdue})
 }
 
 type apiBenchCommand struct {
