@@ -141,7 +141,7 @@ func (r *Run) returned(v verdict) {
 	var total int64
 	for _, cause := range slices.Sorted(maps.Keys(v.Causes)) {
 		total += v.Causes[cause]
-		r.Report.Add(report.Figure{Name: "after: " + cause, Value: float64(v.Causes[cause]), Text: "times that subscribers came back after it", Join: report.Sum})
+		r.Report.Add(report.Figure{Name: causePrefix + cause, Value: float64(v.Causes[cause]), Text: "times that subscribers came back after it", Join: report.Sum})
 	}
 	r.Report.Add(
 		report.Figure{Name: "returns", Value: float64(total), Text: "times that subscribers came back", Join: report.Sum},

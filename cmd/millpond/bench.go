@@ -188,7 +188,7 @@ func (b *benchFlags) options() (o bench.Options, err error) {
 // measure runs a scenario and tells what it found, also of a run that was cut short.
 func (b *benchFlags) measure(ctx context.Context, s *streams, scenario bench.Scenario) error {
 	o, err := b.options()
-	if err != nil {
+	if err = errors.Join(err, bench.CheckLimits(scenario, b.FailIf)); err != nil {
 		return err
 	}
 	stage := bench.Stage{Version: version, Command: s.args}

@@ -30,13 +30,14 @@ func benchProcess(files int, args ...string) *exec.Cmd {
 
 // A load that one process may not hold is made by several, and what they find is one report.
 func TestBenchBeyondTheLimitOnFiles(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, "--dev")
 	url, pid := "--url=ws://"+p.public, "--pid="+strconv.Itoa(p.command.Process.Pid)
 	for _, args := range [][]string{
 		{"idle", "--connections=1000", "--duration=100ms", "--protocol=centrifuge-protobuf", "--connect-rate=2000"},
 		{"idle", "--connections=1000", "--duration=100ms", "--protocol=plain", "--ramp=500ms"},
-		{"echo", "--connections=1000", "--duration=500ms", "--rate=1000"},
-		{"echo", "--connections=1000", "--duration=500ms"},
+		{"echo", "--connections=1000", "--duration=500ms", "--warmup=100ms", "--rate=1000"},
+		{"echo", "--connections=1000", "--duration=500ms", "--warmup=100ms"},
 	} {
 		command := benchProcess(700, append(args, url, pid, "--json", "-q")...)
 		command.Stderr = os.Stderr
@@ -65,6 +66,7 @@ func TestBenchBeyondTheLimitOnFiles(t *testing.T) {
 
 // Ctrl-C and SIGTERM end a run, which reports what it has found, by an exit code of its own.
 func TestBenchCutShort(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		signal    os.Signal
 		processes string
@@ -107,6 +109,7 @@ func TestBenchCutShort(t *testing.T) {
 
 // Limits are an exit code, and reports are written to files, which can be compared.
 func TestBenchLimitsAndFiles(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, "--dev")
 	dir := t.TempDir()
 	out, page := filepath.Join(dir, "report.json"), filepath.Join(dir, "report.html")
@@ -119,6 +122,8 @@ func TestBenchLimitsAndFiles(t *testing.T) {
 		{[]string{"--fail-if=messages/s>0"}, exitLimit, "messages/s is "},
 		{[]string{"--fail-if=lost>0", "--protocol=raw", "--raw-message=a", "--raw-count=b", "--timeout=100ms"}, 1, "errors of"},
 		{[]string{"--fail-if=nonsense"}, 2, "nonsense"},
+		{[]string{"--duration=1h", "--fail-if=p98>50ms"}, 1, "echo has no figure p98; is p9"}, // before it runs
+		{[]string{"--duration=1h", "--fail-if=p99>50"}, 1, "p99 is a time"},
 		{[]string{"--out", dir + "/none/report.json"}, 1, "--out: "},
 		{[]string{"--tls"}, 1, "--tls: "},
 		{[]string{"--source=here"}, 1, "--source "},
@@ -141,6 +146,7 @@ func TestBenchLimitsAndFiles(t *testing.T) {
 
 // A storm of connects upon a server that is not ours counts refusals by their status, and takes no longer than the time limit.
 func TestBenchConnectElsewhere(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, "--dev", "--max-connections=30")
 	r := runScenario(t, "connect", "-q", "--url=ws://"+p.public, "--connections=50", "--established=10", "--rate=100")
 	if figure(t, r, "open") != 20 || figure(t, r, "refused") != 30 {

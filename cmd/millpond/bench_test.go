@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"testing"
@@ -21,8 +22,21 @@ func runScenario(t *testing.T, args ...string) *report.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, f := range r.Figures {
+		limit := report.Limit{Name: f.Name, Op: ">", Unit: f.Unit}
+		if err := bench.CheckLimits(named(r.Scenario), []report.Limit{limit}); err != nil {
+			t.Errorf("a limit on %s: %v", f.Name, err)
+		}
+	}
 	return r
 }
+
+// named is a scenario that has only its name.
+type named string
+
+func (n named) Name() string                        { return string(n) }
+func (named) Prepare(*bench.Options) error          { return nil }
+func (named) Run(context.Context, *bench.Run) error { return nil }
 
 // tryScenario is runScenario for one that may fail: it returns what was printed, and what was complained of.
 func tryScenario(args ...string) (out, problems []byte, err error) {
@@ -46,6 +60,7 @@ func figure(t *testing.T, r *report.Report, name string) float64 {
 
 // A storm lets in what the bound allows, and the others have their 503.
 func TestBenchConnect(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{nil, {"--tls", "--processes=3"}} {
 		r := runScenario(t, append(flags, "connect", "--established=20", "--rate=100", "--connections=300", "--max-connections=200", "--accept-rate=1000")...)
 		if figure(t, r, "open") != 180 || figure(t, r, "refused") != 120 || len(r.Errors) > 0 || figure(t, r, "p99-before") == 0 {
@@ -56,6 +71,7 @@ func TestBenchConnect(t *testing.T) {
 
 // Handshakes are full, or resumed, as their name says, or the command fails.
 func TestBenchHandshakes(t *testing.T) {
+	t.Parallel()
 	r := runScenario(t, "handshakes", "--connections=40", "--at-once=4", "--compare=1")
 	for _, kind := range []string{"full", "resumed"} {
 		if figure(t, r, kind+"/cpu-s") <= 0 || figure(t, r, "net-http-"+kind+"/cpu-s") <= 0 || figure(t, r, kind+"-x-of-net-http") <= 0 {
@@ -66,6 +82,7 @@ func TestBenchHandshakes(t *testing.T) {
 
 // Idle connections over TLS are all open, and each has had its message back.
 func TestBenchIdleOverTLS(t *testing.T) {
+	t.Parallel()
 	r := runScenario(t, "--tls", "idle", "--connections=50", "--duration=100ms", "--size=15000")
 	if figure(t, r, "open") != 50 || len(r.Errors) > 0 || figure(t, r, "goroutines") == 0 {
 		t.Errorf("%+v", r)
@@ -87,6 +104,7 @@ func faultless(t *testing.T, r *report.Report) {
 
 // Both servers deliver every message to everybody, in each protocol, at a rate and in queues.
 func TestBenchFanout(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{
 		nil, {"--protocol=centrifuge-protobuf", "--channels=3", "--publishers=6"}, {"--protocol=plain", "--queue=10"}, {"--processes=2", "--publishers=3"},
 	} {
@@ -102,6 +120,7 @@ func TestBenchFanout(t *testing.T) {
 
 // Every connection gets the messages that are its own and the shared one.
 func TestBenchPersonal(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{{"--presence"}, {"--protocol=plain"}, {"--protocol=centrifuge-protobuf", "--processes=2"}} {
 		r := runScenario(t, append([]string{"personal", "--connections=40", "--settle=50ms", "--rate=500"}, flags...)...)
 		faultless(t, r)
@@ -116,6 +135,7 @@ func TestBenchPersonal(t *testing.T) {
 
 // Those who stay get all while others come and go.
 func TestBenchChurn(t *testing.T) {
+	t.Parallel()
 	r := runScenario(t, "churn", "--connections=20", "--channels=4", "--rate=100", "--visits=100", "--stay=50ms", "--duration=700ms", "--warmup=50ms", "--settle=50ms")
 	faultless(t, r)
 	if figure(t, r, "visits/s") == 0 || figure(t, r, "p50") == 0 || figure(t, r, "without-p50") == 0 || figure(t, r, "visit-p50") == 0 {
@@ -125,6 +145,7 @@ func TestBenchChurn(t *testing.T) {
 
 // Clients that come and go miss nothing, in each protocol.
 func TestBenchRecover(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"centrifuge-json", "centrifuge-protobuf", "plain"} {
 		r := runScenario(t, "recover", "--protocol="+protocol, "--duration=1500ms", "--deliveries=1000", "--connections=30", "--channels=5", "--rate=300",
 			"--stay=150ms", "--away=50ms", "--slow=100ms")
@@ -140,6 +161,7 @@ func TestBenchRecover(t *testing.T) {
 
 // All clients are back after a restart, and nothing is lost that the server has not said.
 func TestBenchDrain(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"restart", "takeover"} {
 		r := runScenario(t, "drain", "--how="+how, "--connections=40", "--channels=4", "--rate=100", "--duration=1s")
 		faultless(t, r)
@@ -151,6 +173,7 @@ func TestBenchDrain(t *testing.T) {
 
 // A day goes by.
 func TestBenchMixed(t *testing.T) {
+	t.Parallel()
 	r := runScenario(t, "mixed", "--connections=60", "--channels=5", "--visits=20", "--rate=200", "--duration=3s")
 	faultless(t, r)
 	if figure(t, r, "visits/s") == 0 || figure(t, r, "deliveries/s") == 0 || figure(t, r, "returns") == 0 {
@@ -160,6 +183,7 @@ func TestBenchMixed(t *testing.T) {
 
 // Each way of publishing gets its publications accepted.
 func TestBenchAPI(t *testing.T) {
+	t.Parallel()
 	r := runScenario(t, "api", "--connections=2", "--together=10", "--duration=200ms")
 	for _, way := range []string{bench.PublishSingle, bench.PublishBatch, bench.PublishBroadcast, bench.PublishBulk} {
 		if figure(t, r, way+"/s") == 0 || figure(t, r, "cpu-us/"+way) <= 0 {
