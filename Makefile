@@ -18,6 +18,9 @@ GOTEST ?= -p 2 -timeout 10m -shuffle=on
 # binaries; golangci-lint takes minutes to build and is built once per such name.
 TOOLS := bin/tools/.$(shell { cat tools/go.mod tools/go.sum tools/generate/*.go; go version; } | sha256sum | cut -c1-16)
 
+# The libraries of Helm, Compose and Envoy, and nfpm, are in one more module, which is large: most of its time is Kubernetes's types.
+DEPLOY_TOOLS := bin/tools/.tools-deploy-$(shell { cat tools/deploy/*.go tools/deploy/go.mod tools/deploy/go.sum; go version; } | sha256sum | cut -c1-16)
+
 # What make generate makes code of.
 PROTOS := push/protocol/centrifuge/wire/client.proto
 
@@ -28,11 +31,41 @@ run: build ## Build and start a server for a first try: http://localhost:8000/
 	bin/millpond serve --dev
 
 # Static and without the builder's paths: the binary runs on any Linux of its
-# architecture, and the same commit gives the same bytes.
+# architecture, and the same commit, wherever it is checked out, gives the same bytes.
 build: ## Build bin/millpond.
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/millpond ./cmd/millpond
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/millpond ./cmd/millpond
 
-test: setup $(TOOLS) ## Run all tests, the real-browser ones among them.
+# What the container's image is made of, and by what.
+IMAGE_ROOT ?= build/image
+IMAGE ?= millpond:latest
+CONTAINER ?= docker
+
+image-root: build
+	@mkdir -p $(IMAGE_ROOT)/data
+	install -m 755 $(BIN)/millpond $(IMAGE_ROOT)/
+	install -m 644 /etc/ssl/certs/ca-certificates.crt $(IMAGE_ROOT)/
+
+image: image-root ## Build the container's image, by CONTAINER=docker, podman or buildah.
+	$(CONTAINER) build -t $(IMAGE) -f deploy/container/Containerfile $(IMAGE_ROOT)
+
+# Versions of packages begin with a digit, and the same commit gives the same bytes.
+DIST ?= build/dist
+ARCHES ?= amd64 arm64
+export PACKAGE_VERSION = $(subst -,+,$(if $(filter v%,$(VERSION)),$(VERSION:v%=%),0.0.0~$(VERSION)))
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+dist: $(DEPLOY_TOOLS) ## Build what is released, in build/dist: programs, deb and rpm for amd64 and arm64, and their checksums.
+	@rm -rf $(DIST) && mkdir -p $(DIST)
+	@for arch in $(ARCHES); do \
+		GOARCH=$$arch $(MAKE) --no-print-directory build BIN=$(DIST)/$$arch; \
+		for kind in deb rpm; do \
+			ARCH=$$arch PROGRAM=$(DIST)/$$arch/millpond bin/tools/nfpm package -f deploy/nfpm.yaml -p $$kind -t $(DIST)/; \
+		done; \
+		mv $(DIST)/$$arch/millpond $(DIST)/millpond_$(PACKAGE_VERSION)_linux_$$arch; rmdir $(DIST)/$$arch; \
+	done
+	cd $(DIST) && sha256sum * > SHA256SUMS
+
+test: setup $(TOOLS) $(DEPLOY_TOOLS) ## Run all tests, the real-browser ones among them.
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) ./...
 	cd bench/peers && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) ./...
 
@@ -64,7 +97,7 @@ vuln: $(TOOLS)
 
 # The detector slows code several times over and allocates: budgets are for
 # make test to hold, on the code that ships.
-race: setup $(TOOLS)
+race: setup $(TOOLS) $(DEPLOY_TOOLS)
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) -race ./...
 	cd bench/peers && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) -race ./...
 
@@ -81,7 +114,7 @@ peers: build ## Measure millpond beside other Go servers: docs/benchmarks/peers.
 
 # In an emulated machine, for few hosts give a process a million descriptors. MILLION=-connections=20000 takes less of all.
 million: build setup ## Measure a million connections: 14 GB of memory, and half an hour or more.
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/million ./bench/million
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/million ./bench/million
 	bin/million $(MILLION)
 
 setup:
@@ -96,4 +129,11 @@ $(TOOLS):
 	cd tools && go build -o ../bin/tools/ tool
 	@touch $@
 
-.PHONY: help run build test check format generate generated vet lint vuln race bench benchmarks peers million setup clean
+$(DEPLOY_TOOLS):
+	@echo "building the tools that check and package what is in deploy/, once: some minutes"
+	@rm -f bin/tools/.tools-deploy-*
+	@mkdir -p bin/tools
+	cd tools/deploy && go build -o ../../bin/tools/ . tool
+	@touch $@
+
+.PHONY: help run build image image-root dist test check format generate generated vet lint vuln race bench benchmarks peers million setup clean

@@ -3,11 +3,12 @@ package deploy
 import (
 	"bufio"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,7 +36,7 @@ func millpond(t *testing.T) string {
 	t.Helper()
 	built.once.Do(func() {
 		if built.directory, built.err = os.MkdirTemp("", "millpond-deploy"); built.err == nil {
-			built.err = build(built.directory, "..", runtime.GOARCH)
+			built.err = build(built.directory, "..")
 		}
 	})
 	if built.err != nil {
@@ -44,14 +45,36 @@ func millpond(t *testing.T) string {
 	return filepath.Join(built.directory, "millpond")
 }
 
-// build makes the program of the checkout in a directory, by the Makefile.
-func build(directory, checkout, arch string) error {
-	command := exec.Command("make", "-s", "-C", checkout, "build", "BIN="+directory, "VERSION=v0.0.0-test")
-	command.Env = append(os.Environ(), "GOARCH="+arch, "GOFLAGS=")
+const testVersion = "v0.0.0-test"
+
+// build makes the program of a checkout in a directory, by the Makefile.
+func build(directory, checkout string) error {
+	command := exec.Command("make", "-s", "-C", checkout, "build", "BIN="+directory, "VERSION="+testVersion)
+	command.Env = append(os.Environ(), "GOFLAGS=")
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("make build: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// makeTarget makes a target of this checkout's Makefile.
+func makeTarget(t *testing.T, args ...string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "make", append([]string{"-s", "-C", ".."}, args...)...)
+	command.Env = append(os.Environ(), "GOFLAGS=")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("make %v: %v\n%s", args, err, out)
+	}
+}
+
+// sources is a checkout without what is made in it.
+type sources struct{ fs.ReadLinkFS }
+
+func (s sources) ReadDir(name string) (list []fs.DirEntry, err error) {
+	list, err = fs.ReadDir(s.ReadLinkFS, name)
+	return slices.DeleteFunc(list, func(e fs.DirEntry) bool {
+		return e.Name() == "node_modules" || name == "." && slices.Contains([]string{".git", "bin", "build"}, e.Name())
+	}), err
 }
 
 func readFile(t *testing.T, path string) string {
