@@ -139,6 +139,8 @@ type Endpoint struct {
 	// ReasonShutdown, ReasonSlowConsumer, ReasonOutboxAge, ReasonPongTimeout and ReasonHandlerPanic. A reason that is not
 	// there has the code of RFC 6455 §7.4.1.
 	Closes map[Reason]CloseFrame
+	// Private keeps the endpoint from the clients of listeners, for whom there is no such path: its sessions come by Server.Upgrade.
+	Private bool
 }
 
 // CloseFrame is what a close frame says: a code of RFC 6455 §7.4 and a reason of at most 123 bytes.
@@ -310,10 +312,11 @@ type endpoint struct {
 	policy      Policy
 	inline      bool
 	paced       bool
+	private     bool
 }
 
 func newEndpoint(e *Endpoint, maxMessage int) *endpoint {
-	out := &endpoint{path: e.Path, handler: e.Handler, inline: e.Inline, paced: e.PauseOnBacklog, pings: e.Pings, policy: e.SlowPolicy}
+	out := &endpoint{path: e.Path, handler: e.Handler, inline: e.Inline, paced: e.PauseOnBacklog, pings: e.Pings, policy: e.SlowPolicy, private: e.Private}
 	out.ping, _ = e.Handler.(PingHandler)
 	out.closes = maps.Clone(closeFrames)
 	maps.Copy(out.closes, e.Closes)

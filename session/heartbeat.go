@@ -53,6 +53,7 @@ func (srv *Server) tick() {
 		srv.poller.Probe()
 		srv.pool.Probe()
 		srv.tasks.Probe()
+		srv.ages.note(&srv.table, time.Now())
 	}
 	srv.handshakes.settle(srv.isHandshaking)
 	for id, ok := srv.handshakes.expired(now); ok; id, ok = srv.handshakes.expired(now) {

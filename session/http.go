@@ -181,6 +181,44 @@ func requestHead(r *http.Request) []byte {
 
 // takeBack makes a session of the connection that r came on.
 func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
+	h.take(w, func(conn net.Conn, rest []byte) {
+		c := conn.(*httpConn)
+		fd, err := duplicate(c.socket)
+		if err != nil {
+			return
+		}
+		input := bytes.Join([][]byte{head, rest, c.input}, nil) // net/http's buffer may not have had room for all
+		h.owner.adopt(&opening{client: c.client}, func(s *Session) error {
+			return h.owner.poller.Reattach(&s.conn, fd, c.tls, (*wire)(s), input)
+		})
+		c.tookBack()
+	})
+}
+
+// Upgrade makes a session of the connection that r came on, an opening handshake that another net/http server has read; it answers r, also one that
+// is none. The connection must be TCP without TLS, or of a unix socket. The bounds on connections do not hold for it: the caller has its own.
+func (srv *Server) Upgrade(w http.ResponseWriter, r *http.Request) {
+	head := requestHead(r)
+	if !handshake.IsUpgrade(head) {
+		w.Header().Set("Connection", "Upgrade")
+		writeFault(w, handshake.ErrUpgradeMissing)
+		return
+	}
+	srv.http.take(w, func(conn net.Conn, rest []byte) {
+		fd, err := duplicate(conn)
+		if err != nil {
+			return
+		}
+		input := append(head, rest...)
+		srv.adopt(&opening{inside: true}, func(s *Session) error {
+			return srv.poller.Reattach(&s.conn, fd, nil, (*wire)(s), input)
+		})
+	})
+}
+
+// take gives use the connection that w answers on, and what net/http has read of it behind the request. It is closed afterwards: use duplicates its
+// descriptor.
+func (h *httpSide) take(w http.ResponseWriter, use func(conn net.Conn, rest []byte)) {
 	if !h.beginUpgrade() {
 		http.Error(w, "server is shutting down", http.StatusServiceUnavailable)
 		return
@@ -190,18 +228,9 @@ func (h *httpSide) takeBack(w http.ResponseWriter, head []byte) {
 	if err != nil {
 		return
 	}
-	defer func() { _ = conn.Close() }() // not of the connection, once it is a session's
+	defer func() { _ = conn.Close() }()
 	rest, _ := buffered.Peek(buffered.Reader.Buffered())
-	c := conn.(*httpConn)
-	fd, err := duplicate(c.socket)
-	if err != nil {
-		return
-	}
-	input := bytes.Join([][]byte{head, rest, c.input}, nil) // net/http's buffer may not have had room for all
-	h.owner.adopt(&opening{client: c.client}, func(s *Session) error {
-		return h.owner.poller.Reattach(&s.conn, fd, c.tls, (*wire)(s), input)
-	})
-	c.tookBack()
+	use(conn, rest)
 }
 
 // duplicate returns a second descriptor of the socket under c; closing c does not

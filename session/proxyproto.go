@@ -20,6 +20,7 @@ type opening struct {
 	client  netip.AddrPort // as the PROXY protocol tells it; the zero value means the socket's
 	proxied bool           // a PROXY header must come first
 	secured bool           // and then TLS
+	inside  bool           // it came by Server.Upgrade
 }
 
 // beginning returns what s has before it is open, making it if need be.

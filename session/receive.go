@@ -214,7 +214,11 @@ func (s *Session) upgrade(head []byte) bool {
 		s.refuse(handshake.ErrShuttingDown)
 		return false
 	}
-	if !s.srv.admit() {
+	o, _ := s.data.(*opening)
+	inside := o != nil && o.inside
+	if inside {
+		s.srv.admitted.Add(1) // whoever looks after a full server gets in
+	} else if !s.srv.admit() {
 		s.refuse(overloaded())
 		return false
 	}
@@ -231,7 +235,12 @@ func (s *Session) upgrade(head []byte) bool {
 		s.refused(resp, err)
 		return false
 	}
-	if !s.srv.addresses.take(s.id, result.ClientAddr) {
+	e := result.Route.Value.(*endpoint)
+	if e.private && !inside {
+		s.refuse(handshake.ErrPath)
+		return false
+	}
+	if !inside && !s.srv.addresses.take(s.id, result.ClientAddr) {
 		s.srv.addressFull.Add(1)
 		s.refuse(overloaded())
 		return false
@@ -240,7 +249,7 @@ func (s *Session) upgrade(head []byte) bool {
 		s.srv.addresses.give(s.id)
 		return false // timed out in this moment, and answered
 	}
-	s.endpoint, s.data = result.Route.Value.(*endpoint).agreed(result.Deflate), result.Data
+	s.endpoint, s.data = e.agreed(result.Deflate), result.Data
 	if result.Deflate.Deflate {
 		s.srv.deflating.Add(1)
 	}

@@ -40,6 +40,7 @@ type Server struct {
 	handshakes deadlines
 	closings   deadlines
 	taps       taps
+	ages       ages
 
 	// Owned by the clock's goroutine.
 	pinged uint32 // the last tick whose phase was sent its pings
