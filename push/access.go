@@ -87,6 +87,20 @@ func (a *accessLog) opened(id uint64, o opened) {
 	a.log.Line("access", append([]slog.Attr{slog.String("event", "opened")}, o.attrs(id)...)...)
 }
 
+// about returns what the opening request of a connection said, if it has lines.
+func (a *accessLog) about(id uint64) (at time.Time, address string, ok bool) {
+	if a == nil {
+		return at, "", false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o, ok := a.open[id]
+	if !ok || !o.address.IsValid() {
+		return at, "", false
+	}
+	return o.at, o.address.String(), true
+}
+
 func (o *opened) attrs(id uint64) []slog.Attr {
 	address := ""
 	if o.address.IsValid() {

@@ -84,6 +84,9 @@ func (s *Server) reloadAPIKeys() error {
 		return err
 	}
 	s.apiKeys.reloads.Add(1)
+	if s.dashboard != nil {
+		s.dashboard.Recheck()
+	}
 	s.config.Logger.Info("the API's keys were read again", "keys", len(keys))
 	return nil
 }

@@ -70,6 +70,9 @@ type Config struct {
 	API APILimits
 	// Tap bounds captures of frames.
 	Tap TapLimits
+	// NoDashboard leaves the dashboard out of the internal routes. Dashboard bounds what it costs.
+	NoDashboard bool
+	Dashboard   DashboardLimits
 	// APIErrorMode "transport" tells errors of the API by the HTTP status, too; empty leaves that to the caller.
 	APIErrorMode string
 	// AllowedOrigins are patterns for pages that may connect. Nil means those of the same host; with Dev any.
@@ -273,6 +276,7 @@ func (c Config) Validate() error {
 		d.History.Validate(),
 		d.API.Validate(),
 		d.Tap.Validate(),
+		d.Dashboard.Validate(),
 		d.validateEvents(),
 		d.validateNATS(),
 		d.Cluster.Validate(),

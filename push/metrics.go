@@ -20,7 +20,7 @@ func (s *Server) registry() *prometheus.Registry {
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{server: s, baseline: residentMemory()},
+		&collector{server: s},
 	)
 	return r
 }
@@ -28,8 +28,7 @@ func (s *Server) registry() *prometheus.Registry {
 // collector turns the figures that the rooms keep into metrics when somebody asks:
 // nothing is counted twice, and no message pays for it.
 type collector struct {
-	server   *Server
-	baseline int // bytes of memory that the process had without connections
+	server *Server
 }
 
 var _ prometheus.Collector = (*collector)(nil)
@@ -134,6 +133,8 @@ var (
 	descTapFrames     = desc("tap_frames_total", "Frames that captures have shown.")
 	descTapBytes      = desc("tap_shown_bytes_total", "Bytes of them.")
 	descTapDropped    = desc("tap_frames_dropped_total", "Frames that captures have left out, because the reader was too slow or --tap-bytes-per-second was reached.")
+	descWatchers      = desc("dashboard_watchers", "Dashboards that are open.")
+	descWatchersLeft  = desc("dashboard_refused_total", "Dashboards that were one more than --dashboard-max-watchers.")
 	descKeys          = desc("idempotency_keys", "Keys of publications that are known, so that none is made twice.")
 	descSpans         = desc("trace_spans_total", "Spans of OpenTelemetry: ended, which are to be sent; exported, which the receiver has; failed, which it did not take. What is missing in the sum of these waits, or was given up.", "outcome")
 	descLogLines      = desc("log_lines_total", "Lines of the audit log and the access log.", "log", "outcome")
@@ -182,6 +183,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.collectAPI(out, gauge, counter)
 	c.collectLogs(counter)
 	collectTaps(c.server.taps.Stats(), gauge, counter)
+	if d := c.server.dashboard; d != nil {
+		st := d.Stats()
+		gauge(descWatchers, st.Watchers)
+		counter(descWatchersLeft, st.Refused)
+	}
 	c.server.backend.collect(out, gauge, counter)
 	c.collectCluster(gauge, counter)
 	if c.server.events != nil {

@@ -61,7 +61,7 @@ func (c *collector) collectMemory(st session.Stats, gauge emitInt) {
 		gauge(descMemoryUsed, int(r.Used), r.Scope)
 	}
 	if st.Connections > 0 {
-		gauge(descConnMemory, max(residentMemory()-c.baseline, 0)/st.Connections)
+		gauge(descConnMemory, max(residentMemory()-c.server.baseline, 0)/st.Connections)
 	}
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {

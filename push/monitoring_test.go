@@ -63,7 +63,7 @@ type panel struct {
 	Panels     []panel
 }
 
-type dashboard struct {
+type grafanaBoard struct {
 	UID, Title    string
 	SchemaVersion int
 	Templating    struct {
@@ -75,7 +75,7 @@ type dashboard struct {
 	Panels []panel
 }
 
-func readDashboard(t *testing.T) (d dashboard) {
+func readDashboard(t *testing.T) (d grafanaBoard) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(readText(t, dashboardFile)), &d); err != nil {
 		t.Fatal(err)

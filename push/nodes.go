@@ -119,6 +119,8 @@ const (
 	askPresence      = "presence"
 	askPresenceStats = "presence_stats"
 	askChannels      = "channels"
+	askFind          = "find"
+	askDisconnectOne = "disconnect_one"
 )
 
 // methods are how they are answered.
@@ -137,6 +139,7 @@ func (n *nodes) methods() map[string]cluster.Method {
 		askRefresh:  command(here, func(ctx context.Context, q refreshCommand) error { return here.Refresh(ctx, q.Target, q.Refresh) }),
 		askRevoke:   method(n.toldRevocation),
 		askPresence: method(n.tellPresence), askPresenceStats: method(n.tellPresenceStats), askChannels: method(n.tellChannels),
+		askFind: method(n.tellFound), askDisconnectOne: method(n.tellDisconnected),
 	}
 }
 

@@ -36,6 +36,13 @@ func (s *Server) addInternal(mux *http.ServeMux) {
 	mux.Handle("/api/", s.guardAPI(s.api))
 	mux.Handle("/api", s.guardAPI(s.api)) // older libraries
 	mux.Handle("/tap", s.taps)
+	if s.dashboard != nil {
+		mux.Handle(dashboardPath, web.Dashboard())
+		s.dashboard.Routes(mux, dashboardPath)
+		if !s.config.shared() || !s.config.Playground {
+			mux.HandleFunc("/{$}", toDashboard)
+		}
+	}
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("/readyz", s.readyz)
 	mux.Handle("/metrics", s.guard(promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{})))
@@ -45,6 +52,12 @@ func (s *Server) addInternal(mux *http.ServeMux) {
 	} {
 		mux.Handle(path, s.guard(h))
 	}
+}
+
+// toDashboard leads to it, by an address that is right behind a proxy with a prefix, too.
+func toDashboard(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Location", dashboardPath[1:])
+	w.WriteHeader(http.StatusFound)
 }
 
 func answer(w http.ResponseWriter, status int, text string) {

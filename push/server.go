@@ -16,6 +16,7 @@ import (
 	"github.com/millpond/millpond/push/auth"
 	"github.com/millpond/millpond/push/broker/memory"
 	"github.com/millpond/millpond/push/certs"
+	"github.com/millpond/millpond/push/dashboard"
 	"github.com/millpond/millpond/push/events"
 	"github.com/millpond/millpond/push/hub"
 	"github.com/millpond/millpond/push/logs"
@@ -52,6 +53,9 @@ type Server struct {
 	openAPI     *api.Handler // asks for no key; nil without Dev
 	apiKeys     apiKeys      // where the API's keys come from
 	taps        *tap.Taps
+	dashboard   *dashboard.Dashboard // nil without
+	watched     watched
+	baseline    int    // bytes of memory that the process had without connections
 	uid         string // of this process
 	started     time.Time
 	memoryWatch *pressure.Watch
@@ -173,6 +177,10 @@ func (s *Server) build() error {
 	if s.taps, err = s.newTaps(); err != nil {
 		return err
 	}
+	if s.dashboard, err = s.newDashboard(); err != nil {
+		return err
+	}
+	s.baseline = residentMemory()
 	engine := c.Engine
 	engine.Logger = c.Logger
 	engine.MaxMessageBytes = c.MaxMessageBytes
@@ -227,6 +235,9 @@ func (s *Server) endpoints() []session.Endpoint {
 			Path: "/echo", Handler: echo{}, Inline: true, PauseOnBacklog: true,
 			AllowedOrigins: c.AllowedOrigins, MaxMessageBytes: maxMessage, Compression: c.compression(),
 		}, "echo"))
+	}
+	if s.dashboard != nil {
+		endpoints = append(endpoints, s.dashboard.Endpoint())
 	}
 	return endpoints
 }
@@ -378,6 +389,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, s.internal.shutdown(ctx))
 	}
 	s.closing.Do(func() {
+		if s.dashboard != nil {
+			s.dashboard.Close()
+		}
 		s.nodes.close()
 		err = errors.Join(err, s.closeCerts(), s.closeVerifier(), s.closeEvents(ctx), s.closeLogs(ctx), s.closeBroker(ctx))
 		close(s.ended)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/millpond/millpond/codec"
 	"github.com/millpond/millpond/poller"
@@ -215,6 +216,9 @@ func (s *Session) Waiting() int {
 	n, _, _ := s.conn.Waiting()
 	return n
 }
+
+// Outbox tells how many bytes and messages wait for the client, and for how long the oldest has.
+func (s *Session) Outbox() (bytes, messages int, age time.Duration) { return s.conn.Waiting() }
 
 // WakeWhenDrained has OnWake called when nothing waits for the client any more. It reports false if nothing does.
 func (s *Session) WakeWhenDrained() bool {

@@ -145,6 +145,10 @@ type serveCommand struct {
 	MemoryLimit     int64   `help:"Bytes that the process may take; default: GOMEMLIMIT, if that is set. The limit of the control group, if there is one, holds too. Negative: neither is watched."`
 	MemoryHighWater float64 `help:"Part of these limits from which new clients are refused, so that those who are in can stay." default:"0.9"`
 
+	Dashboard            bool `help:"The dashboard on the internal address." negatable:"" default:"true"`
+	DashboardMaxWatchers int  `help:"Dashboards that may be open at a time; negative: none." default:"16"`
+	DashboardMaxResults  int  `help:"Connections that the dashboard finds at a time on each node." default:"100"`
+
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
 	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
 	CloseTimeout time.Duration  `help:"Time that a client has to answer a close frame." default:"5s"`
@@ -321,6 +325,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 			BytesPerSecond: c.TapBytesPerSecond, BufferBytes: c.TapBufferBytes, FrameBytes: c.TapFrameBytes,
 			MaxDuration: c.TapMaxDuration, PayloadBytes: c.TapPayloadBytes, StartsPerMinute: c.TapStartsPerMinute,
 		},
+		NoDashboard: !c.Dashboard, Dashboard: push.DashboardLimits{MaxWatchers: c.DashboardMaxWatchers, MaxResults: c.DashboardMaxResults},
 		MaxRecovered:   c.MaxRecovered,
 		AllowAnonymous: c.AllowAnonymous, DataDir: c.DataDir, MaxRevocations: c.MaxRevocations, MaxBadTokens: c.MaxBadTokens,
 		Events: push.Events{Kinds: c.Events, EventsConfig: push.EventsConfig{

@@ -61,6 +61,7 @@ var table = []row{
 			"push/certs", "push/takeover", "push/tap", "push/api",
 			"push/web", "push/webhook", "push/cluster", "push/pressure",
 			"internal/histogram", "internal/nearest",
+			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/tap", "push/dashboard", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
@@ -118,6 +119,7 @@ var table = []row{
 		[]string{"session", "codec", "github.com/gopacket/gopacket", "golang.org/x/time"},
 		[]string{"internal/program"},
 	},
+	{"push/dashboard", "sends figures to sessions, and knows nothing of what they are about", []string{"session"}, nil},
 	{
 		"push/auth", "knows tokens and nothing of connections; of the hub it has the words for a channel's options",
 		[]string{"push/hub", "push/watch", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/google/renameio/v2"},

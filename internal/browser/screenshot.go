@@ -13,7 +13,18 @@ import (
 // module's root, for people to look at; it compares nothing. Errors end the test.
 func Screenshot(ctx context.Context, t testing.TB, name string) {
 	t.Helper()
-	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	screenshot(ctx, t, name, chromedp.CaptureScreenshot())
+}
+
+// ScreenshotWhole is Screenshot of the whole page, also of what does not fit on the screen.
+func ScreenshotWhole(ctx context.Context, t testing.TB, name string) {
+	t.Helper()
+	screenshot(ctx, t, name, chromedp.FullScreenshot(100)) // which is PNG
+}
+
+func screenshot(ctx context.Context, t testing.TB, name string, take chromedp.Action[[]byte]) {
+	t.Helper()
+	png, err := chromedp.Run(ctx, take)
 	if err != nil {
 		t.Fatalf("screenshot %s: %v", name, err)
 	}

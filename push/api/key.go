@@ -28,13 +28,14 @@ const (
 	ScopeDebug                        // beside the API: metrics and pprof, where they want a key
 	ScopeTap                          // beside the API: the frames of connections, without their payloads
 	ScopeTapPayload                   // with ScopeTap: their payloads, and what is secret in opening requests
+	ScopeDashboard                    // beside the API: the dashboard's figures, and who is connected
 
 	// ScopeAll is what a key without scopes is good for. What clients say to each other has to be asked for by name.
-	ScopeAll = ScopePublish | ScopeRead | ScopeManage | ScopeDebug | ScopeTap
+	ScopeAll = ScopePublish | ScopeRead | ScopeManage | ScopeDebug | ScopeTap | ScopeDashboard
 )
 
 // ScopeNames are the scopes by the names that the file has.
-var ScopeNames = map[string]Scope{"publish": ScopePublish, "read": ScopeRead, "manage": ScopeManage, "debug": ScopeDebug, "tap": ScopeTap, "tap_payload": ScopeTapPayload}
+var ScopeNames = map[string]Scope{"publish": ScopePublish, "read": ScopeRead, "manage": ScopeManage, "debug": ScopeDebug, "tap": ScopeTap, "tap_payload": ScopeTapPayload, "dashboard": ScopeDashboard}
 
 // Key is one that opens the API, or a part of it.
 type Key struct {

@@ -31,7 +31,7 @@ func (n NamedKey) Read() (Key, error) {
 	var errs []error
 	for _, scope := range n.Scopes {
 		if ScopeNames[scope] == 0 {
-			errs = append(errs, fmt.Errorf("scopes: %q is none of publish, read, manage, debug, tap and tap_payload", scope))
+			errs = append(errs, fmt.Errorf("scopes: %q is none of publish, read, manage, debug, tap, tap_payload and dashboard", scope))
 		}
 		k.Scopes |= ScopeNames[scope]
 	}

@@ -136,6 +136,7 @@ type Hub struct {
 	fanout    histogram.Histogram // of publications that are timed
 	published histogram.Histogram // of one in publishSample
 	recovery  recoveries
+	meter     atomic.Pointer[Meter] // nil for nobody
 }
 
 var _ Sink = (*Hub)(nil)
@@ -252,15 +253,18 @@ func (h *Hub) Deliver(channel string, p *Publication) (subscribed bool) {
 	c := b.channels.Find(hash, channel)
 	if c == nil || c.count == 0 {
 		b.mu.Unlock()
+		h.measure(channel, p, 0)
 		p.delivered(nil)
 		return false
 	}
+	subscribers := c.count
 	more := c.shardsLocked()
 	timed := p.Kind == KindMessage && (b.publications%fanoutSample == 1 || len(more) > 0)
 	if h.namespaces.deltas {
 		b.noteBaseLocked(channel, p)
 	}
 	b.mu.Unlock()
+	h.measure(channel, p, subscribers)
 	if d := p.derived.Load(); !p.bounded && (d != nil || timed || len(more) > 0) {
 		if d == nil {
 			d = new(derived)

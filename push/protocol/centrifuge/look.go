@@ -1,5 +1,11 @@
 package centrifuge
 
+import (
+	"context"
+
+	"github.com/millpond/millpond/push/protocol/inquiry"
+)
+
 // This file is for those who look on. The methods may be called by any goroutine.
 
 // ClientsOf returns a user's clients.
@@ -13,3 +19,19 @@ func (c *Client[F]) Conn() Conn[F] { return c.conn }
 
 // Conn is Client.Conn.
 func (s *specialSubscriber[F]) Conn() Conn[F] { return s.client.conn }
+
+// Protobuf reports whether that is what the client speaks, not JSON.
+func (c *Client[F]) Protobuf() bool { return c.params&paramProtobuf != 0 }
+
+// Subscriptions calls f for each of the clients that is here, with the channels that it is subscribed to and the headers that are kept of it, which
+// may be nil. It returns when all calls have been made, or when ctx ends. f runs in the clients' turns, several at a time.
+func (h *Handler[F]) Subscriptions(ctx context.Context, clients []*Client[F], f func(c *Client[F], channels []string, headers *inquiry.Headers)) error {
+	return h.roster.Each(ctx, clients, func(c *Client[F]) error {
+		channels := make([]string, len(c.subs))
+		for i, s := range c.subs {
+			channels[i] = s.Channel()
+		}
+		f(c, channels, c.headers())
+		return nil
+	})
+}
