@@ -22,12 +22,12 @@ import (
 
 // anyoneHere is what the internal listener answers on loopback to whoever asks, by the route's pattern.
 var anyoneHere = []string{
-	"/healthz", "/readyz", "/metrics",
+	"/healthz", "/readyz", "/{$}", "/dashboard/", "/metrics",
 	"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/profile", "/debug/pprof/symbol", "/debug/pprof/trace",
 }
 
 // anyone is what it answers on other addresses.
-var anyone = []string{"/healthz", "/readyz"}
+var anyone = []string{"/healthz", "/readyz", "/{$}", "/dashboard/"} // the page, which has nothing but what is in the sources
 
 // strangers are ways to ask without a valid key.
 var strangers = map[string][]string{
@@ -286,6 +286,12 @@ var strangersSay = map[string][]struct {
 func TestStrangersAtEachEndpoint(t *testing.T) {
 	s := startServer(t, Config{TokenSecret: secret, APIKeys: []string{"key"}})
 	for _, e := range s.endpoints() {
+		if e.Private {
+			if _, _, err := websocket.Dial(t.Context(), s.ws(e.Path), nil); err == nil {
+				t.Errorf("%s is not private", e.Path)
+			}
+			continue
+		}
 		tries, listed := strangersSay[e.Path]
 		if !listed {
 			t.Errorf("%s is a new endpoint: say in strangersSay what strangers are refused there", e.Path)
