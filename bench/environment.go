@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
+
+// ownFile is a file that the tool has made for its own server.
+var ownFile = regexp.MustCompile(`^(-[^=]*=)?/.*/millpond-bench-[0-9]+/`)
 
 // commandLine is how the process was started, without secrets. Nil if that is not known.
 func commandLine(pid int) []string {
@@ -18,6 +22,9 @@ func commandLine(pid int) []string {
 	}
 	args := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 	args[0] = filepath.Base(args[0])
+	for i := range args {
+		args[i] = ownFile.ReplaceAllString(args[i], "$1") // another run's has another name
+	}
 	return Redact(args)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/millpond/millpond/bench"
@@ -137,6 +138,9 @@ func TestBenchPersonal(t *testing.T) {
 func TestBenchChurn(t *testing.T) {
 	t.Parallel()
 	r := runScenario(t, "churn", "--connections=20", "--channels=4", "--rate=100", "--visits=100", "--stay=50ms", "--duration=700ms", "--warmup=50ms", "--settle=50ms")
+	if server := strings.Join(r.Environment.Server, " "); !strings.Contains(server, "--config=millpond.yaml") {
+		t.Errorf("the server's command line has a path of this run: %s", server)
+	}
 	faultless(t, r)
 	if figure(t, r, "visits/s") == 0 || figure(t, r, "p50") == 0 || figure(t, r, "without-p50") == 0 || figure(t, r, "visit-p50") == 0 {
 		t.Errorf("nothing is proved: %+v", r.Figures)
