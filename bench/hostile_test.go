@@ -65,7 +65,31 @@ func TestHostileServers(t *testing.T) {
 		"upgraded, then silence": {answer(upgraded + string(acceptKey()) + "\r\n\r\n"), errTimeout.Error()},
 		"upgraded, then garbage": {answer(upgraded + string(acceptKey()) + "\r\n\r\n\xff\xff\xff\xff"), ""},
 		"a huge frame":           {answer(upgraded + string(acceptKey()) + "\r\n\r\n\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff"), ""},
-		"says goodbye":           {answer(upgraded + string(acceptKey()) + "\r\n\r\n\x88\x06\x03\xf3nono"), "close frame with 1011 nono"},
+		"a compressed frame":     {answer(upgraded + string(acceptKey()) + "\r\n\r\n\xc2\x05\xca\x48\xcd\xc9\x01"), ""}, // nobody asked for it
+		"a masked frame":         {answer(upgraded + string(acceptKey()) + "\r\n\r\n\x82\x81aaaa\x00"), ""},
+		"a byte at a time": {func(c net.Conn) {
+			for _, b := range []byte(strings.Repeat(upgraded, 100)) {
+				if _, err := c.Write([]byte{b}); err != nil {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}, errTimeout.Error()},
+		"a reset within a frame": {func(c net.Conn) {
+			answer := []byte(upgraded + string(acceptKey()) + "\r\n\r\n\x82\x7d")
+			_, _ = bufio.NewReader(c).ReadString('\n')
+			_, _ = c.Write(answer)
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}, ""},
+		"pings without end, whose answers it does not read": {func(c net.Conn) {
+			_, _ = bufio.NewReader(c).ReadString('\n')
+			_, err := io.WriteString(c, upgraded+string(acceptKey())+"\r\n\r\n")
+			for pings := []byte(strings.Repeat("\x89\x7d"+strings.Repeat("p", 125), 100)); err == nil; {
+				_, err = c.Write(pings)
+			}
+		}, errTimeout.Error()},
+		"says goodbye": {answer(upgraded + string(acceptKey()) + "\r\n\r\n\x88\x06\x03\xf3nono"), "close frame with 1011 nono"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
