@@ -53,13 +53,17 @@ func TestHostileServers(t *testing.T) {
 		handle func(c net.Conn)
 		want   string
 	}{
-		"says nothing":           {func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, errTimeout.Error()},
-		"hangs up at once":       {func(c net.Conn) { _ = c.Close() }, ""},
-		"garbage":                {answer("\x00\x01garbage\r\n\r\n"), "answered as it must be"},
-		"a header without end":   {answer("HTTP/1.1 101 x\r\n" + strings.Repeat("x: y\r\n", 4000)), "answered as it must be"},
-		"half a header":          {answer(upgraded), errTimeout.Error()},
-		"a wrong accept":         {answer(upgraded + "AAAA\r\n\r\n"), "Sec-WebSocket-Accept is wrong"},
-		"the accept elsewhere":   {answer(upgraded + "AAAA\r\nX: " + string(acceptKey()) + "\r\n\r\n"), "Sec-WebSocket-Accept is wrong"},
+		"says nothing":         {func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, errTimeout.Error()},
+		"hangs up at once":     {func(c net.Conn) { _ = c.Close() }, ""},
+		"garbage":              {answer("\x00\x01garbage\r\n\r\n"), "answered as it must be"},
+		"a header without end": {answer("HTTP/1.1 101 x\r\n" + strings.Repeat("x: y\r\n", 4000)), "answered as it must be"},
+		"half a header":        {answer(upgraded), errTimeout.Error()},
+		"a wrong accept":       {answer(upgraded + "AAAA\r\n\r\n"), "Sec-WebSocket-Accept is wrong"},
+		"the accept elsewhere": {answer(upgraded + "AAAA\r\nX: " + string(acceptKey()) + "\r\n\r\n"), "Sec-WebSocket-Accept is wrong"},
+		"no upgrade":           {answer("HTTP/1.1 101 x\r\nSec-WebSocket-Accept: " + string(acceptKey()) + "\r\n\r\n"), "Upgrade is not websocket"},
+		"an extension": {
+			answer(upgraded + string(acceptKey()) + "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"), "an extension that nobody asked for",
+		},
 		"a status":               {answer("HTTP/1.1 429 x\r\nRetry-After: 1\r\n\r\n"), "refused with 429 Too Many Requests, with Retry-After"},
 		"no status":              {answer("HTTP/1.1 abc\r\n\r\n"), "answered as it must be"},
 		"upgraded, then silence": {answer(upgraded + string(acceptKey()) + "\r\n\r\n"), errTimeout.Error()},

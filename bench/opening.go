@@ -83,6 +83,10 @@ func accepted(head, accept []byte) error {
 		return &refusal{status, header(head, "Retry-After") != nil}
 	case !bytes.Equal(header(head, "Sec-WebSocket-Accept"), accept):
 		return fmt.Errorf("%w: Sec-WebSocket-Accept is wrong", errHandshake)
+	case !strings.EqualFold(string(header(head, "Upgrade")), "websocket"):
+		return fmt.Errorf("%w: Upgrade is not websocket", errHandshake)
+	case len(header(head, "Sec-WebSocket-Extensions")) > 0: // the load speaks none
+		return fmt.Errorf("%w: an extension that nobody asked for: %.60q", errHandshake, header(head, "Sec-WebSocket-Extensions"))
 	}
 	return nil
 }
