@@ -219,9 +219,12 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 	}
 }
 
+// maxIdle is for how many seconds nothing may come while the stream has something. A request of the client's may have been lost on the way.
+const maxIdle = 4
+
 // next returns the next message. While others are held until the way is known, it does not wait for ever: what they wait for may have left the stream.
 func (g *group) next(ctx context.Context, c *catchUp, messages jetstream.MessagesContext, consumer jetstream.Consumer, came uint64) (jetstream.Msg, error) {
-	for c.survey != nil {
+	for idle := 1; c.survey != nil; idle++ { // for so short a time that heartbeats are not missed by the client of NATS
 		waiting, cancel := context.WithTimeout(ctx, time.Second)
 		m, err := messages.Next(jetstream.NextContext(waiting))
 		cancel()
@@ -238,6 +241,8 @@ func (g *group) next(ctx context.Context, c *catchUp, messages jetstream.Message
 			if err := g.atEnd(ctx, c); err != nil {
 				return nil, err
 			}
+		} else if idle >= maxIdle {
+			return nil, errors.New("messages are in the stream, and none comes")
 		}
 	}
 	return messages.Next(jetstream.NextContext(ctx))
