@@ -338,7 +338,7 @@ func (g *group) begin(ctx context.Context, st state) (catchUp, error) {
 			return catchUp{}, fmt.Errorf("%w: %w", errLost, err)
 		}
 	}
-	why := ""
+	var why string
 	switch {
 	case fresh:
 		g.mu.Lock()
