@@ -18,11 +18,8 @@ func costNamesOf(each string) string {
 	return "cpu-us/" + each + ":us client-cpu-us/" + each + ":us "
 }
 
-func latencyNames(prefix string) (names string) {
-	for _, n := range []string{"p50", "p90", "p99", "p99.9", "max"} {
-		names += prefix + n + ":ns "
-	}
-	return names
+func latencyNames(prefix string) string {
+	return strings.ReplaceAll("@p50:ns @p90:ns @p99:ns @p99.9:ns @max:ns ", "@", prefix)
 }
 
 var deliveryNames = "deliveries/s:/s " + latencyNames("") + costNamesOf("delivery") + costNames

@@ -364,7 +364,7 @@ func TestDashboardOfACluster(t *testing.T) {
 func TestDashboardPlace(t *testing.T) {
 	s := startServer(t, Config{Dev: true})
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(s.internalURL("/")) //nolint:noctx // a test
+	response, err := client.Get(s.internalURL("/"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%d sessions, %d connections, %d handshaking", n, st.Connections, st.Handshaking)
 	}
 
-	response, err := http.Get(inside.URL + "/inside") //nolint:noctx // a test
+	response, err := http.Get(inside.URL + "/inside")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -338,7 +338,7 @@ func inForce(ctx *kong.Context, path string) ([]shown, error) {
 		if values[known.key] != nil {
 			out.Source = "file"
 		}
-		value := any(values[known.key])
+		value := values[known.key]
 		if known.flag != nil {
 			flag := flags[known.flag.Name]
 			if _, set := os.LookupEnv(known.env()); set {
