@@ -328,7 +328,7 @@ func TestLinksOfDocuments(t *testing.T) {
 }
 
 // othersFlags are of other programs.
-var othersFlags = []string{"--system", "--now", "--signal", "--reload", "--no-pager", "--version", "--privileged", "--ulimit", "--dry-run", "--set", "--values"}
+var othersFlags = []string{"--system", "--now", "--signal", "--reload", "--no-pager", "--version", "--privileged", "--ulimit", "--dry-run", "--set", "--values", "--from-file"}
 
 // Each flag that a document names exists.
 func TestFlagsOfDocuments(t *testing.T) {
