@@ -119,6 +119,10 @@ func requestOver(t testing.TB, transport *http.Transport, method, url, body stri
 		t.Fatal(err)
 	}
 	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+			continue
+		}
 		r.Header.Set(header[i], header[i+1])
 	}
 	client := http.Client{Transport: transport}

@@ -9,6 +9,7 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,26 +91,40 @@ func (s *Server) guardAPI(h http.Handler) http.Handler {
 	})
 }
 
-// fromThisHost reports whether r came over loopback and no proxy passed it on.
+// fromThisHost reports whether r came over loopback, no proxy passed it on, and it asks for this host.
 func fromThisHost(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	forwarded := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
-	return err == nil && peer.Addr().Unmap().IsLoopback() && !forwarded
+	return err == nil && peer.Addr().Unmap().IsLoopback() && !forwarded && asksForThisHost(r)
 }
 
-// guard keeps what tells about the server's insides from strangers: it is open on an
-// internal listener on loopback, and wants a key anywhere else.
-func (s *Server) guard(h http.Handler) http.Handler {
-	if !s.config.shared() && isLoopback(s.config.InternalListen) {
-		return h
+// asksForThisHost reports whether r names the host by an address, or as localhost. A page of another's, whose name leads here since a
+// moment ago (DNS rebinding), asks by that name, and to the browser it is of the same origin.
+func asksForThisHost(r *http.Request) bool {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
 	}
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// guard keeps what tells about the server's insides from strangers: on an internal listener on loopback it is open to whoever asks for this
+// host, and wants a key anywhere else.
+func (s *Server) guard(h http.Handler) http.Handler {
+	loopback := !s.config.shared() && isLoopback(s.config.InternalListen)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.config.Dev && fromThisHost(r) || s.api.HasKey(r) {
+		if loopback && asksForThisHost(r) || s.config.Dev && fromThisHost(r) || s.api.HasKey(r) {
 			h.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("WWW-Authenticate", "apikey")
-		answer(w, http.StatusUnauthorized, "an X-API-Key is needed\n")
+		text := "an X-API-Key is needed\n"
+		if loopback {
+			text = "without an X-API-Key, ask for this host by its address, or as localhost\n"
+		}
+		answer(w, http.StatusUnauthorized, text)
 	})
 }
 

@@ -185,6 +185,33 @@ func walkAsStranger(t *testing.T, transport *http.Transport, s *Server, r route,
 	}
 }
 
+// A page whose name leads to this host since a moment ago, which to the browser is of the same origin, gets nothing without a key.
+func TestNamesOfOthers(t *testing.T) {
+	for name, config := range map[string]Config{"dev": {Dev: true}, "no key": {TokenSecret: secret, APIKeys: []string{"key"}}} {
+		s := startServer(t, config)
+		for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/heap", "/api/info", "/tap"} {
+			for _, host := range []string{"evil.example", "evil.example:8001", "localhost.evil.example", "127.0.0.1.evil.example", ""} {
+				if host == "" {
+					host = "." // the client fills in what is empty
+				}
+				for _, method := range []string{"GET", "POST"} {
+					if status, body := request(t, method, s.internalURL(path), "{}", "Host", host); status < 400 || status >= 500 {
+						t.Errorf("%s: %s %s as %s: %d %.100s", name, method, path, host, status, body)
+					}
+				}
+			}
+			if path == "/tap" || path == "/api/info" && name != "dev" {
+				continue // without an end; wants a key
+			}
+			for _, host := range []string{"localhost", "localhost:8001", "127.0.0.1", "[::1]:8001", "::1", "millpond.localhost", "LOCALHOST"} {
+				if status, body := request(t, "POST", s.internalURL(path), "{}", "Host", host); status != 200 {
+					t.Errorf("%s: %s as %s: %d %.100s", name, path, host, status, body)
+				}
+			}
+		}
+	}
+}
+
 // What is refused to strangers is there: with a key, it answers.
 func TestKeysOpenWhatStrangersAreRefused(t *testing.T) {
 	s := startServer(t, Config{TokenSecret: secret, APIKeys: []string{"key"}, InternalListen: "0.0.0.0:0"})

@@ -52,10 +52,10 @@ func (s *Server) tapCaller(r *http.Request) (tap.Caller, error) {
 	return tap.Caller{Key: name, Payload: scopes&api.ScopeTapPayload != 0}, nil
 }
 
-// fromPage reports whether a page of another origin may have sent r, or one whose name leads here since a moment ago.
+// fromPage reports whether a page of another origin may have sent r.
 func fromPage(r *http.Request) bool {
 	site := r.Header.Get("Sec-Fetch-Site")
-	return site != "" && site != "none" || r.Header.Get("Origin") != "" || !isLoopback(r.Host) && !isLoopback(r.Host+":80")
+	return site != "" && site != "none" || r.Header.Get("Origin") != ""
 }
 
 // auditTap writes a line of the audit log, or without one of the server's: who looked at clients' frames is always told.
