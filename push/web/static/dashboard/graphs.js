@@ -75,7 +75,7 @@ class Graph {
       hooks: { setCursor: [(u) => { this.#cursor = u.cursor.left >= 0 ? u.cursor.idx : null; this.#say(); }] },
       scales: {
         x: { time: true, range: () => [Math.max(series.end - this.span, Math.min(series.start, series.end - 60)), series.end] },
-        y: { range: (_, low, high) => [0, Math.max(high ?? 0, kind.least ?? 1e-6) * 1.1] },
+        y: { range: (_, low, high) => [0, Math.max(high ?? 0, kind.say === format.seconds ? 1e-3 : 1) * 1.1] },
         z: { range: (_, low, high) => [0, Math.max(high ?? 0, 10) * 1.1] },
       },
       axes: [
