@@ -304,7 +304,7 @@ func TestDashboardStaysFluid(t *testing.T) {
 	defer cancel()
 	running.Go(func() {
 		for ctx.Err() == nil {
-			if r, err := http.Post("http://"+internal+"/api/publish", "application/json", strings.NewReader(`{"channel":"busy","data":1}`)); err == nil { //nolint:noctx // a test
+			if r, err := http.Post("http://"+internal+"/api/publish", "application/json", strings.NewReader(`{"channel":"busy","data":1}`)); err == nil {
 				_ = r.Body.Close()
 			}
 			time.Sleep(200 * time.Millisecond) // a rate
