@@ -137,7 +137,8 @@ bench) export MILLPOND_TEST_PROCESS=tree; [ "$2" = compare ] || export MILLPOND_
 esac
 case "$1" in serve|tap|subscribe) ;; *) exec @BINARY "$@" ;; esac
 log=$PWD/log.$1
-( @BINARY "$@" >"$log" 2>&1 & echo $! >>@DIR/pids; wait $!; echo "$* $?" >>@DIR/codes ) >/dev/null 2>&1 &
+( @BINARY "$@" >"$log" 2>&1 & echo $! >>@DIR/pids; >@DIR/started.$$; wait $!; echo "$* $?" >>@DIR/codes ) >/dev/null 2>&1 &
+while [ ! -e @DIR/started.$$ ]; do sleep 0.01; done
 while [ "$1" = serve ] && ! grep -q listener=internal "$log"; do
 	if [ -s @DIR/codes ]; then cat "$log" >&2; exit 1; fi
 	sleep 0.05
@@ -247,18 +248,22 @@ func (b *block) fixtures(t *testing.T, dir string) {
 // end stops what a block has left running, all of which ends well.
 func (b *block) end(t *testing.T, dir string) {
 	pids, _ := os.ReadFile(filepath.Join(dir, "pids"))
-	list := strings.Fields(string(pids))
-	for _, text := range slices.Backward(list) {
-		if pid, err := strconv.Atoi(text); err == nil {
-			_ = syscall.Kill(pid, syscall.SIGTERM)
-			defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
-		}
-	}
 	var ended []byte
-	for deadline := time.Now().Add(time.Minute); bytes.Count(ended, []byte("\n")) < len(list); time.Sleep(10 * time.Millisecond) {
-		if ended, _ = os.ReadFile(filepath.Join(dir, "codes")); time.Now().After(deadline) {
-			t.Errorf("not all of it ends: %s", ended)
-			return
+	// The last goes first: what asks a server ends before that does.
+	for i, text := range slices.Backward(strings.Fields(string(pids))) {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			t.Errorf("%q is no process", text)
+			continue
+		}
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+		want := len(strings.Fields(string(pids))) - i
+		for deadline := time.Now().Add(time.Minute); bytes.Count(ended, []byte("\n")) < want; time.Sleep(10 * time.Millisecond) {
+			if ended, _ = os.ReadFile(filepath.Join(dir, "codes")); time.Now().After(deadline) {
+				t.Errorf("not all of it ends: %s", ended)
+				return
+			}
 		}
 	}
 	for line := range strings.Lines(string(ended)) {

@@ -454,7 +454,9 @@ func TestRollingRestart(t *testing.T) {
 func TestOneProcessKilled(t *testing.T) {
 	p := &pond{t: t, nodes: make([]*process, 1), dirs: []string{filepath.Join(t.TempDir(), "data")}, config: historyFile(t)}
 	start := func() {
+		p.mu.Lock()
 		p.nodes[0] = nil
+		p.mu.Unlock()
 		n := startProcess(t, "--dev", "--nats-embedded", "--data-dir="+p.dirs[0], "--nats-store-bytes=67108864", "--nats-groups=4", "--config="+p.config, "--max-recovered=1000")
 		p.mu.Lock()
 		defer p.mu.Unlock()

@@ -44,7 +44,10 @@ type tapCommand struct {
 // Run shows frames until the capture or ctx ends.
 func (c *tapCommand) Run(ctx context.Context, s *streams) error {
 	response, err := c.ask(ctx)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // it was told to end
+	case err != nil:
 		return err
 	}
 	defer response.Body.Close()
