@@ -11,7 +11,7 @@ BIN ?= bin
 
 # Two packages at a time: the tests measure latencies and memory, and those of
 # more packages than cores would measure each other.
-GOTEST ?= -p 2 -timeout 10m -shuffle=on
+GOTEST ?= -p 2 -timeout 20m -shuffle=on
 
 # The tools are pinned in tools/go.mod, a module of its own, so that none of
 # their dependencies is one of ours. The stamp's name holds what decides the
