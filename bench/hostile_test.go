@@ -76,7 +76,7 @@ func TestHostileServers(t *testing.T) {
 				if _, err := c.Write([]byte{b}); err != nil {
 					return
 				}
-				time.Sleep(10 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond) // the slowness of this server is what is tested
 			}
 		}, errTimeout.Error()},
 		"a reset within a frame": {func(c net.Conn) {

@@ -67,7 +67,7 @@ func main() {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "million:", err)
 		stop()
-		os.Exit(1) //nolint:gocritic // stop was called
+		os.Exit(1) //nolint:gocritic // what is deferred is stop, which was called
 	}
 }
 

@@ -264,7 +264,7 @@ func (m *measurement) settled(ctx context.Context) (err error) {
 func (m *measurement) left() (err error) {
 	deadline := time.Now().Add(10 * time.Minute)
 	for quiet := 0; quiet < 3; {
-		time.Sleep(tellEvery / 2)
+		time.Sleep(tellEvery / 2) // the time between two looks: nothing tells when the kernel is done
 		if m.report.Left, err = m.probe.read(); err != nil {
 			return err
 		}

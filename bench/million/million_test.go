@@ -39,7 +39,7 @@ func build(t *testing.T, dir, pkg string) string {
 // when they have gone.
 func TestMachine(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
-		t.Skip("the machine is an amd64")
+		t.Skip("the machine is an amd64") // and so would the programs in it have to be
 	}
 	program.Find(t, qemu)
 	program.Find(t, "cpio")
@@ -60,7 +60,7 @@ func TestMachine(t *testing.T) {
 		"-ping-interval="+interval.String(), "-pong-timeout="+(interval-time.Second).String(), "-hold="+(interval+5*time.Second).String(), "-timeout=8m")
 	out, err := command.CombinedOutput()
 	if strings.Contains(string(out), "skipped: ") {
-		t.Skipf("%s", out)
+		t.Skipf("%s", out) // for want of memory: its programs and the kernel were found above
 	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
