@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/procfs"
-
 	"github.com/millpond/millpond/internal/histogram"
 	"github.com/millpond/millpond/push/api"
 	"github.com/millpond/millpond/push/cluster"
@@ -132,19 +130,6 @@ func (s *Server) figures() *dashboard.Figures {
 
 func durations(s histogram.Snapshot) dashboard.Durations {
 	return dashboard.Durations{Counts: s.Counts[:], Count: s.Count, Sum: s.Sum.Seconds()}
-}
-
-// usage is what the kernel says that this process has used: seconds of CPU, bytes of memory; zeros where /proc cannot be read.
-func usage() (cpu float64, resident int) {
-	self, err := procfs.Self()
-	if err != nil {
-		return 0, 0
-	}
-	st, err := self.Stat()
-	if err != nil {
-		return 0, 0
-	}
-	return st.CPUTime(), st.ResidentMemory()
 }
 
 func (s *Server) dashboardNodes() (list []dashboard.Node) {

@@ -19,7 +19,7 @@ func (s *Server) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
 		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		processCollector{},
 		&collector{server: s},
 	)
 	return r
@@ -39,7 +39,7 @@ type metric struct {
 	labels     []string
 }
 
-// catalog lists all of ours, those too of which there is nothing to tell yet.
+// catalog lists all but Go's own, those too of which there is nothing to tell yet.
 var catalog []metric
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

@@ -24,19 +24,6 @@ var (
 	descSockets     = desc("kernel_tcp_sockets", "TCP sockets of the host, or of the container's network.", "state")
 )
 
-// residentMemory is that of the process, in bytes; 0 where /proc cannot be read.
-func residentMemory() int {
-	self, err := procfs.Self()
-	if err != nil {
-		return 0
-	}
-	st, err := self.Stat()
-	if err != nil {
-		return 0
-	}
-	return st.ResidentMemory()
-}
-
 // watchMemory begins to watch how much is left.
 func (s *Server) watchMemory() (*pressure.Watch, error) {
 	c := s.config.Memory
@@ -60,8 +47,8 @@ func (c *collector) collectMemory(st session.Stats, gauge emitInt) {
 		gauge(descMemoryLimit, int(r.Limit), r.Scope)
 		gauge(descMemoryUsed, int(r.Used), r.Scope)
 	}
-	if st.Connections > 0 {
-		gauge(descConnMemory, max(residentMemory()-c.server.baseline, 0)/st.Connections)
+	if _, resident := usage(); st.Connections > 0 {
+		gauge(descConnMemory, max(resident-c.server.baseline, 0)/st.Connections)
 	}
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {

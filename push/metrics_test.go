@@ -34,7 +34,7 @@ func (m metric) kind() dto.MetricType {
 func (m metric) unit() string {
 	base := strings.TrimSuffix(m.name, "_total")
 	switch {
-	case strings.HasSuffix(base, "_timestamp_seconds"):
+	case strings.HasSuffix(base, "_timestamp_seconds"), strings.HasSuffix(base, "_start_time_seconds"):
 		return "Unix time"
 	case strings.HasSuffix(base, "_seconds"):
 		return "seconds"
@@ -61,7 +61,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	rows := map[string]int{}
 	for line := range strings.Lines(string(b)) {
-		if strings.HasPrefix(line, "| `millpond_") {
+		if strings.HasPrefix(line, "| `millpond_") || strings.HasPrefix(line, "| `process_") {
 			rows[strings.TrimSpace(line)]++
 		}
 	}
@@ -131,7 +131,7 @@ func refused(t *testing.T, s *Server, header string) {
 	_, _ = bufio.NewReader(c).ReadString('\n')
 }
 
-// series are those of ours, and the families that they belong to.
+// series are all but those of Go, and the families that they belong to.
 func series(t *testing.T, s *Server) (list []string, families map[string]*dto.MetricFamily) {
 	t.Helper()
 	gathered, err := s.registry().Gather()
@@ -140,7 +140,7 @@ func series(t *testing.T, s *Server) (list []string, families map[string]*dto.Me
 	}
 	families = map[string]*dto.MetricFamily{}
 	for _, f := range gathered {
-		if !strings.HasPrefix(f.GetName(), "millpond_") {
+		if strings.HasPrefix(f.GetName(), "go_") {
 			continue
 		}
 		families[f.GetName()] = f

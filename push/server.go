@@ -180,7 +180,7 @@ func (s *Server) build() error {
 	if s.dashboard, err = s.newDashboard(); err != nil {
 		return err
 	}
-	s.baseline = residentMemory()
+	_, s.baseline = usage()
 	engine := c.Engine
 	engine.Logger = c.Logger
 	engine.MaxMessageBytes = c.MaxMessageBytes
