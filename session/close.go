@@ -68,7 +68,9 @@ func (s *Session) fail(why *Status, dropWaiting bool) {
 // send any more data frames after sending a Close frame."
 func (s *Session) sendClose(code CloseCode, reason string, dropWaiting bool) {
 	var buf [2 + maxControlBytes]byte
-	_ = s.conn.SendLast(codec.AppendClose(buf[:0], code, reason), dropWaiting)
+	if s.conn.SendLast(codec.AppendClose(buf[:0], code, reason), dropWaiting) == nil {
+		s.srv.counter(s).messagesOut.Add(1)
+	}
 }
 
 func (s *Session) setCloseDeadline() {

@@ -290,7 +290,7 @@ func (s *Session) control(op Opcode, key uint64, payload []byte) error {
 	var head [maxHeaderBytes]byte
 	payload = payload[:min(len(payload), maxControlBytes)]
 	_, err := s.conn.SendCopy(codec.AppendHeader(head[:0], op, true, len(payload)), payload, poller.Out{Pinned: true, Key: key})
-	return s.sendError(err)
+	return s.sent(1, 0, Delivery{}, err)
 }
 
 // maxHeaderBytes is the longest header of a frame that a server sends.

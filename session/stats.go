@@ -32,7 +32,7 @@ type Stats struct {
 	HandedToHTTP   int64
 	TLS            TLSStats
 	MessagesIn     int64 // control frames included
-	MessagesOut    int64 // taken by the socket or the outbox
+	MessagesOut    int64 // taken by the socket or the outbox; control frames and heartbeats included
 	BytesIn        int64
 	BytesOut       int64
 	Deflating      int64 // of Opened: with permessage-deflate
@@ -79,6 +79,7 @@ func (srv *Server) Stats() Stats {
 		Handled:  srv.handled.Snapshot(),
 		Pool:     srv.pool.Stats(), Tasks: srv.tasks.Stats(), Loops: srv.poller.Loops(),
 	}
+	st.MessagesOut = st.Pings // counted apart
 	st.Handshaking = max(st.Connections-int(srv.admitted.Load()), 0)
 	for i := range srv.counters {
 		st.MessagesIn += srv.counters[i].messagesIn.Load()

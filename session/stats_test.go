@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,4 +61,35 @@ func TestHandlersAndPongsAreCounted(t *testing.T) {
 	c.write(masked(codec.OpPong, true, ""))
 	c.write(masked(codec.OpPong, true, "unasked for"))
 	eventually(t, "two pongs", func() bool { return s.Stats().Pongs == 2 })
+}
+
+// Both directions count every frame but continuations: data, and control frames, those of heartbeats too.
+func TestMessagesCountControlFrames(t *testing.T) {
+	s := startServer(t, Config{
+		PingInterval: 2 * tickInterval, PongTimeout: tickInterval, Endpoints: []Endpoint{{Path: "/echo", Handler: echoHandler{}}},
+	})
+	c := s.open()
+	in, out, pings := int64(0), int64(0), int64(0)
+	c.write(slices.Concat(text("a"), masked(codec.OpPing, true, "b"), masked(codec.OpText, false, "c"), masked(codec.OpContinuation, true, "d"), masked(codec.OpPong, true, "")))
+	in += 4
+	for got := 0; got < 3 || pings < 1; out++ {
+		switch op, payload := c.next(); {
+		case op != codec.OpPing:
+			got++
+		case payload == "":
+			pings++
+			c.write(masked(codec.OpPong, true, ""))
+			in++
+		}
+	}
+	c.write(closeFrame(1000, ""))
+	in++
+	for op := codec.OpPing; op != codec.OpClose; out++ {
+		op, _ = c.next()
+	}
+	c.expectEOF()
+	eventually(t, "it is gone", func() bool { return s.Stats().Connections == 0 })
+	if st := s.Stats(); st.MessagesIn != in || st.MessagesOut != out || st.Pings < pings {
+		t.Errorf("%d in and %d out, want %d and %d; %d pings", st.MessagesIn, st.MessagesOut, in, out, st.Pings)
+	}
 }

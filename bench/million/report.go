@@ -41,17 +41,18 @@ type machine struct {
 type counts struct {
 	Connections float64 `json:"connections"`
 	Goroutines  float64 `json:"goroutines"`
-	Echoes      float64 `json:"messages_out"` // heartbeats have their own counter
+	Echoes      float64 `json:"messages_out"` // without heartbeats
 	Pings       float64 `json:"pings"`
 	Pongs       float64 `json:"pongs"`
 	Closed      float64 `json:"closed"`
 }
 
 func serverMetrics(page []byte) counts {
+	pings := metric(page, "millpond_pings_total")
 	return counts{
 		Connections: metric(page, "millpond_connections"), Goroutines: metric(page, "go_goroutines"),
-		Echoes: metric(page, `millpond_messages_total{direction="out"}`),
-		Pings:  metric(page, "millpond_pings_total"), Pongs: metric(page, "millpond_pongs_total"), Closed: metric(page, "millpond_closed_total"),
+		Echoes: metric(page, `millpond_messages_total{direction="out"}`) - pings,
+		Pings:  pings, Pongs: metric(page, "millpond_pongs_total"), Closed: metric(page, "millpond_closed_total"),
 	}
 }
 
