@@ -99,16 +99,17 @@ func split(t *testing.T, document string) (blocks []block, text string) {
 
 // notRun says of blocks, by document and beginning, why they are not run here. What they say is checked by what is named.
 var notRun = map[string]map[string]string{
-	"README.md":          {"make run": "make test is what runs this"},
-	"CONTRIBUTING.md":    {"make run": "make test and make check are what runs this"},
-	"deploy/README.md":   {"*": "needs root and systemd; the tests of deploy check the files"},
-	"docs/bench.md":      {"millpond bench idle --url ws://10.0.0.5": "another host", "millpond bench idle --url ws://127.0.0.1:8000/connection": "a Centrifugo", "# An echo of one's own.": "other servers"},
-	"docs/brokers.md":    {"printf 'millpond:%s'": "three hosts; the tests of push/broker/nats have three servers"},
-	"docs/million.md":    {"make million": "half an hour; bench/million tests it"},
-	"docs/recovery.md":   {"bin/millpond bench recover": "a minute; the tests of bench run it smaller"},
-	"docs/quickstart.md": {"npm install centrifuge": "from the registry; internal/sdk has it and runs it"},
-	"docs/tap.md":        {"millpond tap --user ada --write ada.pcapng": "wants Wireshark's window; the tests of push/tap run tshark"},
-	"docs/webhooks.md":   {"cd docs/examples/webhooks": "the tests of docs/examples/webhooks run it", "websocat": "Debian has no websocat; push/webhook_test.go says the same"},
+	"README.md":            {"make run": "make test is what runs this"},
+	"CONTRIBUTING.md":      {"make run": "make test and make check are what runs this"},
+	"deploy/README.md":     {"*": "needs root and systemd; the tests of deploy check the files"},
+	"docs/architecture.md": {"make generate": "TestReference and TestSchema hold what it writes", "make build": "make test is what runs this"},
+	"docs/bench.md":        {"millpond bench idle --url ws://10.0.0.5": "another host", "millpond bench idle --url ws://127.0.0.1:8000/connection": "a Centrifugo", "# An echo of one's own.": "other servers"},
+	"docs/brokers.md":      {"printf 'millpond:%s'": "three hosts; the tests of push/broker/nats have three servers"},
+	"docs/million.md":      {"make million": "half an hour; bench/million tests it"},
+	"docs/recovery.md":     {"bin/millpond bench recover": "a minute; the tests of bench run it smaller"},
+	"docs/quickstart.md":   {"npm install centrifuge": "from the registry; internal/sdk has it and runs it"},
+	"docs/tap.md":          {"millpond tap --user ada --write ada.pcapng": "wants Wireshark's window; the tests of push/tap run tshark"},
+	"docs/webhooks.md":     {"cd docs/examples/webhooks": "the tests of docs/examples/webhooks run it", "websocat": "Debian has no websocat; push/webhook_test.go says the same"},
 }
 
 // codes are exit codes other than 0 that are as good, by the block's first line.
@@ -395,6 +396,57 @@ func TestMetricsOfDocuments(t *testing.T) {
 				continue
 			}
 			t.Errorf("%s: there is no metric %s", document, m)
+		}
+	}
+}
+
+// Each file, and each test, that a document names is there.
+func TestSourcesOfDocuments(t *testing.T) {
+	var sources strings.Builder
+	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && slices.Contains([]string{".git", "node_modules", "build"}, entry.Name()):
+			return filepath.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			b, err := os.ReadFile(path)
+			sources.Write(b)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`((?:bench|cmd|codec|deploy|handshake|internal|poller|pool|push|session)/[^` ]*|Test[A-Z]\\w+)`")
+	for _, document := range documents(t) {
+		if document == "CHANGELOG.md" {
+			continue // tells of what was
+		}
+		_, text := split(t, document)
+		for _, m := range named.FindAllStringSubmatch(text, -1) {
+			name := m[1]
+			if strings.HasPrefix(name, "Test") {
+				if !strings.Contains(sources.String(), "\nfunc "+name+"(t *testing.T)") {
+					t.Errorf("%s: there is no %s", document, name)
+				}
+			} else if !strings.ContainsAny(name, "*…") && !strings.Contains(name, "NAME") {
+				if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+					t.Errorf("%s: %v", document, err)
+				}
+			}
+		}
+	}
+}
+
+// docs/README.md leads to each document beside it.
+func TestIndexOfDocuments(t *testing.T) {
+	_, index := split(t, "docs/README.md")
+	for _, document := range documents(t) {
+		name, ok := strings.CutPrefix(document, "docs/")
+		if ok && name != "README.md" && !strings.Contains(index, "]("+name+")") && strings.Count(name, "/") == 0 {
+			t.Errorf("docs/README.md does not name %s", name)
 		}
 	}
 }

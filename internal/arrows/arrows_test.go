@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -217,6 +218,23 @@ func TestArrows(t *testing.T) {
 	}
 	for name := range rows {
 		t.Errorf("the table has a row for %s, which does not exist", name)
+	}
+}
+
+// The picture in docs/architecture.md has every room: the packages at the top, and those of push.
+func TestHouseIsDrawn(t *testing.T) {
+	picture, err := os.ReadFile("../../docs/house.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range table {
+		name := strings.TrimPrefix(r.pkg, "push/")
+		if strings.Contains(name, "/") || name == "deploy" { // within a room, or no part of the program
+			continue
+		}
+		if !bytes.Contains(picture, []byte(name)) {
+			t.Errorf("docs/house.svg has no %s", r.pkg)
+		}
 	}
 }
 
