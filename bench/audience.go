@@ -27,6 +27,7 @@ type summoned struct {
 	target      Target
 	connections int
 	publishers  int
+	heralded    bool // there is one more, a herald
 	apart       bool
 }
 
@@ -39,7 +40,10 @@ func (r *Run) summon(ctx context.Context, s summoned) (*audience, error) {
 		s.Prefix = prefix()
 	}
 	s.Publishers = publishersOf(s.Channels, s.publishers)
-	s.Patience = cmp.Or(r.Options.still, r.Options.timeout())
+	if s.heralded {
+		s.Publishers++
+	}
+	s.Patience = r.Options.patience()
 	s.Overdue = cmp.Or(s.Overdue, r.Options.timeout())
 	c, err := r.newCrew(ctx, crewPlan{job: crowdJob, target: s.target, connections: s.connections, config: s.crowdConfig, apart: s.apart})
 	return &audience{run: r, crew: c, config: s.crowdConfig}, err
@@ -48,7 +52,7 @@ func (r *Run) summon(ctx context.Context, s summoned) (*audience, error) {
 // publishBy gives the audience its publishers.
 func (a *audience) publishBy(p *api, publishers int) {
 	a.press = newPress(p, a.config.Prefix, a.config.Channels, publishers, a.run.Options.Size)
-	a.press.strict = a.run.Options.Target.URL == "" && a.config.Publishers == 1
+	a.press.strict = a.run.Options.Target.URL == ""
 }
 
 // order is the crew's, for those that answer nothing.
@@ -70,7 +74,7 @@ func (a *audience) await(ctx context.Context, failing bool) error { return a.awa
 
 // awaitFor is await with another patience.
 func (a *audience) awaitFor(ctx context.Context, failing bool, patience time.Duration) error {
-	if a.press.gaps.Load() {
+	if a.press.gapped() {
 		if err := a.order(ctx, "gaps", nil); err != nil {
 			return err
 		}
@@ -81,7 +85,7 @@ func (a *audience) awaitFor(ctx context.Context, failing bool, patience time.Dur
 // settle ends the connections, says what became of all that was published, and has the crew's last errors counted.
 func (a *audience) settle(ctx context.Context, p *press) (v verdict, err error) {
 	ctx = context.WithoutCancel(ctx) // what there is so far
-	if p.gaps.Load() {
+	if p.gapped() {
 		err = a.order(ctx, "gaps", nil)
 	}
 	answers, err2 := a.crew.order(ctx, "settle", p.settlement())
@@ -152,14 +156,44 @@ func (r *Run) returned(v verdict) {
 	)
 }
 
-// deliveries adds how many came, and what each took.
+// deliveries adds how many came, and what each took, of all and, if they are counted apart, of each kind.
 func (r *Run) deliveries(t tally, c costs) {
 	n := t.Counts[countBack]
+	whole := t.Latencies[delivering]
+	if whole == nil {
+		whole = report.NewDistribution(delivering, "ns")
+		for _, kind := range kindNames {
+			if d := t.Latencies[apart(kind)]; d != nil {
+				whole.Merge(d)
+			}
+		}
+	}
 	r.Report.Add(report.Figure{
 		Name: "deliveries/s", Value: float64(n) / max(c.took.Seconds(), 1e-9), Unit: "/s", Higher: true, Text: "publications that subscribers got",
 	})
-	r.latencyFigures(t.Latencies[delivering], "", "from when a publication was due until a subscriber had it")
+	r.latencyFigures(whole, "", "from when a publication was due until a subscriber had it")
 	r.costFigures(c, n, "delivery")
+	for _, kind := range kindNames {
+		d := t.Latencies[apart(kind)]
+		if d == nil {
+			continue
+		}
+		r.Report.Add(report.Figure{
+			Name: kind + "/s", Value: float64(d.Count()) / max(c.took.Seconds(), 1e-9), Unit: "/s", Higher: true,
+			Text: kind + " publications that subscribers got when they were published",
+		})
+		r.latencyFigures(d, kind+"-", "from when one of those was due until a subscriber had it")
+	}
+	if answers, refused := t.Counts[countAsked], t.Counts[countUntold]; answers+refused > 0 {
+		r.Report.Add(report.Figure{
+			Name: "asks/s", Value: float64(answers) / max(c.took.Seconds(), 1e-9), Unit: "/s", Higher: true,
+			Text: "answers to clients that asked who is in a channel",
+		})
+		r.latencyFigures(t.Latencies[asking], "ask-", "from when a client asked until it knew")
+		if refused > 0 {
+			r.Report.Warn(fmt.Sprintf("%d times a client was not told who is in a channel: it has no presence, or may not be asked", refused))
+		}
+	}
 }
 
 // published adds how much was.
@@ -185,8 +219,8 @@ func channelScenario(name string, o *Options, history int, presence bool, flags 
 
 // benchNamespace is the own server's file: channels that recover.
 func benchNamespace(history int, presence bool) string {
-	return fmt.Sprintf("namespaces:\n  - name: bench\n    history_size: %d\n    history_ttl: 300s\n    force_recovery: true\n    presence: %t\n",
-		history, presence)
+	return fmt.Sprintf("namespaces:\n  - name: bench\n    history_size: %d\n    history_ttl: 300s\n    force_recovery: true\n    presence: %t\n"+
+		"    allow_presence_for_subscriber: %[2]t\n", history, presence)
 }
 
 // atLeast says that a flag's value is too small.

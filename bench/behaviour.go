@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -11,9 +13,9 @@ import (
 // Behaviour is what subscribers do beside listening. The zero value does nothing.
 type Behaviour struct {
 	// Stay is how long one stays as it is, on average; then it does one of what clients do: it is reset, ends the
-	// stream, says goodbye, stops reading, or moves, each as often as its number says of their sum.
-	Stay                           time.Duration
-	Reset, FIN, Close, Slow, Moves int
+	// stream, says goodbye, stops reading, moves, or asks who is there, each as often as its number says of their sum.
+	Stay                                 time.Duration
+	Reset, FIN, Close, Slow, Moves, Asks int
 	// SlowFor is how long one stops reading.
 	SlowFor time.Duration
 	// Away is how long one is gone at most before it comes back. Zero means as the SDKs do: 500 ms and a random part
@@ -51,6 +53,7 @@ func (c *crowd) behave(ctx context.Context) error {
 		{b.Close, func(v *visit) { v.cut(v.goodbye) }},
 		{b.Slow, c.slow},
 		{b.Moves, c.move},
+		{b.Asks, c.ask},
 	}
 	sum := 0
 	for _, k := range kinds {
@@ -129,3 +132,57 @@ func (c *crowd) move(v *visit) {
 }
 
 const resubscribed = "unsubscribing on the same connection"
+
+// ask has a visit ask who is in one of its channels.
+func (c *crowd) ask(v *visit) {
+	if !v.leaves(visitStays, visitAsks) {
+		return
+	}
+	c.mu.Lock()
+	c.asking[v] = time.Since(began)
+	c.mu.Unlock()
+	i := rand.IntN(c.config.Each)
+	b, err := v.dialect.asking(presenceID+uint32(i), v.subscriber.channel(i))
+	if err != nil {
+		v.conn.Close(err)
+		return
+	}
+	v.send(b)
+}
+
+// answered returns when a visit asked who is there, and false if it did not.
+func (c *crowd) answered(v *visit) (since time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since, ok = c.asking[v]
+	delete(c.asking, v)
+	return since, ok
+}
+
+// errNotPresent is an answer in which who asked is missing.
+var errNotPresent = errors.New("presence: who asks, and is subscribed, is not in the answer")
+
+// told takes the answer to who is in a channel, of which it is a subscriber or not.
+func (v *visit) told(subscribed bool, h *heard) error {
+	c := v.subscriber.crowd
+	since, ok := c.answered(v)
+	if !ok {
+		return errSurplus
+	}
+	v.leaves(visitAsks, visitStays)
+	switch {
+	case h.kind == heardError && absent(h.code):
+		c.untold.Add(1)
+		return nil
+	case h.kind == heardError:
+		return fmt.Errorf("presence: error %d %.80s", h.code, h.text)
+	case subscribed && h.clients == 0:
+		c.part.faults.add(errNotPresent)
+	}
+	c.asked.Add(1)
+	c.part.latency(asking).record(v.conn.Loop(), since)
+	return nil
+}
+
+// asking is the latency from when a client asked who is there until it knew.
+const asking = "presence to clients"

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/millpond/millpond/bench/verify"
 	"github.com/millpond/millpond/push/protocol/centrifuge/wire"
 )
 
@@ -49,6 +52,12 @@ const (
 	faultLate      = "is late"
 	faultGarbage   = "sends what is no message"
 	faultCuts      = "closes connections"
+	faultUnheard   = "drops what goes to all"
+	faultPast      = "has a history with a gap"
+	faultStale     = "has a history that is behind"
+	faultGhosts    = "counts who has left"
+	faultAbsent    = "does not list who asks"
+	faultNobody    = "has no presence" // which is none
 )
 
 // startBroken starts one, and returns it as the tool is told of it.
@@ -63,6 +72,9 @@ func startBroken(t *testing.T, fault string, every int, p Protocol) Target {
 	mux.HandleFunc(plainPath, s.serve)
 	mux.HandleFunc("/api/publish", s.publish)
 	mux.HandleFunc("/api/broadcast", s.broadcast)
+	mux.HandleFunc("/api/history", s.history)
+	mux.HandleFunc("/api/presence", s.presence)
+	mux.HandleFunc("/api/presence_stats", s.presence)
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() {
 		close(s.quit)
@@ -174,6 +186,9 @@ func (c *brokenClient) read(b []byte) {
 				c.out <- c.push(name, p)
 			}
 			c.subscribed[name] = true
+		case "presence":
+			encoded, _ := json.Marshal(map[string]any{"type": "reply", "id": m.ID, "ok": true, "channel": name, "clients": c.server.present(name)})
+			c.out <- func() []byte { return encoded }
 		case "unsubscribe":
 			delete(c.subscribed, name)
 			encoded, _ := json.Marshal(map[string]any{"type": "reply", "id": m.ID, "ok": true})
@@ -202,11 +217,32 @@ func (c *brokenClient) read(b []byte) {
 			}
 			c.reply(&wire.Reply{Id: m.Id, Subscribe: r})
 			c.subscribed[name] = true
+		case m.Presence != nil && c.server.fault == faultNobody:
+			c.reply(&wire.Reply{Id: m.Id, Error: &wire.Error{Code: 108, Message: "not available"}})
+		case m.Presence != nil:
+			present := map[string]*wire.ClientInfo{}
+			for _, id := range c.server.present(m.Presence.Channel) {
+				present[id] = &wire.ClientInfo{Client: id}
+			}
+			c.reply(&wire.Reply{Id: m.Id, Presence: &wire.PresenceResult{Presence: present}})
 		case m.Unsubscribe != nil:
 			delete(c.subscribed, m.Unsubscribe.Channel)
 			c.reply(&wire.Reply{Id: m.Id, Unsubscribe: &wire.UnsubscribeResult{}})
 		}
 	}
+}
+
+// present lists who is in a channel. The lock is held.
+func (s *brokenServer) present(channel string) (ids []string) {
+	for c := range s.clients {
+		if c.subscribed[channel] && s.fault != faultAbsent {
+			ids = append(ids, fmt.Sprintf("%p", c))
+		}
+	}
+	if s.fault == faultGhosts {
+		ids = append(ids, "a ghost")
+	}
+	return ids
 }
 
 func (c *brokenClient) reply(r *wire.Reply) {
@@ -254,6 +290,9 @@ func (c *brokenClient) deliver(channel string, p published) {
 		if c.count++; s.fault == faultForeign && c.count%s.every == 0 && len(c.subscribed) > 0 { // before that it is no message of the protocol
 			c.out <- c.push(channel, p)
 		}
+		return
+	}
+	if stamp, err := verify.Parse(p.data); s.fault == faultUnheard && err == nil && stamp.Channel == verify.Everywhere {
 		return
 	}
 	c.count++
@@ -355,4 +394,48 @@ func (s *brokenServer) broadcast(w http.ResponseWriter, r *http.Request) {
 		responses = append(responses, map[string]any{"result": map[string]any{"offset": s.accept(channel, m.Data), "epoch": "e"}})
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{"result": map[string]any{"responses": responses}})
+}
+
+func (s *brokenServer) presence(w http.ResponseWriter, r *http.Request) {
+	var m struct{ Channel string }
+	if !s.request(w, r, &m) {
+		return
+	}
+	if s.fault == faultNobody {
+		_, _ = w.Write([]byte(`{"error":{"code":108,"message":"not available"}}`))
+		return
+	}
+	s.mu.Lock()
+	present := map[string]any{}
+	for _, id := range s.present(m.Channel) {
+		present[id] = map[string]any{"client": id}
+	}
+	s.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(map[string]any{"result": map[string]any{"presence": present, "num_clients": len(present)}})
+}
+
+func (s *brokenServer) history(w http.ResponseWriter, r *http.Request) {
+	var m struct {
+		Channel string
+		Limit   int
+	}
+	if !s.request(w, r, &m) {
+		return
+	}
+	s.mu.Lock()
+	all := s.channels[m.Channel]
+	s.mu.Unlock()
+	top := len(all)
+	switch n := len(all); {
+	case s.fault == faultPast && n > 2:
+		all = append(slices.Clone(all[:n-2]), all[n-1])
+	case s.fault == faultStale && n > 0:
+		all = all[:n-1]
+		top = len(all)
+	}
+	publications := []any{}
+	for _, p := range slices.Backward(all[max(len(all)-m.Limit, 0):]) {
+		publications = append(publications, map[string]any{"offset": p.offset, "data": json.RawMessage(p.data)})
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"result": map[string]any{"publications": publications, "offset": top, "epoch": "e"}})
 }

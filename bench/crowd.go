@@ -26,6 +26,7 @@ type crowdConfig struct {
 	Positions  bool    // channels must have recovery
 	Bare       bool    // the server is the yardstick
 	Visitors   bool    // they come one by one, when they are ordered to
+	Apart      bool    // latencies of personal, shared and announced publications are counted apart
 	VisitRate  float64 // so many in a second
 
 	Behaviour  Behaviour
@@ -43,6 +44,8 @@ const (
 	countVisits    = "visits"        // that visitors have begun and subscribed in
 	countMissed    = "missed visits" // for which no connection was free
 	countUnreached = "refused connects"
+	countAsked     = "answers"         // to clients that asked who is there
+	countUntold    = "refused answers" // to those
 )
 
 // crowd is a part of the subscribers.
@@ -52,12 +55,13 @@ type crowd struct {
 	config             crowdConfig
 	starts             []uint64 // as many zeros as there are publishers
 	desks              []desk
-	latency            *latency
+	latencies          [kinds]*latency // of publications, by kind; all the same unless they are counted apart
 	late               *atomic.Int64
 	visits, turnedAway *atomic.Int64 // of visitors: those who came, and those for whom no connection was free
 	refused            *atomic.Int64 // connects
 	received           *atomic.Int64 // publications that were right, each once
 	present            *atomic.Int64 // subscribers that have all their subscriptions
+	asked, untold      *atomic.Int64 // answers to who is there, and refusals of one
 	members            []subscriber
 	subs               []subscription // of all members, Each of one after those of the one before
 
@@ -73,17 +77,19 @@ type crowd struct {
 
 	// Guarded by mu.
 	mu     sync.Mutex
-	epochs map[string]string // to keep one of each
-	causes map[string]int64  // why connections and subscriptions had to be made again
-	begins sync.WaitGroup    // what later has begun
+	epochs map[string]string        // to keep one of each
+	causes map[string]int64         // why connections and subscriptions had to be made again
+	asking map[*visit]time.Duration // when each has asked who is there, since began
+	begins sync.WaitGroup           // what later has begun
 }
 
 func newCrowd(p *part) (job, error) {
 	c := &crowd{
-		part: p, desks: make([]desk, p.poller.Loops()), latency: p.latency(delivering), late: p.counter(countOverdue),
+		part: p, desks: make([]desk, p.poller.Loops()), late: p.counter(countOverdue),
 		visits: p.counter(countVisits), turnedAway: p.counter(countMissed), refused: p.counter(countUnreached),
 		present: p.counter(countOpen), received: p.counter(countBack),
-		reached: make(chan struct{}, 1), epochs: map[string]string{}, causes: map[string]int64{},
+		asked: p.counter(countAsked), untold: p.counter(countUntold),
+		reached: make(chan struct{}, 1), epochs: map[string]string{}, causes: map[string]int64{}, asking: map[*visit]time.Duration{},
 	}
 	if err := json.Unmarshal(p.Config, &c.config); err != nil {
 		return nil, err
@@ -93,6 +99,13 @@ func newCrowd(p *part) (job, error) {
 	}
 	if c.config.Bare { // it answers nothing
 		p.dialect.hello, p.dialect.helloOf, p.dialect.greeted = nil, nil, false
+	}
+	for kind := range c.latencies {
+		name := delivering
+		if c.config.Apart {
+			name = apart(kindNames[kind])
+		}
+		c.latencies[kind] = p.latency(name)
 	}
 	p.dialect.receiveBuffer = c.config.ReadBuffer
 	for i := range c.desks {
@@ -112,6 +125,31 @@ func newCrowd(p *part) (job, error) {
 // delivering is the latency from the time at which a publication was due until a subscriber got it.
 const delivering = "delivery"
 
+// Kinds of publications.
+const (
+	kindPersonal  = iota // in a channel that one has
+	kindShared           // in one that several have
+	kindAnnounced        // in many channels at once
+	kinds
+)
+
+// kindNames are in figures and latencies.
+var kindNames = [kinds]string{"personal", "shared", "announced"}
+
+// apart is the latency of one kind.
+func apart(kind string) string { return delivering + ", " + kind }
+
+// kind is that of a publication in channel k.
+func (c *crowd) kind(k int, s verify.Stamp) int {
+	switch {
+	case s.Channel == verify.Everywhere:
+		return kindAnnounced
+	case k < c.config.Channels-c.config.Shared:
+		return kindPersonal
+	}
+	return kindShared
+}
+
 func channelName(prefix string, k int) string { return prefix + strconv.Itoa(k) }
 
 // channelNumber returns the k of which name is the channelName, -1 if there is none.
@@ -125,15 +163,15 @@ func channelNumber(prefix, name string) int {
 }
 
 // assigned is the channel of a subscriber's subscription i. Neighbours have different ones.
-func (c *crowd) assigned(number, i int) int {
-	own := c.config.Channels - c.config.Shared
+func (c *crowdConfig) assigned(number, i int) int {
+	own := c.Channels - c.Shared
 	switch {
-	case c.config.Personal && i == 0:
+	case c.Personal && i == 0:
 		return number % own
-	case c.config.Personal, c.config.OnlyShared:
-		return own + (number+i)%c.config.Shared
+	case c.Personal, c.OnlyShared:
+		return own + (number+i)%c.Shared
 	}
-	return (number + i) % c.config.Channels
+	return (number + i) % c.Channels
 }
 
 // intern keeps one string of each epoch: a crowd has few, and its subscriptions many.
@@ -158,12 +196,12 @@ func (c *crowd) known() []uint64 {
 	return c.starts
 }
 
-// delivered counts the time that a publication took.
-func (c *crowd) delivered(loop int, s verify.Stamp) {
+// delivered counts the time that a publication of channel k took.
+func (c *crowd) delivered(loop, k int, s verify.Stamp) {
 	if monotonic()-s.Sent() > int64(c.config.Overdue) {
 		c.late.Add(1)
 	}
-	c.latency.record(loop, sinceBegan(s.Time))
+	c.latencies[c.kind(k, s)].record(loop, sinceBegan(s.Time))
 }
 
 // channel is what tracks have to know of the one whose name has that sum.

@@ -23,7 +23,9 @@ func (c *crowd) order(ctx context.Context, name string, args json.RawMessage) (a
 	case "publishing":
 		c.published.Store(true)
 	case "reset":
-		c.latency.from.Store(int64(time.Since(began)))
+		for _, l := range c.latencies {
+			l.from.Store(int64(time.Since(began)))
+		}
 	case "gaps":
 		c.gaps.Store(true)
 	case "trim":
@@ -101,6 +103,8 @@ func (c *crowd) subscribe(ctx context.Context) error {
 var (
 	errSlowStart = errors.New("not subscribed in time")
 	errNoGoodbye = errors.New("the closing handshake is not answered")
+	// errUnanswered is one that does not say who is there.
+	errUnanswered = errors.New("presence: not answered in time")
 )
 
 // sweep ends visits that wait too long for an answer.
@@ -117,6 +121,8 @@ func (c *crowd) sweep() {
 		switch v.state.Load() {
 		case visitOpening, visitMoves:
 			v.conn.Close(errSlowStart)
+		case visitAsks:
+			v.conn.Close(errUnanswered)
 		case visitEnds:
 			v.state.Store(visitStays) // so that its end is not taken for the answer
 			v.conn.Close(errNoGoodbye)
@@ -135,7 +141,7 @@ type awaited struct {
 func (c *crowd) due(published []int64) (sum int64) {
 	for n := range c.members {
 		for i := range c.config.Each {
-			sum += published[c.assigned(c.part.First+n, i)]
+			sum += published[c.config.assigned(c.part.First+n, i)]
 		}
 	}
 	return sum
@@ -211,7 +217,7 @@ func (c *crowd) judge(a settlement) verdict {
 	for n := range c.members {
 		subs := c.members[n].subs()
 		for i := range subs {
-			k := c.assigned(c.part.First+n, i)
+			k := c.config.assigned(c.part.First+n, i)
 			offset := a.Offsets[k]
 			if c.gaps.Load() {
 				subs[i].track.Forgive()

@@ -42,7 +42,10 @@ var figures = map[string]string{
 	"churn":   deliveryNames + verdictNames + visitNames + latencyNames("without-") + latencyNames("visit-") + "bytes-afterwards:B",
 	"recover": deliveryNames + verdictNames + returnNames + "checked publications/s:/s",
 	"drain":   latencyNames("") + verdictNames + returnNames + "back:s refused retried publications/s:/s",
-	"mixed":   deliveryNames + verdictNames + returnNames + visitNames + latencyNames("visit-") + "publications/s:/s bytes-afterwards:B",
+	"mixed": deliveryNames + verdictNames + returnNames + visitNames + latencyNames("visit-") + "publications/s:/s bytes-afterwards:B " +
+		"announcements personal/s:/s shared/s:/s announced/s:/s asks/s:/s presence-calls/s:/s history-calls/s:/s presence-faults history-faults " +
+		latencyNames("personal-") + latencyNames("shared-") + latencyNames("announced-") + latencyNames("ask-") +
+		latencyNames("presence-") + latencyNames("history-"),
 	"api": "single/s:/s batch/s:/s broadcast/s:/s bulk/s:/s " +
 		costNamesOf("single") + costNamesOf("batch") + costNamesOf("broadcast") + costNamesOf("bulk"),
 }

@@ -41,6 +41,14 @@ func (d *dialect) unsubscribing(id uint32, channel string) ([]byte, error) {
 	return d.frame(&wire.Command{Id: id, Unsubscribe: &wire.UnsubscribeRequest{Channel: channel}})
 }
 
+// asking returns the command that asks who is in a channel, masked.
+func (d *dialect) asking(id uint32, channel string) ([]byte, error) {
+	if d.protocol == ProtocolPlain {
+		return d.plainCommand("presence", id, map[string]any{"channel": channel})
+	}
+	return d.frame(&wire.Command{Id: id, Presence: &wire.PresenceRequest{Channel: channel}})
+}
+
 func (d *dialect) plainCommand(kind string, id uint32, payload any) ([]byte, error) {
 	b, err := json.Marshal(map[string]any{"type": kind, "id": id, "payload": payload})
 	return d.mask(b), err
@@ -57,6 +65,7 @@ type heard struct {
 	asked   bool // the answer says whether it recovered
 	resumed bool // and it did
 	pubs    []published
+	clients int // of an answer to who is there
 }
 
 // published is a publication as it came.
@@ -70,7 +79,7 @@ type heardKind uint8
 const (
 	heardOther       heardKind = iota // nothing that matters to a subscriber
 	heardPublication                  // one of pubs
-	heardAnswer                       // to the command of that id: for a subscribe with at, and pubs that were missed
+	heardAnswer                       // to the command of that id: of a subscribe with at, and pubs that were missed; of asking, with clients
 	heardError                        // to the command of that id
 	heardEnd                          // the server ends the subscription
 )
@@ -106,6 +115,8 @@ func hearReply(r *wire.Reply) *heard {
 		for _, p := range s.Publications {
 			h.pubs = append(h.pubs, published{p.Offset, p.Data})
 		}
+	case r.Presence != nil:
+		h.kind, h.clients = heardAnswer, len(r.Presence.Presence)
 	case r.Push != nil && r.Push.Pub != nil:
 		h.kind, h.channel, h.pubs = heardPublication, r.Push.Channel, []published{{r.Push.Pub.Offset, r.Push.Pub.Data}}
 	case r.Push != nil && r.Push.Unsubscribe != nil:
@@ -127,6 +138,8 @@ type plainMessage struct {
 	Data      json.RawMessage `json:"data"`
 	Code      uint32          `json:"code"`
 	Message   string          `json:"message"`
+
+	Clients []json.RawMessage `json:"clients"`
 }
 
 var errNotPlain = errors.New("a message is not of the plain protocol")
@@ -141,7 +154,7 @@ func hearPlain(payload []byte) (*heard, error) {
 	case "message":
 		h.kind, h.pubs = heardPublication, []published{{m.Offset, m.Data}}
 	case "reply":
-		h.kind = heardAnswer
+		h.kind, h.clients = heardAnswer, len(m.Clients)
 		if m.Recovered != nil {
 			h.asked, h.resumed = true, *m.Recovered
 		}

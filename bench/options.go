@@ -178,6 +178,9 @@ func validHeader(h string) error {
 	return nil
 }
 
+// patience is how long nothing may come while something is expected.
+func (o *Options) patience() time.Duration { return cmp.Or(o.still, o.timeout()) }
+
 func (o *Options) timeout() time.Duration { return cmp.Or(o.Timeout, 30*time.Second) }
 
 // connectRate is how many connections are begun in a second, 0 for as many as can be.

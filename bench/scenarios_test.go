@@ -27,7 +27,7 @@ var smallScenarios = map[string]struct {
 		Recover{Overdue: 50 * time.Millisecond, Channels: 4, Stay: 200 * time.Millisecond, Away: 20 * time.Millisecond, Slow: 20 * time.Millisecond, Deliveries: 1},
 		Options{Connections: 6, Duration: 600 * time.Millisecond, Rate: 300},
 	},
-	"mixed": {Mixed{Overdue: 50 * time.Millisecond, Channels: 3, Visits: 20, Stay: 500 * time.Millisecond}, Options{Connections: 10, Duration: time.Second, Rate: 400}},
+	"mixed": {Mixed{Overdue: 50 * time.Millisecond, Channels: 3, Visits: 20, Stay: 200 * time.Millisecond}, Options{Connections: 10, Duration: time.Second, Rate: 400}},
 }
 
 // runSmall runs one against a server that does something wrong, and returns what is printed and the error.
@@ -89,15 +89,23 @@ func TestScenariosReportBrokenServers(t *testing.T) {
 		faultLate:      "",
 		faultGarbage:   "",
 		faultCuts:      errHungUp.Error(),
+		faultUnheard:   "publications that never came",
+		faultPast:      "history: publications: 1 lost",
+		faultStale:     "history: it ends with",
+		faultGhosts:    "presence has",
+		faultAbsent:    errNotPresent.Error(),
 	}
 	for name := range smallScenarios {
 		for fault, want := range faults {
+			asks := fault == faultPast || fault == faultStale || fault == faultGhosts || fault == faultAbsent
 			switch {
+			case (asks || fault == faultUnheard) && name != "mixed": // nobody asks, or publishes to all besides
+				continue
 			case fault == faultGap && name != "recover" && name != "mixed": // nobody recovers
 				continue
 			case fault == faultCuts && (name == "recover" || name == "mixed"): // that is what their clients are for
 				continue
-			case os.Getenv(allFaults) == "" && name != "fanout" && fault != faultNone && fault != faultDrops && fault != faultCorrupts && fault != faultGap:
+			case os.Getenv(allFaults) == "" && name != "fanout" && !asks && fault != faultUnheard && fault != faultNone && fault != faultDrops && fault != faultCorrupts && fault != faultGap:
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%s", name, fault), func(t *testing.T) {
@@ -140,5 +148,19 @@ func TestScenariosSayWhatTheyNeed(t *testing.T) {
 	o := Options{Target: Target{URL: "ws://127.0.0.1:1", API: "http://127.0.0.1:1/api/"}}
 	if _, err := Measure(t.Context(), &Drain{}, o, Stage{}); err == nil || !strings.Contains(err.Error(), "own") {
 		t.Errorf("drain: %v", err)
+	}
+}
+
+// A server whose channels have no presence is measured all the same, and the report says what was left out.
+func TestMixedWithoutPresence(t *testing.T) {
+	t.Parallel()
+	for _, p := range []Protocol{ProtocolJSON, ProtocolPlain} {
+		printed, err := runSmall(t, "mixed", faultNobody, 7, p)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", p, err, printed)
+		}
+		if !strings.Contains(printed, "calls of presence were refused") || p == ProtocolJSON && !strings.Contains(printed, "a client was not told") {
+			t.Errorf("%s: it does not say so:\n%s", p, printed)
+		}
 	}
 }

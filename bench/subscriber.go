@@ -46,7 +46,7 @@ func (s *subscriber) subs() []subscription {
 
 // channel is the name of subscription i's.
 func (s *subscriber) channel(i int) string {
-	return channelName(s.crowd.config.Prefix, s.crowd.assigned(int(s.number), i))
+	return channelName(s.crowd.config.Prefix, s.crowd.config.assigned(int(s.number), i))
 }
 
 // visit is one connection of a subscriber.
@@ -82,6 +82,7 @@ const (
 	visitOpening visitState = iota // it connects and subscribes
 	visitStays
 	visitMoves // it unsubscribes and subscribes again
+	visitAsks  // it wants to know who is there
 	visitSlow  // it does not read
 	visitEnds  // it was cut off, or waits for the answer to its close frame
 	visitOver
@@ -93,6 +94,7 @@ var _ listener = (*visit)(nil)
 const (
 	subscribeID   = 1000
 	unsubscribeID = 2000
+	presenceID    = 3000
 	maxSubs       = 1000
 )
 
@@ -193,6 +195,8 @@ func (v *visit) heard(d *desk, h *heard) error {
 	switch {
 	case h.kind == heardPublication:
 		v.take(d, d.parsed(h.channel, h.pubs[0]), false)
+	case h.id >= presenceID && known && (h.kind == heardAnswer || h.kind == heardError):
+		return v.told(s.subs()[i].on, h)
 	case h.kind == heardError:
 		return fmt.Errorf("subscribe: error %d %.80s", h.code, h.text)
 	case h.kind == heardEnd:
@@ -276,7 +280,7 @@ func (s *subscription) turnOff() {
 // find returns which of its subscriptions is that of channel k, -1 if none is.
 func (s *subscriber) find(k int) int {
 	for i := range s.crowd.config.Each {
-		if s.crowd.assigned(int(s.number), i) == k {
+		if s.crowd.config.assigned(int(s.number), i) == k {
 			return i
 		}
 	}
@@ -313,7 +317,7 @@ func (v *visit) take(d *desk, p *parsed, missed bool) {
 		return
 	}
 	if !missed && !v.is(visitSlowed) { // what waited while it did not read is not the server's
-		c.delivered(v.conn.Loop(), p.stamp)
+		c.delivered(v.conn.Loop(), p.channel, p.stamp)
 	}
 	c.got()
 }
@@ -326,6 +330,9 @@ func (v *visit) onClosed(cause error) {
 	}
 	s.idled = v.is(visitSlowed)
 	was := v.state.Swap(visitOver)
+	if was == visitAsks {
+		s.crowd.answered(v)
+	}
 	s.visit.Store(nil)
 	s.crowd.parted(v, was, cause)
 }

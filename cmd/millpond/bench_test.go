@@ -180,8 +180,15 @@ func TestBenchMixed(t *testing.T) {
 	t.Parallel()
 	r := runScenario(t, "mixed", "--connections=60", "--channels=5", "--visits=20", "--rate=200", "--duration=3s")
 	faultless(t, r)
-	if figure(t, r, "visits/s") == 0 || figure(t, r, "deliveries/s") == 0 || figure(t, r, "returns") == 0 {
-		t.Errorf("nothing is proved: %+v", r.Figures)
+	for _, name := range []string{
+		"visits/s", "deliveries/s", "returns", "personal/s", "shared/s", "announced/s", "asks/s", "presence-calls/s", "history-calls/s",
+	} {
+		if figure(t, r, name) == 0 {
+			t.Errorf("nothing is proved: %s is 0: %+v", name, r.Figures)
+		}
+	}
+	if figure(t, r, "announcements") != 4 || figure(t, r, "presence-faults")+figure(t, r, "history-faults") != 0 || len(r.Warnings) > 0 {
+		t.Errorf("%+v, %q", r.Figures, r.Warnings)
 	}
 }
 
