@@ -89,7 +89,7 @@ func TestBareEchoes(t *testing.T) {
 
 func TestBareCarriesTheLoad(t *testing.T) {
 	for _, depth := range []int{1, 16} {
-		r, err := measure(t, Echo{Depth: depth}, Options{
+		r, err := measure(t, Echo{Depth: depth, NoBare: true}, Options{
 			Target: Target{URL: bare(t)}, Connections: 4, Duration: 300 * time.Millisecond, Warmup: time.Millisecond,
 		})
 		if err != nil || figure(t, r, "messages/s") == 0 {

@@ -15,6 +15,8 @@ import (
 type Echo struct {
 	// Depth is how many messages each sends before it waits for all of them. Zero means 1.
 	Depth int
+	// NoBare leaves the yardstick out, beside which a server on loopback is measured whose CPU is known.
+	NoBare bool
 }
 
 // Name implements Scenario.
@@ -40,11 +42,8 @@ func (e Echo) Prepare(o *Options) error {
 	if o.Protocol == ProtocolRaw && o.Raw.Message == "" {
 		err = errors.Join(err, errors.New("--raw-message: bench echo has to send something"))
 	}
-	if o.Compare > 0 && o.Protocol != ProtocolEcho {
-		err = errors.Join(err, errors.New("--compare: the bare loop speaks --protocol echo"))
-	}
-	if o.Compare > 0 && o.Target.URL != "" && o.Target.PID == 0 {
-		err = errors.Join(err, errors.New("--compare: CPU is compared, so with --url the server's --pid must be known"))
+	if e.NoBare && o.Compare > 0 {
+		err = errors.Join(err, errBareOrNot)
 	}
 	return err
 }
@@ -60,53 +59,73 @@ func (e echoed) perMessage() float64 {
 	return e.server.Seconds() / float64(max(e.Counts[countBack], 1))
 }
 
+// errBareOrNot is that both were asked for.
+var errBareOrNot = errors.New("--compare, --no-bare: one or the other")
+
 // Run implements Scenario.
 func (e Echo) Run(ctx context.Context, r *Run) error {
-	if r.Options.Compare > 0 {
+	besides, err := e.besides(ctx, r)
+	if err != nil {
+		return err
+	}
+	if besides {
 		return e.compare(ctx, r)
 	}
-	m, err := e.measure(ctx, r, r.Target, "the server")
+	m, err := (&echoRun{e, r, r.Target, "the server", r.Options.Duration, r.take}).measure(ctx)
 	e.figures(r, m, nil)
 	return err
 }
 
-// measure opens connections to the target, lets them send for the duration, and closes them.
-func (e Echo) measure(ctx context.Context, r *Run, t Target, name string) (m echoed, err error) {
-	c, err := r.newCrew(ctx, crewPlan{job: "load", target: t, connections: r.Options.Connections, config: loadConfig{Depth: e.Depth, Greet: true}})
+// echoRun is one measurement to be made.
+type echoRun struct {
+	Echo
+	run    *Run
+	target Target
+	name   string
+	d      time.Duration
+	take   func(*crew) (tally, error)
+}
+
+// measure opens connections to the target, lets them send for as long as d, and closes them.
+func (e *echoRun) measure(ctx context.Context) (m echoed, err error) {
+	r := e.run
+	c, err := r.newCrew(ctx, crewPlan{
+		job: "load", target: e.target, connections: r.Options.Connections, config: loadConfig{Depth: e.Depth, Greet: true},
+	})
 	if err != nil {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, r.dismiss(c)) }()
-	r.stage("connecting to %s", name)
+	r.stage("connecting to %s", e.name)
 	if _, err = c.order(ctx, "open", openArgs{}); err != nil {
 		return m, err
 	}
-	r.stage("warming up %s", name)
+	r.stage("warming up %s", e.name)
 	if err = e.warmUp(ctx, r, c); err != nil {
 		return m, err
 	}
-	before, err := r.take(c)
+	before, err := e.take(c)
 	if err != nil {
 		return m, err
 	}
 	r.recording()
-	r.stage("measuring %s", name)
-	from, err := r.mark(ctx, t.gauge())
+	r.stage("measuring %s", e.name)
+	from, err := r.mark(ctx, e.target.gauge())
 	if err != nil {
 		return m, err
 	}
 	if r.Options.Rate > 0 {
-		_, err = c.order(ctx, "pace", paceArgs{Rate: r.Options.Rate, For: r.Options.Duration})
+		_, err = c.order(ctx, "pace", paceArgs{Rate: r.Options.Rate, For: e.d})
 	} else {
-		err = sleep(ctx, r.Options.Duration)
+		err = sleep(ctx, e.d)
 	}
 	var err2, err3, err4, err5 error
 	m.costs, err2 = from.costs(context.WithoutCancel(ctx))
-	m.tally, err3 = r.take(c)
+	m.tally, err3 = e.take(c)
 	if r.Options.Rate == 0 {
 		_, err4 = c.order(ctx, "rest", nil) // what is still under way must come, but is not counted
 	}
-	after, err5 := r.take(c)
+	after, err5 := e.take(c)
 	m.Counts[countLost] += before.Counts[countLost] + after.Counts[countLost]
 	return m, errors.Join(err, err2, err3, err4, err5)
 }

@@ -30,8 +30,12 @@ type Fanout struct {
 // Name implements Scenario.
 func (Fanout) Name() string { return "fanout" }
 
-// fanoutWarmUp is how many messages come first beside the yardstick, and are not counted.
-const fanoutWarmUp = 5
+// fanoutWarmUp is how many messages come first beside the yardstick, and are not counted; fanoutPairs is how often both
+// are measured, unless --compare says it.
+const (
+	fanoutWarmUp = 5
+	fanoutPairs  = 7
+)
 
 // Prepare implements Scenario.
 func (f Fanout) Prepare(o *Options) error {
@@ -47,11 +51,10 @@ func (f Fanout) Prepare(o *Options) error {
 		err = errors.Join(err, errors.New("--queue, --rate: one or the other"))
 	}
 	if f.NoBare && o.Compare > 0 {
-		err = errors.Join(err, errors.New("--compare, --no-bare: one or the other"))
+		err = errors.Join(err, errBareOrNot)
 	}
 	if !f.NoBare {
 		o.Target.Flags = []string{"--ping-interval=-1s"} // the yardstick has no heartbeats
-		o.Compare = cmp.Or(o.Compare, 7)
 	}
 	if o.Rate == 0 && f.Queue == 0 {
 		o.Rate = max(30_000/float64(o.Connections), 1) * float64(max(f.Channels, 1))
@@ -162,10 +165,13 @@ const (
 // compare measures the server and the yardstick in turn.
 func (n *fanning) compare(ctx context.Context) error {
 	r := n.run
-	if r.Target.PID == 0 {
-		r.Report.Warn("no comparison with the bare loop: CPU is compared, so with --url the server's --pid must be known")
+	if why := r.noYardstick(ctx); why != "" && r.Options.Compare > 0 {
+		return errors.New("--compare: " + why)
+	} else if why != "" {
+		r.Report.Add(report.Figure{Name: "x-of-bare", Unit: "x", Text: "the server's CPU per delivery over that of a bare send(2) loop", Missing: why})
 		return nil
 	}
+	r.Options.Compare = cmp.Or(r.Options.Compare, fanoutPairs)
 	bare, stop, err := startPrinting(ctx, "the bare loop", "bench", "bare-fan-server")
 	if err != nil {
 		return err

@@ -97,7 +97,7 @@ func TestHostileServers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, err := measure(t, Echo{}, Options{
+			r, err := measure(t, Echo{NoBare: true}, Options{
 				Target: accepting(t, tt.handle), Connections: 3, Duration: 10 * time.Millisecond, Warmup: time.Millisecond, Timeout: 400 * time.Millisecond,
 			})
 			var n uint64

@@ -26,7 +26,8 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{Echo{}, func(o *Options) { o.Protocol = ProtocolPlain }, "--protocol plain: bench echo takes echo, raw"},
 		{Echo{}, func(o *Options) { o.Protocol = ProtocolRaw }, "--raw-message: "},
 		{Echo{Depth: 2}, func(o *Options) { o.Rate = 10 }, "--depth, --rate"},
-		{Echo{}, func(o *Options) { o.Compare = 1; o.Target.URL = "ws://127.0.0.1:1/" }, "--pid"},
+		{Echo{NoBare: true}, func(o *Options) { o.Compare = 1 }, "--compare, --no-bare"},
+		{Fanout{NoBare: true}, func(o *Options) { o.Compare = 1 }, "--compare, --no-bare"},
 		{Echo{}, func(o *Options) { o.Connections = -1 }, "--connections -1"},
 		{Echo{}, func(o *Options) { o.Processes, o.Connections = 5, 4 }, "--processes 5"},
 		{Echo{}, func(o *Options) { o.Rate = -1 }, "--rate -1"},
@@ -162,7 +163,7 @@ func TestPaceHidesNothing(t *testing.T) {
 		}
 		return [][]byte{b}
 	})
-	r, err := measure(t, Echo{}, Options{Target: target, Connections: 1, Rate: 50, Duration: time.Second, Warmup: time.Millisecond})
+	r, err := measure(t, Echo{NoBare: true}, Options{Target: target, Connections: 1, Rate: 50, Duration: time.Second, Warmup: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func TestPaceHidesNothing(t *testing.T) {
 		t.Errorf("p75 %v", time.Duration(p75))
 	}
 	stuck := server(t, func(n int, b []byte) [][]byte { return [][]byte{b}[:max(1-n, 0)] })
-	r, _ = measure(t, Echo{}, Options{Target: stuck, Connections: 1, Rate: 100, Duration: 300 * time.Millisecond, Warmup: time.Nanosecond, Timeout: 300 * time.Millisecond})
+	r, _ = measure(t, Echo{NoBare: true}, Options{Target: stuck, Connections: 1, Rate: 100, Duration: 300 * time.Millisecond, Warmup: time.Nanosecond, Timeout: 300 * time.Millisecond})
 	if n := r.Latencies[0].Count(); n != 29 || !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, "29 messages that were due") }) {
 		t.Errorf("%d latencies of those that could not be sent: %v", n, r.Warnings)
 	}
@@ -189,8 +190,48 @@ func TestCutShort(t *testing.T) {
 		}
 		return [][]byte{b}
 	})
-	r, err := Measure(ctx, Echo{}, Options{Target: target, Connections: 2, Duration: time.Hour, Warmup: time.Nanosecond}, Stage{})
+	r, err := Measure(ctx, Echo{NoBare: true}, Options{Target: target, Connections: 2, Duration: time.Hour, Warmup: time.Nanosecond}, Stage{})
 	if !errors.Is(err, ErrCut) || r == nil || !r.Cut || r.Duration > time.Minute || figure(t, r, "messages/s") == 0 || len(r.Errors) > 0 {
 		t.Errorf("%v: errors %v, cut %v after %v", err, r.Errors, r.Cut, r.Duration)
+	}
+}
+
+// A server that cannot be measured beside the yardstick is measured without, and the report says why; who asks for it
+// is told so.
+func TestNoYardstick(t *testing.T) {
+	target := server(t, nil)
+	pid := target.PID
+	for name, tt := range map[string]struct {
+		change func(o *Options)
+		want   string
+	}{
+		"whose CPU is not known": {func(o *Options) { o.Target.PID = 0 }, "--pid or --metrics must be known"},
+		"of another protocol": {
+			func(o *Options) { o.Protocol, o.Raw.Message, o.Target.PID = ProtocolRaw, "a", pid }, "the bare loop speaks --protocol echo",
+		},
+	} {
+		for _, compare := range []int{0, 2} {
+			o := Options{Target: target, Connections: 1, Duration: 20 * time.Millisecond, Warmup: time.Millisecond, Compare: compare}
+			tt.change(&o)
+			r, err := measure(t, Echo{}, o)
+			switch f, _ := r.Figure("x-of-bare"); {
+			case compare == 0 && (err != nil || !strings.Contains(f.Missing, tt.want) || figure(t, r, "messages/s") == 0):
+				t.Errorf("%s: %v, %+v", name, err, f)
+			case compare > 0 && (err == nil || !strings.Contains(err.Error(), "--compare: ") || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for url, want := range map[string]string{
+		"ws://127.0.0.1:1/": "", "ws://[::1]:1/": "", "ws://127.0.0.2:1/": "", "ws://192.0.2.1:1/": "192.0.2.1", "wss://127.0.0.1:1/": "TLS",
+	} {
+		r := Run{Target: Target{URL: url, PID: 1}, Options: Options{Connections: 10}}
+		if why := r.noYardstick(t.Context()); want == "" && why != "" || !strings.Contains(why, want) {
+			t.Errorf("%s: %q", url, why)
+		}
+	}
+	r := Run{Target: Target{URL: "ws://127.0.0.1:1/", Metrics: "http://127.0.0.1:1/"}, Options: Options{Connections: maxConnections}}
+	if why := r.noYardstick(t.Context()); !strings.Contains(why, "ulimit") {
+		t.Errorf("%d connections: %q", maxConnections, why)
 	}
 }

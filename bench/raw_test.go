@@ -128,7 +128,7 @@ func TestRaw(t *testing.T) {
 	for _, rate := range []float64{0, 200} {
 		o := f.options(t)
 		o.Rate = rate
-		r, err := measure(t, Echo{}, o)
+		r, err := measure(t, Echo{NoBare: true}, o)
 		if err != nil || figure(t, r, "messages/s") == 0 || figure(t, r, "p50") == 0 || figure(t, r, "lost") != 0 {
 			t.Errorf("rate %v: %v, %+v", rate, err, r)
 		}
@@ -150,7 +150,7 @@ func TestRawWithWrongAnswers(t *testing.T) {
 	f.skip.Store(true)
 	o := f.options(t)
 	o.Timeout = 300 * time.Millisecond
-	r, err := measure(t, Echo{}, o)
+	r, err := measure(t, Echo{NoBare: true}, o)
 	if err == nil || len(r.Errors) == 0 {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -160,7 +160,7 @@ func TestRawWithWrongAnswers(t *testing.T) {
 func TestRawRefused(t *testing.T) {
 	o := (&foreign{}).options(t)
 	o.Tokens = nil
-	r, err := measure(t, Echo{}, o)
+	r, err := measure(t, Echo{NoBare: true}, o)
 	if err == nil || r.Errors["refused with 401 Unauthorized"] != 3 {
 		t.Errorf("%v, %v", err, r.Errors)
 	}

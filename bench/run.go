@@ -138,7 +138,7 @@ func (r *Run) take(c *crew) (tally, error) {
 
 // recording begins what the report is about, the first time that it is called: what was before is the warm-up.
 func (r *Run) recording() {
-	if r.watch.recording.Load() {
+	if r.watch.recorded.Swap(true) {
 		return
 	}
 	r.Report.Started = time.Now()

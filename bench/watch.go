@@ -26,7 +26,8 @@ type watch struct {
 
 	// Any goroutine (atomic).
 	stage     atomic.Pointer[string]
-	recording atomic.Bool // series, since Report.Started
+	recorded  atomic.Bool // series have begun, at Report.Started
+	recording atomic.Bool // and go on
 
 	// Owned by the goroutine that watches, then by who has stopped it.
 	points map[plotted]*report.Series

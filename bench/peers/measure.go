@@ -53,9 +53,9 @@ func (p *plan) cases() []useCase {
 	count := func(n int) string { return "--connections=" + strconv.Itoa(n) }
 	duration := "--duration=" + p.duration.String()
 	return []useCase{
-		{caseFew, []string{"echo", count(p.few), duration}},
-		{caseDeep, []string{"echo", count(p.few), duration, "--depth=16"}},
-		{caseMany, []string{"echo", count(p.many), duration}},
+		{caseFew, []string{"echo", count(p.few), duration, "--no-bare"}},
+		{caseDeep, []string{"echo", count(p.few), duration, "--no-bare", "--depth=16"}},
+		{caseMany, []string{"echo", count(p.many), duration, "--no-bare"}},
 		{caseIdle, []string{"idle", count(p.many), "--duration=1s"}},
 	}
 }

@@ -36,8 +36,8 @@ func TestBenchBeyondTheLimitOnFiles(t *testing.T) {
 	for _, args := range [][]string{
 		{"idle", "--connections=1000", "--duration=100ms", "--protocol=centrifuge-protobuf", "--connect-rate=2000"},
 		{"idle", "--connections=1000", "--duration=100ms", "--protocol=plain", "--ramp=500ms"},
-		{"echo", "--connections=1000", "--duration=500ms", "--warmup=100ms", "--rate=1000"},
-		{"echo", "--connections=1000", "--duration=500ms", "--warmup=100ms"},
+		{"echo", "--connections=1000", "--duration=500ms", "--warmup=100ms", "--no-bare", "--rate=1000"},
+		{"echo", "--connections=1000", "--duration=500ms", "--warmup=100ms"}, // the bare loop may not hold them, either
 	} {
 		command := benchProcess(700, append(args, url, pid, "--json", "-q")...)
 		command.Stderr = os.Stderr

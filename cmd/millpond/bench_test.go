@@ -90,6 +90,32 @@ func TestBenchIdleOverTLS(t *testing.T) {
 	}
 }
 
+// An echo is measured beside the bare loop, if it can be and is not refused.
+func TestBenchEchoBesideTheBareLoop(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, "--dev")
+	url, metrics := "--url=ws://"+p.public, "--metrics=http://"+p.internal+"/metrics"
+	for _, tt := range []struct {
+		flags []string
+		pairs int // of measurements; 0 for none, -1 for none and a reason
+	}{
+		{nil, 3},
+		{[]string{"--compare=2", "--depth=4", "--processes=2"}, 2},
+		{[]string{"--no-bare"}, 0},
+		{[]string{url}, -1},
+		{[]string{url, metrics, "--compare=1", "--rate=500"}, 1},
+	} {
+		r := runScenario(t, append([]string{"echo", "--connections=10", "--duration=300ms", "--warmup=20ms"}, tt.flags...)...)
+		f, ok := r.Figure("x-of-bare")
+		if ok != (tt.pairs != 0) || (f.Missing != "") != (tt.pairs < 0) || len(f.Samples) != max(tt.pairs, 0) || len(r.Errors) > 0 {
+			t.Errorf("%q: %+v, %v", tt.flags, f, r.Errors)
+		}
+		if figure(t, r, "messages/s") == 0 || figure(t, r, "lost") != 0 || tt.pairs > 0 && figure(t, r, "bare-cpu-us/message") <= 0 {
+			t.Errorf("%q: %+v", tt.flags, r.Figures)
+		}
+	}
+}
+
 // faultless are the figures of what a server must not do.
 func faultless(t *testing.T, r *report.Report) {
 	t.Helper()

@@ -12,9 +12,9 @@ runs() {
 		idle            idle
 		idle-tls        idle --tls
 		heartbeats      idle --duration=25s
-		echo            echo --compare=3
-		echo-16         echo --compare=3 --depth=16
-		echo-10k        echo --compare=3 --connections=10000
+		echo            echo --duration=30s
+		echo-16         echo --duration=30s --depth=16
+		echo-10k        echo --duration=30s --connections=10000
 		connect         connect
 		handshakes      handshakes
 		slow            slow
