@@ -43,7 +43,7 @@ const (
 	holding   subscriptionState = iota // Subscribe returned, the start did not yet come
 	overrun                            // as holding, but more arrived than may be held: the oldest are lost
 	live                               // started
-	stopped                            // by Batch.Stop
+	stopped                            // by Batch.Stop, or behind a reset
 	following                          // started after an offset that the queue may not have passed yet
 	released                           // unsubscribed
 )
@@ -114,7 +114,7 @@ func (s *Subscription) startLocked(after uint64) bool {
 	held.subscription = s
 	held.each(func() {
 		if s.state != stopped && (held.class != boundeds || s.mayHave(held.publications[0])) {
-			s.subscriber.Deliver(held)
+			s.deliverLocked(held)
 		}
 	})
 	held.recycle()
@@ -149,11 +149,20 @@ func (s *Subscription) handLocked(b *Batch) int {
 			return 0
 		}
 		b.subscription = s
-		s.subscriber.Deliver(b)
+		s.deliverLocked(b)
 		return n
 	}
 	s.holdLocked(b.Publications())
 	return 0
+}
+
+// deliverLocked delivers b. Who has a position gets nothing behind a reset: they would take what comes for what is next, and ask for what
+// follows when they subscribe again, which is in their turn. shard.mu is held.
+func (s *Subscription) deliverLocked(b *Batch) {
+	s.subscriber.Deliver(b)
+	if b.class == resets && s.placed {
+		s.state = stopped
+	}
 }
 
 // Identified is a Subscriber that knows its connection, so that publications can leave it out.

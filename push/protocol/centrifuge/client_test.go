@@ -565,7 +565,7 @@ func TestSubscribeTwiceInAFrame(t *testing.T) {
 	}
 }
 
-// A stream that began anew ends the subscriptions that relied on it, and none that was made since.
+// A stream that began anew ends the subscriptions that relied on it, before anything else of it comes to them, and none that was made since.
 func TestResetOfASubscriptionThatIsOver(t *testing.T) {
 	h := newHandler(t, Config{})
 	for _, subscribe := range []string{
@@ -577,10 +577,13 @@ func TestResetOfASubscriptionThatIsOver(t *testing.T) {
 			p.say(subscribe)
 			h.config.Hub.Deliver("a", &hub.Publication{Kind: hub.KindReset})
 			h.config.Hub.Flush("a")
+			publish(t, h, "a", "behind")
 			if again {
 				p.say(`{"id":3,"unsubscribe":{"channel":"a"}}` + "\n" + subscribe)
 			}
-			p.take(t)
+			if got := strings.Join(p.take(t), ""); strings.Contains(got, "behind") {
+				t.Errorf("it came behind a reset: %s", got)
+			}
 			p.OnWake()
 			if again {
 				p.expect()

@@ -206,6 +206,8 @@ func TestReset(t *testing.T) {
 		h.config.Hub.Deliver(channel, &hub.Publication{Kind: hub.KindReset})
 		h.config.Hub.Flush(channel)
 	}
+	h.config.Hub.Deliver("ss:a", &hub.Publication{Offset: 1, Data: []byte(`"behind"`)}) // is not for those who are about to be told
+	h.config.Hub.Flush("ss:a")
 	talk(t, c, "")
 	if c.conn.(*wire).wakes != 2 {
 		t.Errorf("woken %d times", c.conn.(*wire).wakes)
