@@ -171,7 +171,7 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 	}
 	free := sync.OnceFunc(g.broker.attach.release)
 	defer free()
-	st, err := g.broker.stream(ctx, g.n)
+	st, err := g.present(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -445,7 +445,7 @@ func (g *group) take(ctx context.Context, c *catchUp, e entry, last bool) error 
 
 // extend asks where the stream ends now. What else may have happened to it is found out by another session.
 func (g *group) extend(ctx context.Context, s *survey) error {
-	st, err := g.broker.ask(g.n)
+	st, err := g.present(ctx)
 	if err != nil {
 		return err
 	}
@@ -465,7 +465,7 @@ func (g *group) extend(ctx context.Context, s *survey) error {
 func (g *group) giveUp(ctx context.Context, c *catchUp) error {
 	s := c.survey
 	c.survey = nil
-	st, err := g.broker.ask(g.n)
+	st, err := g.present(ctx)
 	if err != nil {
 		return err
 	}

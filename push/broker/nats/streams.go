@@ -156,6 +156,28 @@ func (b *Broker) renew(ctx context.Context, n int, epoch string) (state, error) 
 	return stateOf(info), nil
 }
 
+// present returns what a group's stream is, as it is after the call began. Of several servers one that was cut off may still take itself for the one that
+// leads the stream, and say what it was: so something is put at the end first, which most servers must have, and has to be in what is said.
+func (g *group) present(ctx context.Context) (state, error) {
+	st, err := g.broker.stream(ctx, g.n)
+	if err != nil || g.broker.config.Replicas == 1 {
+		return st, err
+	}
+	e := envelope{kind: kindClaim}
+	body, err := e.encode()
+	if err != nil {
+		return state{}, err
+	}
+	ack, err := g.append(ctx, &gonats.Msg{Subject: g.subject(kindTransient, "mark"), Data: body})
+	if err != nil {
+		return state{}, err
+	}
+	if st, err = g.broker.ask(g.n); err == nil && st.last < ack.Sequence {
+		err = errors.New("a server that is behind said where the stream ends")
+	}
+	return st, err
+}
+
 // Anchors are messages that nothing but age, and the bytes of a stream, takes out of it. While one is there, a stream's first sequence tells how
 // far those have come; without, it would also move on with a busy channel that is alone at the beginning, and quiet ones would seem to have lost something.
 const (
