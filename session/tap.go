@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +13,8 @@ import (
 
 // TapConfig says how a Tap looks on. The zero value works.
 type TapConfig struct {
-	// BufferBytes bounds what waits for the reader; what does not fit is left out, and counted. Zero means 1 MiB.
+	// BufferBytes bounds what waits for the reader: frames that do not fit are left out, and counted; while it is full no
+	// session is attached. Zero means 1 MiB.
 	BufferBytes int
 	// FrameBytes bounds what is kept of one frame's payload, and of one message to inflate it. Zero means 256 KiB.
 	FrameBytes int
@@ -49,6 +51,7 @@ type Tap struct {
 
 	// Any goroutine (atomic).
 	attached atomic.Int64
+	missed   atomic.Bool // a session was not attached for want of room
 }
 
 // recordCost is what a record takes beside its bytes.
@@ -114,20 +117,34 @@ func (t *Tap) Close() {
 // ErrTapClosed is returned by Next after Close.
 var ErrTapClosed = errors.New("session: tap closed")
 
-// push adds a record if there is room, or must is set. It reports false if there was none, or t is closed.
-func (t *Tap) push(r tapRecord, must bool) bool {
+// always is the room that a record needs which is never left out: of each session that is attached there are few.
+const always = math.MinInt
+
+// push adds a record if there is so much room. It reports false if there was not, or t is closed.
+func (t *Tap) push(r tapRecord, room int) bool {
 	t.mu.Lock()
-	cost := recordCost + len(r.data)
-	ok := !t.closed && (must || t.bytes+cost <= t.config.BufferBytes)
+	ok := !t.closed && t.bytes+room <= t.config.BufferBytes
 	if ok {
 		t.records = append(t.records, r)
-		t.bytes += cost
+		t.bytes += r.cost()
 	}
 	t.mu.Unlock()
 	if ok {
 		t.signal()
 	}
 	return ok
+}
+
+// cost is what a record takes while it waits.
+func (r *tapRecord) cost() int {
+	n := recordCost + len(r.data)
+	if o := r.opening; o != nil {
+		n += len(o.Request) + len(o.Response)
+	}
+	if b := r.begin; b != nil {
+		n += len(b.partial) + len(b.window) + len(b.unfinished.Before) + len(b.unfinished.Payload)
+	}
+	return n
 }
 
 func (t *Tap) signal() {

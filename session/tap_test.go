@@ -395,7 +395,7 @@ func TestTapGap(t *testing.T) {
 func TestTapGapInAFrame(t *testing.T) {
 	tap := &Tap{config: TapConfig{BufferBytes: 3 * recordCost, FrameBytes: 100}, ready: make(chan struct{}, 1), wires: map[uint64]*wires{}}
 	o := &outlet{tap: tap}
-	tap.push(tapRecord{opening: &TapOpening{Path: "/"}, begin: &tapBegin{}}, true)
+	tap.push(tapRecord{opening: &TapOpening{Path: "/"}, begin: &tapBegin{}}, always)
 	stream := join(text(strings.Repeat("x", 1000)), text("two"), masked(OpText, true, strings.Repeat("y", 101)))
 	o.tell(&o.in, true, time.Time{}, stream[:10])
 	o.tell(&o.in, true, time.Time{}, stream[10:900])
@@ -564,4 +564,41 @@ func TestTapStorm(t *testing.T) {
 		s.taps.probes.Range(func(any, any) bool { n++; return true })
 		return n == 0
 	})
+}
+
+// Of connections that come and go faster than anybody reads no more is kept than fits, and when there is room again they are seen.
+func TestTapWithoutAReader(t *testing.T) {
+	s := startServer(t, Config{Endpoints: []Endpoint{{Path: "/echo", Handler: echoHandler{}}}})
+	const room = 32 << 10
+	w := s.tap(TapConfig{BufferBytes: room, OnOpening: func(*Tap, *Session, *TapOpening) bool { return true }})
+	const n = 200
+	for range n {
+		c := s.open()
+		c.write(text("a"))
+		c.expect("text a")
+		_ = c.Close()
+	}
+	eventually(t, "all are gone", func() bool { return s.Stats().Connections == 0 })
+	w.mu.Lock()
+	kept, records := w.bytes, len(w.records)
+	w.mu.Unlock()
+	if kept > 2*room || records > 2*room/recordCost || !w.Missed() || w.Missed() || w.Attached() != 0 {
+		t.Errorf("%d bytes in %d records are kept, %d attached", kept, records, w.Attached())
+	}
+	c := s.open()
+	w.until("those that fitted have ended", func() bool { return len(w.got) > 0 && w.got[len(w.got)-1].End != nil })
+	openings := 0
+	for _, e := range w.got {
+		if e.Opening != nil {
+			openings++
+		}
+	}
+	if openings < 10 || openings >= n {
+		t.Errorf("%d of %d were seen", openings, n)
+	}
+	_ = c.Close()
+	c = s.open()
+	c.write(text("mark"))
+	c.expect("text mark")
+	w.until("the next one", func() bool { return strings.Contains(strings.Join(w.lines(), "\n"), `"mark"`) })
 }

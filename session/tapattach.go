@@ -46,7 +46,8 @@ func (a *taps) watch(t *Tap, on bool) {
 	a.watchers.Store(&list)
 }
 
-// Attach begins to look on at an open session. It reports false when that has ended, or t was attached before.
+// Attach begins to look on at an open session. It reports false when that has ended, t was attached before, or too much
+// waits for the reader.
 func (t *Tap) Attach(s *Session) bool {
 	if s.state.Load() != open {
 		return false
@@ -88,8 +89,9 @@ func (t *Tap) attach(s *Session, opening *TapOpening, resp []byte) bool {
 			begin.partial = bytes.Clone(lastFrame(first[:sent]))
 			o.out.pass(begin.partial)
 		}
-		if !t.push(tapRecord{id: s.id, at: time.Now(), opening: opening, begin: begin}, true) {
-			return // closed: nobody will detach
+		if !t.push(tapRecord{id: s.id, at: time.Now(), opening: opening, begin: begin}, 0) {
+			t.missed.Store(true)
+			return // full; or closed, and nobody would detach
 		}
 		t.attached.Add(1)
 		p.with(o)
@@ -169,6 +171,9 @@ func (t *Tap) detachLocked(id uint64) {
 		}
 	}
 }
+
+// Missed reports whether, since it was asked last, a session was not attached because too much waits for the reader.
+func (t *Tap) Missed() bool { return t.missed.Swap(false) }
 
 // Attached returns the number of sessions that t looks on at.
 func (t *Tap) Attached() int { return int(t.attached.Load()) }

@@ -32,6 +32,8 @@ type TapFrame struct {
 	Payload []byte
 	// Cut says that not all of Payload is there: it has more than TapConfig.FrameBytes, or the rest never came.
 	Cut bool
+	// Deflated says that the payload is compressed, or a part of what is.
+	Deflated bool
 	// Joined says that the frame is made up: it is what the frames of an unfinished message had brought when the tap came.
 	Joined bool
 	// Message is, with the last frame of a compressed message, what that was. Nil with all others.

@@ -49,7 +49,7 @@ func (s *Session) receiveTapped(b []byte, handled bool) (rest []byte) {
 			begin := &tapBegin{unfinished: s.decoder.Unfinished(), bits: s.endpoint.codec.TakeoverBits}
 			begin.window = begin.unfinished.Window
 			o.in.resume(&begin.unfinished)
-			o.tap.push(tapRecord{id: s.id, at: now, fromClient: true, begin: begin}, true)
+			o.tap.push(tapRecord{id: s.id, at: now, fromClient: true, begin: begin}, always)
 		}
 		seen := min(o.ahead, len(own))
 		o.ahead -= seen
@@ -100,7 +100,7 @@ func (o *outlet) tell(st *tapStream, fromClient bool, now time.Time, b []byte) {
 		record.gap = &TapGap{FromClient: fromClient, Frames: st.lostFrames, Bytes: st.lostBytes + int64(first)}
 		record.data = b[first:]
 	}
-	if o.tap.push(record, false) {
+	if o.tap.push(record, record.cost()) {
 		st.lost, st.lostFrames, st.lostBytes = false, 0, 0
 		return
 	}
@@ -129,7 +129,7 @@ func (s *Session) tapOpening(head, resp []byte, client netip.Addr) {
 func (s *Session) tapFault(f *codec.Fault) {
 	if p := s.srv.taps.probe(s.id); p != nil {
 		for _, o := range p.all() {
-			o.tap.push(tapRecord{id: s.id, at: time.Now(), fromClient: true, fault: f}, true)
+			o.tap.push(tapRecord{id: s.id, at: time.Now(), fromClient: true, fault: f}, always)
 		}
 	}
 }
@@ -150,6 +150,6 @@ func (s *Session) tapEnd() {
 			status:   *s.status.Load(),
 			received: TapGap{FromClient: true, Frames: o.in.lostFrames, Bytes: o.in.lostBytes},
 			sent:     TapGap{Frames: o.out.lostFrames, Bytes: o.out.lostBytes},
-		}}, true)
+		}}, always)
 	}
 }

@@ -169,7 +169,7 @@ func (w *wireReader) gather(f *TapFrame) {
 	if f.Header.Opcode != codec.OpContinuation {
 		w.compressed, w.opcode, w.message, w.why = f.Header.Compressed(), f.Header.Opcode, nil, w.blind
 	}
-	if !w.compressed {
+	if f.Deflated = w.compressed; !f.Deflated {
 		return
 	}
 	switch {

@@ -67,6 +67,8 @@ const (
 	// maxPendingConns and maxPendingEvents bound what is kept of connections that are not known yet.
 	maxPendingConns  = 64
 	maxPendingEvents = 64
+	// scanShare bounds the part of its time that a capture spends on looking for connections.
+	scanShare = 50
 )
 
 // capture is a Request while it runs.
@@ -94,6 +96,7 @@ type connection struct {
 	chosen  bool
 	opened  time.Time
 	pending []session.TapEvent // until it is chosen
+	kept    int                // bytes of pending
 	lost    [2]session.TapGap  // what did not fit into the budget, by direction
 }
 
@@ -158,7 +161,7 @@ func (c *capture) follow(ctx context.Context) error {
 			if err := c.scan(now); err != nil {
 				return err
 			}
-			next = now.Add(scanInterval)
+			next = now.Add(max(scanInterval, scanShare*time.Since(now)))
 		}
 		turn, cancel := context.WithDeadline(ctx, next)
 		events, err := c.tap.Next(turn)
@@ -237,7 +240,7 @@ func (c *capture) scan(now time.Time) error {
 }
 
 // due reports whether connections have to be looked for: those of a user and of a channel change all the time, others are
-// there, or open, which onOpening sees. Who goes by an id is not looked for in all connections that often.
+// there, or open, which onOpening sees, if there is room. Who goes by an id is not looked for in all connections that often.
 func (c *capture) due() bool {
 	c.scans++
 	switch {
@@ -246,7 +249,7 @@ func (c *capture) due() bool {
 	case c.request.ID != "":
 		return c.chosen == 0 && c.scans%10 == 1
 	}
-	return c.scans == 1 || c.request.later()
+	return c.tap.Missed() || c.scans == 1 || c.request.later()
 }
 
 // drop forgets a connection.
@@ -322,7 +325,8 @@ func (c *capture) see(e *session.TapEvent) error {
 		}
 	}
 	if !conn.chosen {
-		if e.End != nil || len(conn.pending) >= maxPendingEvents {
+		conn.kept += bytesOf(e)
+		if e.End != nil || len(conn.pending) >= maxPendingEvents || conn.kept > c.taps.config.BufferBytes/maxPendingConns {
 			c.drop(e.Session)
 			return nil
 		}
@@ -343,12 +347,8 @@ func (c *capture) show(conn *connection, e *session.TapEvent) error {
 		if f.FromClient {
 			side = 1
 		}
-		size := len(f.Wire) + len(f.Payload)
-		if f.Message != nil {
-			size += len(f.Message.Inflated)
-		}
 		lost := &conn.lost[side]
-		if !c.budget.AllowN(time.Now(), size) {
+		if !c.budget.AllowN(time.Now(), bytesOf(e)) {
 			lost.FromClient = f.FromClient
 			lost.Frames++
 			lost.Bytes += int64(len(f.Wire)) + f.Header.Length
@@ -383,6 +383,17 @@ func (c *capture) show(conn *connection, e *session.TapEvent) error {
 		return errEnough
 	}
 	return nil
+}
+
+// bytesOf are those of a frame.
+func bytesOf(e *session.TapEvent) (n int) {
+	if f := e.Frame; f != nil {
+		n = len(f.Wire) + len(f.Payload)
+		if f.Message != nil {
+			n += len(f.Message.Inflated)
+		}
+	}
+	return n
 }
 
 func (c *capture) write(conn *connection, e *session.TapEvent) error {

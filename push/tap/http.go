@@ -63,13 +63,12 @@ func (t *Taps) serve(w http.ResponseWriter, r *http.Request) *Error {
 		return &Error{Status: http.StatusMethodNotAllowed, Reason: "bad_request", Text: "the method is GET"}
 	}
 	caller, err := t.config.Caller(r)
-	var e *Error
-	if errors.As(err, &e) {
-		return e
+	if err != nil {
+		return refusal(err)
 	}
 	request, format, err := t.parse(r.URL.RawQuery, caller)
-	if errors.As(err, &e) {
-		return e
+	if err != nil {
+		return refusal(err)
 	}
 	if e := t.enter(false); e != nil {
 		return e
@@ -77,6 +76,15 @@ func (t *Taps) serve(w http.ResponseWriter, r *http.Request) *Error {
 	defer t.leave(false)
 	t.stream(w, r, request, format, caller)
 	return nil
+}
+
+// refusal is err, or if it is no *Error, one that tells nothing of it.
+func refusal(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Status: http.StatusForbidden, Reason: "forbidden", Text: "who asks could not be found out"}
 }
 
 // stream runs a capture, and has the audit log say so.

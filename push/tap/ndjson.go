@@ -185,7 +185,10 @@ func (l *lines) frame(line *Line, f *session.TapFrame) {
 	if h.Opcode == codec.OpClose {
 		l.close(line, data)
 	}
-	shown := l.redaction.show(data)
+	shown := l.redaction.of(h.Opcode).show(data)
+	if !l.redaction.Whole && f.Deflated {
+		shown = nil // it may inflate to more than is to be seen
+	}
 	line.Wire = f.Payload[:len(shown)]
 	line.Hidden = h.Length - int64(len(shown))
 	line.Text, line.Data = textOr(shown, h)

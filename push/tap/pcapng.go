@@ -225,19 +225,20 @@ func (p *pcapng) rewrite(f *flow, from int, frame *session.TapFrame) (h session.
 		}
 	}
 	payload = frame.Data()
+	redaction := p.redaction.of(h.Opcode)
 	if f.inflated[from] && !h.Opcode.IsControl() {
 		if changed, h.RSV = true, h.RSV&^4; !h.Fin {
 			return h, nil, true
 		}
 		f.inflated[from] = false
-		payload = p.inflated(f, frame)
+		payload, redaction = p.inflated(f, frame), p.redaction
 	}
 	if frame.Cut {
 		changed = true
 		f.comment("%d of the frame's %d bytes are here", len(payload), frame.Header.Length)
 	}
-	if len(p.redaction.show(payload)) < len(payload) {
-		payload, changed = p.redaction.cover(payload, h.Opcode == codec.OpClose), true
+	if len(redaction.show(payload)) < len(payload) {
+		payload, changed = redaction.cover(payload, h.Opcode == codec.OpClose), true
 	}
 	return h, payload, changed
 }

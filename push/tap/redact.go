@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+
+	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/session"
 )
 
 // Redaction says what of a connection is shown.
 type Redaction struct {
-	// PayloadBytes is how many bytes of each payload are shown; Whole shows all.
+	// PayloadBytes is how many bytes of each message are shown, and of each control frame; Whole shows all.
 	PayloadBytes int
 	Whole        bool
 	// Secrets shows what in opening requests looks like one.
@@ -29,6 +32,14 @@ func (r Redaction) show(b []byte) []byte {
 	return b[:r.PayloadBytes]
 }
 
+// of is the redaction for a frame: those that go on with a message show nothing more of it.
+func (r Redaction) of(op session.Opcode) Redaction {
+	if op == codec.OpContinuation {
+		r.PayloadBytes = 0
+	}
+	return r
+}
+
 // cover returns b, the payload of a frame without its mask, with what is not shown replaced. A close code always is. b
 // may be changed.
 func (r Redaction) cover(b []byte, isClose bool) []byte {
@@ -43,7 +54,7 @@ func (r Redaction) cover(b []byte, isClose bool) []byte {
 }
 
 // secretName matches the names of header fields and of parameters of a query whose values nobody else is to see.
-var secretName = regexp.MustCompile(`(?i)token|secret|passw|auth|cookie|jwt|session|credential|signature|ticket|(^|[-_])(api[-_]?)?key$|^sig$`)
+var secretName = regexp.MustCompile(`(?i)token|secret|passw|auth|cookie|jwt|session|credential|signature|ticket|(^|[-_])(api[-_]?)?key$|^sig$|^` + inspectParam + `$`)
 
 // notSecret are fields that secretName would match and that a capture cannot do without.
 var notSecret = map[string]bool{"sec-websocket-key": true}
@@ -57,24 +68,40 @@ func (r Redaction) opening(head []byte) []byte {
 		return head
 	}
 	var out bytes.Buffer
-	for i, line := range bytes.SplitAfter(head, []byte("\r\n")) {
-		if i == 0 {
-			out.WriteString(redactTarget(string(line)))
-			continue
-		}
-		name, value, found := strings.Cut(string(line), ":")
-		switch lower := strings.ToLower(name); {
-		case !found || notSecret[lower]:
-		case lower == "sec-websocket-protocol":
-			line = []byte(name + ": " + redactProtocols(value) + "\r\n")
-		case lower == "referer":
-			line = []byte(name + ":" + redactTarget(value))
-		case secretName.MatchString(name):
-			line = []byte(name + ": " + redacted + "\r\n")
-		}
-		out.Write(line)
+	hidden := false // the field that a line may go on with
+	for i, line := range bytes.SplitAfter(head, []byte("\n")) {
+		out.WriteString(redactLine(string(line), i == 0, &hidden))
 	}
 	return out.Bytes()
+}
+
+// redactLine returns a line of a header without secrets. hidden says of the field before, and then of this one, that it is not shown: a line may
+// go on with the one before (RFC 9112 §5.2).
+func redactLine(line string, first bool, hidden *bool) string {
+	name, value, found := strings.Cut(line, ":")
+	lower := strings.ToLower(strings.TrimSpace(name))
+	switch {
+	case first:
+		return redactTarget(line)
+	case strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t"):
+		if *hidden {
+			return " " + redacted + "\r\n"
+		}
+		return redactTarget(line)
+	case !found:
+		return line
+	}
+	*hidden = false
+	switch {
+	case notSecret[lower]:
+		return line
+	case lower == "sec-websocket-protocol":
+		return name + ": " + redactProtocols(value) + "\r\n"
+	case secretName.MatchString(lower):
+		*hidden = true
+		return name + ": " + redacted + "\r\n"
+	}
+	return name + ":" + redactTarget(value) // Referer, and what proxies say of the address that was asked for
 }
 
 // redactTarget replaces the secrets in the query of a request line, or of an address.
@@ -84,14 +111,18 @@ func redactTarget(line string) string {
 		return line
 	}
 	after := ""
-	if i := strings.IndexAny(query, " \r#"); i >= 0 {
+	if i := strings.IndexAny(query, " \r\n"); i >= 0 {
 		query, after = query[:i], query[i:]
 	}
 	params := strings.Split(query, "&")
 	for i, p := range params {
 		// A name may be written with percents, so that secretName would not know it.
-		if name, _, found := strings.Cut(p, "="); found && (secretName.MatchString(name) || strings.Contains(name, "%")) {
+		switch name, value, found := strings.Cut(p, "="); {
+		case !found:
+		case secretName.MatchString(name) || strings.Contains(name, "%"):
 			params[i] = name + "=" + redacted
+		default:
+			params[i] = name + "=" + redactTarget(value) // it may be an address with a query of its own
 		}
 	}
 	return before + "?" + strings.Join(params, "&") + after

@@ -1,8 +1,11 @@
 package tap
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -162,6 +165,135 @@ func TestRedaction(t *testing.T) {
 		if closing.Code != 4001 || (closing.Reason == "hush7") != whole || strings.Contains(string(all), base64.StdEncoding.EncodeToString([]byte("hush7"))) {
 			t.Errorf("%+v: %+v", c, closing)
 		}
+	}
+}
+
+// Of each message so much is shown, in however many fragments it comes and however small it is when compressed.
+func TestRedactionOfMessages(t *testing.T) {
+	b := start(t, Limits{PayloadBytes: 4}, session.Endpoint{Path: "/echo", Handler: echo{}, Compression: &session.Compression{MinBytes: 1}})
+	b.caller.Payload = false
+	r, packets := b.capture("/tap"), b.capture("/tap?format=pcapng")
+	c := b.dial("/echo", "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+	b.attached(2)
+	const secret = "hushhushhushhushhushhushhushhush"
+	c.send(masked(codec.OpText, false, "hush"), masked(codec.OpContinuation, false, "HUSH"), masked(codec.OpContinuation, true, "HUSH"))
+	small := newDeflater().message(secret)
+	c.send(compressed(masked(codec.OpText, true, small)), compressed(masked(codec.OpText, false, small[:2])), masked(codec.OpContinuation, true, small[2:]))
+	c.send(masked(codec.OpClose, true, "\x03\xe8"))
+	_, _ = io.Copy(io.Discard, c)
+	_ = c.Close()
+	r.until("end", func(l Line) bool { return l.Type == "end" })
+	for _, l := range r.got {
+		if shown := string(l.Data) + string(l.Wire); l.Type == "frame" && (len(shown) > 8 || *l.RSV != 0 && shown != "") {
+			t.Errorf("%+v shows %q", l, shown)
+		}
+		if l.Text != nil && strings.Contains(*l.Text, "HUSH") || l.Message != nil && (l.Message.Text == nil || *l.Message.Text != "hush" && *l.Message.Text != "") {
+			t.Errorf("%+v", l)
+		}
+	}
+	var capture []byte
+	b.until("the capture has the end", func() bool {
+		part := make([]byte, 4096)
+		n, _ := packets.in.Read(part)
+		capture = append(capture, part[:n]...)
+		return bytes.Contains(capture, []byte("the connection ended"))
+	})
+	for _, part := range []string{"hushhush", "HUSH", small, string(masked(codec.OpContinuation, true, "HUSH"))[6:], string(masked(codec.OpText, true, small))[6:]} {
+		if bytes.Contains(capture, []byte(part)) {
+			t.Errorf("the capture has %q", part)
+		}
+	}
+}
+
+// What is secret in an opening request is not shown, however it is written.
+func TestRedactionOfRequests(t *testing.T) {
+	const first = "GET /echo HTTP/1.1\r\n"
+	for _, in := range []string{
+		"GET /push?token=hush&channels=a HTTP/1.1\r\n", "GET /push?a=1,2&token=hush HTTP/1.1\r\n", "GET /push?a=1;2&to%6Ben=hush HTTP/1.1\r\n",
+		"GET /push?token=a#hush HTTP/1.1\r\n", "GET /push?inspect=hush HTTP/1.1\r\n", "GET /live?ticket=hush HTTP/1.1\r\n",
+		first + "Authorization: Bearer hush\r\n", first + "AUTHORIZATION : Bearer hush\r\n", first + "Cookie: a=1;\r\n b=hush\r\n", first + "Cookie: a=1;\r\n\tb=hush\r\n c:hush\r\n",
+		first + "X-A: b\nAuthorization: hush\r\n", first + "Referer: https://x/?token=hush\r\n", first + "X-Original-URL: /push?channels=a&token=hush\r\n",
+		first + "X-Forwarded-Uri: /push?token=hush HTTP/1.1\r\n", first + "X-A: https://x/?u=https://y/?token=hush\r\n", first + "X-A: b\r\n c?token=hush\r\n",
+		first + "Sec-WebSocket-Protocol: a, " + strings.Repeat("hush", 20) + "\r\n", first + "X-API-Key: hush\r\n", first + "X-Auth-Request-Access-Token: hush\r\n",
+	} {
+		if out := string(Redaction{}.opening([]byte(in + "\r\n"))); strings.Contains(out, "hush") || !strings.Contains(out, redacted) || !strings.HasSuffix(out, "\r\n\r\n") {
+			t.Errorf("%q becomes %q", in, out)
+		}
+		if out := string(Redaction{Secrets: true}.opening([]byte(in))); out != in {
+			t.Errorf("%q becomes %q", in, out)
+		}
+	}
+	const plain = "GET /push?channels=a,b&since=c HTTP/1.1\r\nHost: x\r\nUser-Agent: who? me\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+		"Sec-WebSocket-Protocol: v1, v2\r\nX-A: b\r\n c\r\n\r\n"
+	if out := string(Redaction{}.opening([]byte(plain))); out != plain {
+		t.Errorf("%q becomes %q", plain, out)
+	}
+}
+
+// Of connections that nobody knows yet little is kept: one with more is not looked on at until it is known.
+func TestUnknownConnectionsAreBounded(t *testing.T) {
+	b := start(t, Limits{BufferBytes: 64 << 10 * 4, FrameBytes: 64 << 10})
+	r := b.capture("/tap?user=ann")
+	quiet, loud, mark := b.dial("/echo"), b.dial("/echo"), b.dial("/echo")
+	for range 4 {
+		loud.send(text(strings.Repeat("x", 4000)))
+		loud.next()
+	}
+	b.mu.Lock()
+	b.users[mark.session.ID()] = "ann"
+	b.mu.Unlock()
+	r.until("the one that is known", func(l Line) bool { return l.Type == "open" })
+	mark.send(text("mark"))
+	r.frame("mark") // after all that was before
+	b.mu.Lock()
+	b.users[quiet.session.ID()], b.users[loud.session.ID()] = "ann", "ann"
+	b.mu.Unlock()
+	seen := map[string]bool{}
+	r.until("the others", func(l Line) bool {
+		if l.Type == "open" {
+			seen[l.Connection] = l.Synthesised
+		}
+		return len(seen) == 2
+	})
+	if seen[connectionID(quiet.session.ID())] || !seen[connectionID(loud.session.ID())] {
+		t.Errorf("synthesised: %v", seen)
+	}
+}
+
+// Who cannot be asked for a key is told nothing.
+func TestAnyErrorRefuses(t *testing.T) {
+	b := start(t, Limits{})
+	b.err = errors.New("hush")
+	response, err := b.http.Client().Get(b.http.URL + "/tap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if body, _ := io.ReadAll(response.Body); response.StatusCode != 403 || strings.Contains(string(body), "hush") || b.taps.Stats().Started != 0 {
+		t.Errorf("%s %s", response.Status, body)
+	}
+}
+
+// Strangers, who need no key for the playground, fill nobody's audit log.
+func TestInspectorsAreRateLimited(t *testing.T) {
+	b := start(t, Limits{StartsPerMinute: 0.001})
+	got := map[int]int{}
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		request, _ := http.NewRequestWithContext(ctx, http.MethodGet, b.http.URL+"/playground/tap?inspect="+strings.Repeat("a", 22), nil)
+		response, err := b.http.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[response.StatusCode]++
+		cancel()
+		_ = response.Body.Close()
+		b.until("it has ended", func() bool { return b.taps.Stats().Inspectors == 0 })
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if got[200] != 10 || got[429] != 10 || len(b.acts) > 20 {
+		t.Errorf("%v, %d acts", got, len(b.acts))
 	}
 }
 

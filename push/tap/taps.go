@@ -30,9 +30,9 @@ type Limits struct {
 	BufferBytes, FrameBytes int
 	// MaxDuration bounds the time of a capture. Zero means an hour.
 	MaxDuration time.Duration
-	// PayloadBytes is how much of each payload those are shown who may not see it whole. Zero is nothing.
+	// PayloadBytes is how much of each message those are shown who may not see it whole. Zero is nothing.
 	PayloadBytes int
-	// StartsPerMinute bounds how often captures begin, a burst of 10 on top. Zero means 60.
+	// StartsPerMinute bounds how often captures begin, a burst of 10 on top; those of the playground apart. Zero means 60.
 	StartsPerMinute float64
 }
 
@@ -84,10 +84,11 @@ type Config struct {
 // Taps are the captures of a server. The methods may be called by any goroutine.
 type Taps struct {
 	// Immutable after New.
-	config  Config
-	starts  *rate.Limiter
-	stopped context.Context
-	stop    context.CancelFunc
+	config      Config
+	starts      *rate.Limiter
+	inspections *rate.Limiter // of the playground, which anybody may begin
+	stopped     context.Context
+	stop        context.CancelFunc
 
 	// Guarded by mu.
 	mu         sync.Mutex
@@ -112,7 +113,8 @@ func New(c Config) (*Taps, error) {
 		return nil, err
 	}
 	c.Limits = c.withDefaults()
-	t := &Taps{config: c, starts: rate.NewLimiter(rate.Limit(c.StartsPerMinute/60), 10), refused: map[string]int64{}}
+	limiter := func() *rate.Limiter { return rate.NewLimiter(rate.Limit(c.StartsPerMinute/60), 10) }
+	t := &Taps{config: c, starts: limiter(), inspections: limiter(), refused: map[string]int64{}}
 	t.stopped, t.stop = context.WithCancel(context.Background())
 	return t, nil
 }
@@ -172,7 +174,11 @@ func (t *Taps) enter(inspector bool) *Error {
 	if *n >= limit {
 		return &Error{Status: 503, Reason: "captures", Text: fmt.Sprintf("%d captures run, and no more may: --tap-max-captures", *n)}
 	}
-	if !inspector && !t.starts.Allow() {
+	starts := t.starts
+	if inspector {
+		starts = t.inspections
+	}
+	if !starts.Allow() {
 		return &Error{Status: 429, Reason: "rate", Text: "captures begin too often: --tap-starts-per-minute"}
 	}
 	*n++
