@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // The bounds of Config.MaxHeaderBytes.
@@ -60,6 +61,7 @@ type Route struct {
 	// allowed. A pattern is one of path.Match, compared without regard to case, ports
 	// included: with "://" it is matched against scheme://host[:port], without it
 	// against host[:port]. "*" allows every well-formed origin; "null" the opaque one.
+	// Upgrader.SetAllowedOrigins replaces them.
 	AllowedOrigins []string
 
 	// Accept, if not nil, has the last word on a handshake that is otherwise in order.
@@ -70,6 +72,25 @@ type Route struct {
 
 	// Value is the caller's: an endpoint's handler and options, for instance.
 	Value any
+}
+
+// SetAllowedOrigins sets Route.AllowedOrigins of the route with this path anew; the error is that of ValidateOrigins. It may be called by any
+// goroutine.
+func (u *Upgrader) SetAllowedOrigins(path string, patterns []string) error {
+	o, problems := compileOrigins(patterns)
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	if r := u.routes[path]; r != nil {
+		r.origins.Store(&o)
+	}
+	return nil
+}
+
+// ValidateOrigins reports every pattern of a Route's AllowedOrigins that could never match.
+func ValidateOrigins(patterns []string) error {
+	_, problems := compileOrigins(patterns)
+	return errors.Join(problems...)
 }
 
 // Validate reports every problem of the configuration at once.
@@ -103,7 +124,7 @@ func New(c Config) (*Upgrader, error) {
 // route is a Route, compiled.
 type route struct {
 	Route
-	origins origins
+	origins *atomic.Pointer[origins]
 }
 
 func (c Config) compile() ([]route, forwarding, error) {
@@ -154,7 +175,9 @@ func (r Route) compile() (route, []error) {
 	o, found := compileOrigins(r.AllowedOrigins)
 	r.Subprotocols = slices.Clone(r.Subprotocols)
 	r.AllowedOrigins = slices.Clone(r.AllowedOrigins)
-	return route{Route: r, origins: o}, append(problems, found...)
+	compiled := route{Route: r, origins: new(atomic.Pointer[origins])}
+	compiled.origins.Store(&o)
+	return compiled, append(problems, found...)
 }
 
 func (c Config) compileForwarding() (forwarding, []error) {

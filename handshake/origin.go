@@ -10,7 +10,7 @@ import (
 // maxOrigin bounds the origins looked at, in bytes: a host name has 255 at most.
 const maxOrigin = 512
 
-// origins is a Route's AllowedOrigins, compiled. It never changes.
+// origins is a Route's AllowedOrigins, compiled. Immutable.
 type origins struct {
 	all   bool
 	null  bool     // the opaque origin

@@ -196,7 +196,7 @@ func (a *attempt) judge() *Fault {
 		return ErrBadKey
 	case a.route == nil:
 		return ErrPath
-	case !a.route.origins.allow(h.origin, h.host):
+	case !a.route.origins.Load().allow(h.origin, h.host):
 		return ErrOrigin
 	}
 	a.result = Result{

@@ -84,8 +84,8 @@ func (a *Acceptor) onRead(netpoll.Poll) error {
 		switch errno {
 		case 0:
 			a.count(&a.stats.Accepted)
-			if a.poller.pace != nil {
-				a.poller.pace.Reserve()
+			if pace := a.poller.pace.Load(); pace != nil {
+				pace.Reserve()
 			}
 			a.accept(fd, addrPort(&a.peer))
 			if a.paused() {
@@ -115,11 +115,12 @@ const breather = 10 * time.Millisecond
 // those who are in have to wait as it is. The others wait in the kernel's backlog.
 func (a *Acceptor) tooFast() bool {
 	p := a.poller
+	pace := p.pace.Load()
 	switch {
-	case p.pace != nil && p.pace.Tokens() < 1:
+	case pace != nil && pace.Tokens() < 1:
 		// Nothing is taken off the account before a connection is there: most turns end with an accept that finds none.
-		missing := 1 - p.pace.Tokens()
-		a.pause(&a.stats.Paced, time.Duration(missing/float64(p.pace.Limit())*float64(time.Second)))
+		missing := 1 - pace.Tokens()
+		a.pause(&a.stats.Paced, time.Duration(missing/float64(pace.Limit())*float64(time.Second)))
 	case p.maxLag > 0 && p.Lag() > p.maxLag:
 		a.pause(&a.stats.Lagged, breather)
 	case p.queued.Load() > int64(maxQueued*cap(p.shaking)):

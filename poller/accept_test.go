@@ -435,7 +435,7 @@ func TestAcceptRate(t *testing.T) {
 					t.Errorf("%d accepted, want %d", n, want)
 				}
 			}
-			if tokens := p.pace; tokens != nil && c.all && tokens.Tokens() < -1 {
+			if tokens := p.pace.Load(); tokens != nil && c.all && tokens.Tokens() < -1 {
 				t.Errorf("%v tokens are left", tokens.Tokens())
 			}
 			if paced := a.Stats().Paced; paced > 0 != (c.atOnce < c.dialed) {
@@ -466,7 +466,7 @@ func TestAcceptRateRefills(t *testing.T) {
 	}
 	defer a.Close()
 	for range 4 {
-		for p.pace.Tokens() < 1 {
+		for p.pace.Load().Tokens() < 1 {
 			runtime.Gosched()
 		}
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -474,7 +474,7 @@ func TestAcceptRateRefills(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = unix.Close(<-accepted)
-		if tokens := p.pace.Tokens(); tokens < 0 {
+		if tokens := p.pace.Load().Tokens(); tokens < 0 {
 			t.Errorf("one connection took %v tokens", 1-tokens)
 		}
 		_ = conn.Close()

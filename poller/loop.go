@@ -65,11 +65,11 @@ type Poller struct {
 	loops  []*loop
 	logger *slog.Logger
 	maxLag time.Duration
-	pace   *rate.Limiter // of all listeners; nil without AcceptRate
 
 	shaking chan struct{} // a place for each TLS handshake that computes
 
 	// Any goroutine (atomic).
+	pace   atomic.Pointer[rate.Limiter] // of all listeners; nil without AcceptRate
 	next   atomic.Uint32
 	probed atomic.Int64 // when the loops were last asked for their lag
 	queued atomic.Int64 // TLS handshakes that wait for a place to compute
@@ -101,6 +101,18 @@ type loop struct {
 	bytesSent atomic.Int64
 }
 
+// SetAcceptRate sets Config.AcceptRate anew.
+func (p *Poller) SetAcceptRate(perSecond float64) {
+	var pace *rate.Limiter
+	if before := p.pace.Load(); before != nil && before.Limit() == rate.Limit(perSecond) {
+		return // it goes on with what it has on its account
+	}
+	if perSecond > 0 {
+		pace = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/10)))
+	}
+	p.pace.Store(pace)
+}
+
 // New opens the loops and proves on real sockets that netpoll still behaves as
 // this package needs.
 func New(c Config) (*Poller, error) {
@@ -122,9 +134,7 @@ func New(c Config) (*Poller, error) {
 		c.TLSHandshakes = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	p.shaking = make(chan struct{}, c.TLSHandshakes)
-	if c.AcceptRate > 0 {
-		p.pace = rate.NewLimiter(rate.Limit(c.AcceptRate), max(1, int(c.AcceptRate/10)))
-	}
+	p.SetAcceptRate(c.AcceptRate)
 	for range n {
 		l, err := p.newLoop(len(p.loops), c.Limits.orDefault())
 		if err != nil {

@@ -73,7 +73,9 @@ func look(c Config) string {
 
 // reloadAPIKeys replaces the keys by what the files say now.
 func (s *Server) reloadAPIKeys() error {
-	keys, err := s.apiKeys.load(s.config)
+	s.reconfiguring.Lock() // so that keys that Reconfigure has just replaced don't come back
+	defer s.reconfiguring.Unlock()
+	keys, err := s.apiKeys.load(*s.live.Load())
 	if err == nil {
 		err = s.api.SetKeys(keys)
 	}
@@ -95,7 +97,7 @@ func (s *Server) reloadAPIKeys() error {
 // being written.
 func (s *Server) watchAPIKeys() {
 	k := &s.apiKeys
-	now := look(s.config)
+	now := look(*s.live.Load())
 	k.mu.Lock()
 	calm := now != k.seen && now == k.changed
 	k.changed = now

@@ -56,7 +56,7 @@ func slowPolicyName(p session.Policy) string {
 
 func (s *Server) centrifugeEndpoint() session.Endpoint {
 	return session.Endpoint{
-		Path: "/connection/websocket", Handler: centrifugeHandler{s.centrifuge, s}, Accept: s.acceptCentrifuge,
+		Path: centrifugePath, Handler: centrifugeHandler{s.centrifuge, s}, Accept: s.acceptCentrifuge,
 		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
 		Subprotocols: []string{centrifugeProtobuf, centrifugeJSON},
 		Compression:  s.config.compression(),

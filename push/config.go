@@ -272,6 +272,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("api-error-mode: %q is not transport", d.APIErrorMode))
 	}
 	errs = append(errs,
+		session.ValidateOrigins(d.AllowedOrigins),
 		d.TLS.Validate(),
 		d.History.Validate(),
 		d.API.Validate(),

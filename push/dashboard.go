@@ -98,7 +98,7 @@ func (s *Server) figures() *dashboard.Figures {
 	engine, channels, c, now := s.engine.Stats(), s.hub.Stats(), s.centrifuge.Stats(), time.Now()
 	f := &dashboard.Figures{
 		Time: now.UnixMilli(), Node: s.nodeName(), UID: s.uid, Version: s.config.Version, Uptime: now.Sub(s.started).Seconds(), Draining: s.draining.Load(),
-		Connections: engine.Connections, MostConnections: s.config.Engine.MaxConnections, Handshaking: engine.Handshaking,
+		Connections: engine.Connections, MostConnections: s.live.Load().Engine.MaxConnections, Handshaking: engine.Handshaking,
 		Users: c.Users + s.plain.Users(), Channels: channels.Channels, Subscriptions: channels.Subscriptions,
 		Accepted: engine.Accepted, Opened: engine.Opened, Refused: engine.RefusedFull + engine.RefusedCrowd + engine.RefusedAddress,
 		MessagesIn: engine.MessagesIn, MessagesOut: engine.MessagesOut, BytesIn: engine.BytesIn, BytesOut: engine.BytesOut,

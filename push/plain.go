@@ -36,7 +36,7 @@ func (s *Server) newPlain() (*plain.Handler[*session.Frame], error) {
 
 func (s *Server) plainEndpoint() session.Endpoint {
 	return session.Endpoint{
-		Path: "/push", Handler: plainHandler{s.plain, s}, Accept: s.acceptPlain,
+		Path: plainPath, Handler: plainHandler{s.plain, s}, Accept: s.acceptPlain,
 		AllowedOrigins: s.config.AllowedOrigins, SlowPolicy: s.config.SlowPolicy,
 		Compression: s.config.compression(),
 	}

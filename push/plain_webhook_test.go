@@ -341,7 +341,7 @@ func TestPlainWebhookDead(t *testing.T) {
 		clients[i].play(enter)
 		clients[i].send(`{"type":"publish","id":2,"payload":{"channel":"ask:a","data":2}}`, `{"type":"subscribe","id":3,"payload":{"channel":"free:a"}}`, `{"type":"ping","id":4}`)
 	}
-	endpoint := s.backend.endpoints["publish"]
+	endpoint := s.backend.client("publish")
 	eventually(t, "all wait", func() bool { st := endpoint.Stats(); return st.Running == 16 && st.Waiting == waiting-16 })
 	eventually(t, "no worker waits", func() bool { n := s.engine.Stats().Pool; return n.Running == 0 && n.Waiting == 0 })
 	other := dialPlain(t, s, "", nil)

@@ -72,9 +72,12 @@ type Server struct {
 	ended       chan struct{} // closed when Shutdown has done what it does once
 
 	// Any goroutine (atomic).
+	live     atomic.Pointer[Config] // config with what Reconfigure took over
 	reloads  reloads
 	draining atomic.Bool
 	closing  sync.Once // what Shutdown does once
+
+	reconfiguring sync.Mutex // is held while live changes, and what follows from it
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -91,6 +94,7 @@ func New(c Config) (*Server, error) {
 		config: c.withDefaults(), taken: make(chan struct{}), ended: make(chan struct{}),
 		uid: rand.Text(), started: time.Now(),
 	}
+	s.live.Store(&s.config)
 	if err := s.build(); err != nil {
 		return nil, errors.Join(err, s.closeEvents(context.Background()), s.closeLogs(context.Background()), s.closeBroker(context.Background()))
 	}
@@ -223,6 +227,13 @@ func (e *executor) Submit(t hub.Task) bool {
 	return true
 }
 
+// Where sessions are opened by whom AllowedOrigins has.
+const (
+	plainPath      = "/push"
+	centrifugePath = "/connection/websocket"
+	echoPath       = "/echo"
+)
+
 func (s *Server) endpoints() []session.Endpoint {
 	c := s.config
 	endpoints := []session.Endpoint{s.access.wrap(s.plainEndpoint(), "plain"), s.access.wrap(s.centrifugeEndpoint(), centrifugeJSON)}
@@ -232,7 +243,7 @@ func (s *Server) endpoints() []session.Endpoint {
 			maxMessage = defaultEchoMessageBytes
 		}
 		endpoints = append(endpoints, s.access.wrap(session.Endpoint{
-			Path: "/echo", Handler: echo{}, Inline: true, PauseOnBacklog: true,
+			Path: echoPath, Handler: echo{}, Inline: true, PauseOnBacklog: true,
 			AllowedOrigins: c.AllowedOrigins, MaxMessageBytes: maxMessage, Compression: c.compression(),
 		}, "echo"))
 	}

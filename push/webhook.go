@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,35 +92,91 @@ func (w *Webhooks) validate(channels ChannelOptions, namespaces []Namespace) err
 // backend asks the endpoints.
 type backend struct {
 	// Immutable after newBackend.
-	config     Webhooks
-	everything bool // clients may do all there is: development
-	endpoints  map[string]*webhook.Client
-	headers    []string // of opening requests that any of them wants
-	emulated   []string // of connect commands
+	connect, refresh string // names of endpoints, or empty
+	everything       bool   // clients may do all there is: development
+	tracer           *tracing.Tracer
+	logger           *slog.Logger
+
+	// Any goroutine (atomic).
+	now atomic.Pointer[endpoints]
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	retired []*webhook.Client // that now has not any more, and that may still be at work
+}
+
+// endpoints are those that are asked at a time. Immutable.
+type endpoints struct {
+	config   Webhooks
+	clients  map[string]*webhook.Client
+	headers  []string // of opening requests that any of them wants
+	emulated []string // of connect commands
 }
 
 func newBackend(c *Config, tracer *tracing.Tracer) (*backend, error) {
-	b := &backend{config: c.Webhooks, everything: c.Dev, endpoints: map[string]*webhook.Client{}}
-	for _, e := range c.Webhooks.Endpoints {
-		e.Logger, e.Tracer = c.Logger, tracer
-		client, err := webhook.New(e)
-		if err != nil {
-			return nil, fmt.Errorf("webhooks: %q: %w", e.Name, err)
-		}
-		b.endpoints[e.Name] = client
-		connection, emulated := client.Headers()
-		b.headers, b.emulated = append(b.headers, connection...), append(b.emulated, emulated...)
+	b := &backend{connect: c.Webhooks.Connect, refresh: c.Webhooks.Refresh, everything: c.Dev, tracer: tracer, logger: c.Logger}
+	b.now.Store(&endpoints{})
+	next, err := b.prepare(c.Webhooks)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(b.headers)
-	slices.Sort(b.emulated)
-	b.headers, b.emulated = slices.Compact(b.headers), slices.Compact(b.emulated)
+	b.use(next)
 	return b, nil
 }
 
+// prepare makes what config says ready for use. Endpoints that are as they were stay the same, with their figures.
+func (b *backend) prepare(config Webhooks) (*endpoints, error) {
+	before, next := b.now.Load(), &endpoints{config: config, clients: map[string]*webhook.Client{}}
+	for i, e := range config.Endpoints {
+		client := before.clients[e.Name]
+		if client == nil || !reflect.DeepEqual(before.endpoint(e.Name), &config.Endpoints[i]) {
+			e.Logger, e.Tracer = b.logger, b.tracer
+			var err error
+			if client, err = webhook.New(e); err != nil {
+				return nil, fmt.Errorf("webhooks: %q: %w", e.Name, err)
+			}
+		}
+		next.clients[e.Name] = client
+		connection, emulated := client.Headers()
+		next.headers, next.emulated = append(next.headers, connection...), append(next.emulated, emulated...)
+	}
+	slices.Sort(next.headers)
+	slices.Sort(next.emulated)
+	next.headers, next.emulated = slices.Compact(next.headers), slices.Compact(next.emulated)
+	return next, nil
+}
+
+// endpoint returns the configuration of one that there is.
+func (e *endpoints) endpoint(name string) *Webhook {
+	return &e.config.Endpoints[slices.IndexFunc(e.config.Endpoints, func(w Webhook) bool { return w.Name == name })]
+}
+
+// use asks next from now on. Questions that were asked of others get their answers.
+func (b *backend) use(next *endpoints) {
+	before := b.now.Swap(next)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.retired = slices.DeleteFunc(b.retired, (*webhook.Client).Idle)
+	for name, c := range before.clients {
+		if next.clients[name] != c {
+			b.retired = append(b.retired, c)
+		}
+	}
+}
+
+// client returns an endpoint, or nil.
+func (b *backend) client(name string) *webhook.Client { return b.now.Load().clients[name] }
+
+// emulated returns the headers of connect commands that are wanted.
+func (b *backend) emulated() []string { return b.now.Load().emulated }
+
 // close ends what is under way.
 func (b *backend) close(ctx context.Context) error {
+	b.mu.Lock()
+	list := slices.AppendSeq(slices.Clone(b.retired), maps.Values(b.now.Load().clients))
+	b.mu.Unlock()
 	var errs []error
-	for _, c := range b.endpoints {
+	for _, c := range list {
 		errs = append(errs, c.Close(ctx))
 	}
 	return errors.Join(errs...)
@@ -124,7 +184,7 @@ func (b *backend) close(ctx context.Context) error {
 
 // keep returns the headers of an opening request that are wanted.
 func (b *backend) keep(r *session.Request) (headers []inquiry.Header) {
-	for _, name := range b.headers {
+	for _, name := range b.now.Load().headers {
 		for _, value := range r.Headers(name) {
 			headers = append(headers, inquiry.Header{Name: name, Value: value})
 		}
@@ -134,38 +194,33 @@ func (b *backend) keep(r *session.Request) (headers []inquiry.Header) {
 
 // functions are what all protocols ask.
 func (b *backend) functions() (f inquiry.Functions) {
-	if c := b.endpoints[b.config.Refresh]; c != nil {
+	if b.refresh != "" {
 		f.Refresh = func(who inquiry.Caller, _ struct{}, done func(inquiry.Renewal, error)) error {
-			return ask(c, webhook.EventRefresh, who, webhook.Question{}, renewal, done)
+			return ask(b.client(b.refresh), webhook.EventRefresh, who, webhook.Question{}, renewal, done)
 		}
 	}
-	if len(b.endpoints) > 0 {
-		f.Subscribe = func(who inquiry.Caller, s inquiry.SubscribeQuestion, done func(inquiry.Grant, error)) error {
-			q := webhook.Question{Channel: s.Channel, Payload: s.Data}
-			return ask(b.endpoints[s.Webhook], webhook.EventSubscribe, who, q, grant, done)
-		}
-		f.SubRefresh = func(who inquiry.Caller, s inquiry.SubscribeQuestion, done func(inquiry.Renewal, error)) error {
-			return ask(b.endpoints[s.Webhook], webhook.EventSubRefresh, who, webhook.Question{Channel: s.Channel}, renewal, done)
-		}
-		f.Publish = func(who inquiry.Caller, p inquiry.PublishQuestion, done func(inquiry.Publishing, error)) error {
-			q := webhook.Question{Channel: p.Channel, Payload: p.Data}
-			return ask(b.endpoints[p.Webhook], webhook.EventPublish, who, q, publishing, done)
-		}
+	f.Subscribe = func(who inquiry.Caller, s inquiry.SubscribeQuestion, done func(inquiry.Grant, error)) error {
+		q := webhook.Question{Channel: s.Channel, Payload: s.Data}
+		return ask(b.client(s.Webhook), webhook.EventSubscribe, who, q, grant, done)
+	}
+	f.SubRefresh = func(who inquiry.Caller, s inquiry.SubscribeQuestion, done func(inquiry.Renewal, error)) error {
+		return ask(b.client(s.Webhook), webhook.EventSubRefresh, who, webhook.Question{Channel: s.Channel}, renewal, done)
+	}
+	f.Publish = func(who inquiry.Caller, p inquiry.PublishQuestion, done func(inquiry.Publishing, error)) error {
+		q := webhook.Question{Channel: p.Channel, Payload: p.Data}
+		return ask(b.client(p.Webhook), webhook.EventPublish, who, q, publishing, done)
 	}
 	return f
 }
 
 // centrifuge is what the Centrifuge protocol asks.
 func (b *backend) centrifuge() centrifuge.Backend {
-	f := centrifuge.Backend{Functions: b.functions()}
-	if c := b.endpoints[b.config.Connect]; c != nil {
+	f := centrifuge.Backend{Functions: b.functions(), RPC: b.rpc}
+	if b.connect != "" {
 		f.Connect = func(who inquiry.Caller, r centrifuge.ConnectRequest, done func(centrifuge.Identity, error)) error {
 			q := webhook.Question{Name: r.Name, Version: r.Version, Channels: r.Channels, Payload: r.Data}
-			return ask(c, webhook.EventConnect, who, q, b.identity, done)
+			return ask(b.client(b.connect), webhook.EventConnect, who, q, b.identity, done)
 		}
-	}
-	if b.config.RPC != "" || len(b.config.RPCNamespaces) > 0 {
-		f.RPC = b.rpc
 	}
 	return f
 }
@@ -173,20 +228,24 @@ func (b *backend) centrifuge() centrifuge.Backend {
 // plain is what the plain protocol asks.
 func (b *backend) plain() plain.Backend {
 	f := plain.Backend{Functions: b.functions()}
-	if c := b.endpoints[b.config.Connect]; c != nil {
+	if b.connect != "" {
 		f.Connect = func(who inquiry.Caller, r plain.ConnectRequest, done func(*plain.Identity, error)) error {
 			q := webhook.Question{Channels: r.Channels, Payload: r.Data}
-			return ask(c, webhook.EventConnect, who, q, b.plainIdentity, done)
+			return ask(b.client(b.connect), webhook.EventConnect, who, q, b.plainIdentity, done)
 		}
 	}
 	return f
 }
 
 func (b *backend) rpc(who inquiry.Caller, r inquiry.RPCQuestion, done func([]byte, error)) error {
-	name := b.config.RPC
+	now := b.now.Load()
+	name := now.config.RPC
+	if name == "" && len(now.config.RPCNamespaces) == 0 {
+		return hub.ErrNotAvailable
+	}
 	if namespace, _, ok := strings.Cut(r.Method, hub.NamespaceBoundary); ok {
 		name = ""
-		for _, n := range b.config.RPCNamespaces {
+		for _, n := range now.config.RPCNamespaces {
 			if n.Name == namespace {
 				name = n.Webhook
 			}
@@ -196,11 +255,15 @@ func (b *backend) rpc(who inquiry.Caller, r inquiry.RPCQuestion, done func([]byt
 		return hub.ErrMethodNotFound
 	}
 	q := webhook.Question{Method: r.Method, Payload: r.Data}
-	return ask(b.endpoints[name], webhook.EventRPC, who, q, func(a *webhook.Answer) ([]byte, error) { return a.Data, nil }, done)
+	return ask(now.clients[name], webhook.EventRPC, who, q, func(a *webhook.Answer) ([]byte, error) { return a.Data, nil }, done)
 }
 
-// ask asks an endpoint when it is its turn, and gives done what convert makes of the answer.
+// ask asks an endpoint when it is its turn, and gives done what convert makes of the answer. c is nil for one that has just gone, with the
+// options that named it.
 func ask[A any](c *webhook.Client, event webhook.Event, who inquiry.Caller, q webhook.Question, convert func(*webhook.Answer) (A, error), done func(A, error)) error {
+	if c == nil {
+		return hub.ErrNotAvailable
+	}
 	q.Client, q.User, q.Transport, q.Protocol, q.Meta = who.Client, who.User, "websocket", "json", who.Meta
 	if who.Protobuf {
 		q.Protocol = "protobuf"
@@ -311,7 +374,7 @@ var (
 )
 
 func (b *backend) collect(out chan<- prometheus.Metric, gauge emitInt, counter emitCount) {
-	for name, c := range b.endpoints {
+	for name, c := range b.now.Load().clients {
 		s := c.Stats()
 		for outcome, n := range s.Outcomes {
 			counter(descWebhooks, int64(n), name, string(outcome))

@@ -464,7 +464,7 @@ func TestWebhookDead(t *testing.T) {
 		clients[i].connect("")
 		clients[i].send(`{"id":2,"rpc":{"method":"m"}}`, `{"id":3,"unsubscribe":{"channel":"free:a"}}`)
 	}
-	endpoint := s.backend.endpoints["rpc"]
+	endpoint := s.backend.client("rpc")
 	eventually(t, "all wait", func() bool { st := endpoint.Stats(); return st.Running == 64 && st.Waiting == waiting-64 })
 	if n := s.engine.Stats().Pool; n.Running > 0 || n.Waiting > 0 {
 		eventually(t, "no worker waits", func() bool { n := s.engine.Stats().Pool; return n.Running == 0 && n.Waiting == 0 })
@@ -517,7 +517,7 @@ func TestWebhookAfterTheClient(t *testing.T) {
 	a.mu.Unlock()
 	close(a.blocked)
 	eventually(t, "the last words are published", func() bool { return s.hub.Stats().Publications == 1 })
-	eventually(t, "the other is answered", func() bool { return s.backend.endpoints["subscribe"].Stats().Outcomes[webhook.OutcomeOK] == 1 })
+	eventually(t, "the other is answered", func() bool { return s.backend.client("subscribe").Stats().Outcomes[webhook.OutcomeOK] == 1 })
 	if n := s.hub.Stats().Subscriptions; n != 0 {
 		t.Errorf("%d subscriptions", n)
 	}

@@ -3,13 +3,15 @@ package session
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // addresses counts the sessions of each client address, for Config.MaxPerAddress. The networks of IPv6 are given to
 // customers in sizes of /64 and more, so that is what counts as an address there.
 type addresses struct {
-	// Immutable.
-	limit int
+	// Any goroutine (atomic).
+	limit atomic.Int64 // 0 is none
+	used  atomic.Bool  // there is a limit, or was one
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -18,16 +20,24 @@ type addresses struct {
 }
 
 func newAddresses(limit int) *addresses {
-	if limit == 0 {
-		return nil
+	a := &addresses{count: map[netip.Prefix]int{}, of: map[uint64]netip.Prefix{}}
+	a.bound(limit)
+	return a
+}
+
+// bound sets the limit.
+func (a *addresses) bound(limit int) {
+	if limit > 0 {
+		a.used.Store(true)
 	}
-	return &addresses{limit: limit, count: map[netip.Prefix]int{}, of: map[uint64]netip.Prefix{}}
+	a.limit.Store(int64(max(limit, 0)))
 }
 
 // take counts the session with this id, or reports that its address has all it may have. The clients of a unix
-// socket, whose address nobody tells, are not counted. a may be nil: no limit.
+// socket, whose address nobody tells, are not counted, and nobody is without a limit.
 func (a *addresses) take(id uint64, addr netip.Addr) bool {
-	if a == nil || !addr.IsValid() {
+	limit := a.limit.Load()
+	if limit == 0 || !addr.IsValid() {
 		return true
 	}
 	bits := 32
@@ -40,7 +50,7 @@ func (a *addresses) take(id uint64, addr netip.Addr) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.count[prefix] >= a.limit {
+	if int64(a.count[prefix]) >= limit {
 		return false
 	}
 	a.count[prefix]++
@@ -50,7 +60,7 @@ func (a *addresses) take(id uint64, addr netip.Addr) bool {
 
 // give undoes take, if there was one.
 func (a *addresses) give(id uint64) {
-	if a == nil {
+	if !a.used.Load() {
 		return
 	}
 	a.mu.Lock()
@@ -67,9 +77,6 @@ func (a *addresses) give(id uint64) {
 
 // len returns how many addresses there are, and how many sessions they have.
 func (a *addresses) len() (addresses, sessions int) {
-	if a == nil {
-		return 0, 0
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.count), len(a.of)

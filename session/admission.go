@@ -59,6 +59,22 @@ func (srv *Server) crowded(fd int, secured bool) bool {
 // SetMaxConnections sets Config.MaxConnections anew. Those who are in stay, though they be more.
 func (srv *Server) SetMaxConnections(n int) { srv.maxConnections.Store(int64(max(n, 0))) }
 
+// SetMaxPerAddress sets Config.MaxPerAddress anew. Those who are in stay, though they be more; those who came while there was no bound do not
+// count.
+func (srv *Server) SetMaxPerAddress(n int) { srv.addresses.bound(n) }
+
+// SetAcceptRate sets Config.AcceptRate anew.
+func (srv *Server) SetAcceptRate(perSecond float64) { srv.poller.SetAcceptRate(perSecond) }
+
+// SetAllowedOrigins sets Endpoint.AllowedOrigins anew, of the endpoint with this path, for those who come from now on. The error is that of
+// ValidateOrigins, and nothing has changed then.
+func (srv *Server) SetAllowedOrigins(path string, patterns []string) error {
+	return srv.upgrader.SetAllowedOrigins(path, patterns)
+}
+
+// ValidateOrigins reports every pattern of an Endpoint's AllowedOrigins that could never match.
+func ValidateOrigins(patterns []string) error { return handshake.ValidateOrigins(patterns) }
+
 // admit takes one of the places of MaxConnections, or reports, and counts, that there is none, or no memory for it.
 func (srv *Server) admit() bool {
 	if srv.pressed(PressureHigh) {

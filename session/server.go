@@ -27,8 +27,8 @@ type Server struct {
 	pool       *pool.Pool // runs handlers, which may wait
 	tasks      *pool.Pool // runs what is given to Go, which may not
 	http       *httpSide
-	counters   []counter  // one per loop
-	addresses  *addresses // nil without MaxPerAddress
+	counters   []counter // one per loop
+	addresses  *addresses
 	closeTicks uint32
 	pingTicks  uint32 // 0 means no heartbeats
 	pongTicks  uint32

@@ -290,7 +290,7 @@ type shown struct {
 	Key    string `json:"key"`
 	Value  any    `json:"value"`
 	Source string `json:"source"` // flag, environment, file or default
-	raw    string // the value with what is hidden
+	whole  any    // the value with what is hidden
 }
 
 // Run prints what is in force. Secrets are in files, whose names it prints; what may be one in an address or a header is left out.
@@ -349,7 +349,7 @@ func inForce(ctx *kong.Context, path string) ([]shown, error) {
 			}
 			value = plain(flag.Target)
 		}
-		out.Value, out.raw = hidden(value), fmt.Sprint(value)
+		out.Value, out.whole = hidden(value), value
 		list = append(list, out)
 	}
 	return list, nil

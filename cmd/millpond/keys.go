@@ -10,11 +10,11 @@ import (
 
 // keyFlags say where the keys of one kind of tokens are.
 type keyFlags struct {
-	HmacSecretFile         string   `help:"File with the secret that signs the clients' tokens (HS256, HS384, HS512)." type:"existingfile" placeholder:"FILE"`
-	HmacPreviousSecretFile string   `help:"File with the secret before." type:"existingfile" placeholder:"FILE"`
+	HmacSecretFile         string   `reload:"content" help:"File with the secret that signs the clients' tokens (HS256, HS384, HS512)." type:"existingfile" placeholder:"FILE"`
+	HmacPreviousSecretFile string   `reload:"content" help:"File with the secret before." type:"existingfile" placeholder:"FILE"`
 	HmacPreviousUntil      string   `help:"Until when that one is good, such as 2026-12-31T00:00:00Z." placeholder:"TIME"`
-	PublicKeyFile          []string `help:"FILE with public keys or certificates in PEM (RSA, EC, Ed25519), or KID=FILE; may be repeated." sep:"none" placeholder:"FILE"`
-	JWKSFile               string   `name:"jwks-file" help:"File with a JSON Web Key Set." type:"existingfile" placeholder:"FILE"`
+	PublicKeyFile          []string `reload:"content" help:"FILE with public keys or certificates in PEM (RSA, EC, Ed25519), or KID=FILE; may be repeated." sep:"none" placeholder:"FILE"`
+	JWKSFile               string   `reload:"content" name:"jwks-file" help:"File with a JSON Web Key Set." type:"existingfile" placeholder:"FILE"`
 	JWKSURL                string   `name:"jwks-url" help:"Where a JSON Web Key Set is fetched: https, or http on this host." placeholder:"URL"`
 }
 

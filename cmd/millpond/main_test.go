@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,28 @@ type process struct {
 	command          *exec.Cmd
 	public, internal string
 	log              sync.WaitGroup
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	lines []string // of its log, since it listens
+}
+
+// awaitLog waits until a line of the log has all of that.
+func (p *process) awaitLog(parts ...string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // nothing announces it
+		p.mu.Lock()
+		i := slices.IndexFunc(p.lines, func(line string) bool {
+			return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) })
+		})
+		p.mu.Unlock()
+		if i >= 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the log never has %q", parts)
+		}
+	}
 }
 
 func startProcess(t *testing.T, args ...string) *process {
@@ -81,6 +104,9 @@ func startCommand(t *testing.T, command *exec.Cmd) *process {
 	p.log.Go(func() {
 		for lines.Scan() {
 			t.Log(lines.Text())
+			p.mu.Lock()
+			p.lines = append(p.lines, lines.Text())
+			p.mu.Unlock()
 		}
 	})
 	return p

@@ -100,15 +100,15 @@ type configReference struct{}
 // Run prints the tables of docs/configuration.md.
 func (configReference) Run(s *streams, app *kong.Kong) error {
 	w := bufio.NewWriter(s.out)
-	fmt.Fprint(w, "## Keys, flags, variables\n\n| key | type | default | what |\n|---|---|---|---|\n")
+	fmt.Fprint(w, "## Keys, flags, variables\n\n| key | type | default | SIGHUP | what |\n|---|---|---|---|---|\n")
 	for _, known := range settingsOf(app.Model) {
 		if known.flag != nil {
-			known.row(w)
+			known.row(w, reloads[known.reload])
 		}
 	}
 	fmt.Fprint(w, "\nThe flag is the key with `--` before it and `-` for `_`, the variable `MILLPOND_` and the key in capitals.\n")
 	for _, known := range sections {
-		fmt.Fprintf(w, "\n## %s\n\n%s A %s; of the file alone.\n\n| key | type | default | what |\n|---|---|---|---|\n", known.key, known.help, known.kind())
+		fmt.Fprintf(w, "\n## %s\n\n%s A %s; of the file alone. SIGHUP takes it over.\n\n| key | type | default | what |\n|---|---|---|---|\n", known.key, known.help, known.kind())
 		rows(w, "", known.fields)
 	}
 	return w.Flush()
@@ -117,12 +117,16 @@ func (configReference) Run(s *streams, app *kong.Kong) error {
 func rows(w io.Writer, prefix string, list []setting) {
 	for _, s := range list {
 		s.key = prefix + s.key
-		s.row(w)
+		s.row(w, "")
 		rows(w, s.key+".", s.fields)
 	}
 }
 
-func (s setting) row(w io.Writer) {
+// reloads are the words of the column for what SIGHUP does.
+var reloads = map[string]string{reloadValue: " takes it over |", reloadContent: " reads the file again |", "": " |"}
+
+// row writes a line of a table; column is one more between the default and what it means, or empty.
+func (s setting) row(w io.Writer, column string) {
 	kind, def := s.kind(), s.value()
 	if u := s.unit(); u != "" && kind != "duration" {
 		kind += ", " + u
@@ -133,5 +137,5 @@ func (s setting) row(w io.Writer) {
 	if def != "" {
 		def = "`" + def + "`"
 	}
-	fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", s.key, kind, def, strings.ReplaceAll(s.help, "|", `\|`))
+	fmt.Fprintf(w, "| `%s` | %s | %s |%s %s |\n", s.key, kind, def, column, strings.ReplaceAll(s.help, "|", `\|`))
 }

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"log/slog"
+	"maps"
+	"os"
+	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/millpond/millpond/push"
 )
-
-// reloadable are the keys whose values change while the server runs; files that others name are read again by push.Server.Reload.
-var reloadable = []string{"log_level", "max_connections"}
 
 // reloader reads the settings again as they were read at the start.
 type reloader struct {
@@ -26,13 +31,19 @@ type reloader struct {
 
 // reload takes over what can change and tells what needs a restart. With a fault anywhere nothing changes.
 func (r *reloader) reload() {
-	c, next, config, err := r.read()
-	if err = r.server.Reconfigure(config, err); err != nil {
-		for _, err := range flatten(err) {
-			r.logger.Error("settings are as they were", "error", err)
+	next, err := r.settled()
+	if wrong := r.server.Reconfigure(next.config, err); wrong != nil {
+		for _, err := range flatten(wrong) {
+			var list problems
+			if !errors.As(err, &list) {
+				list = problems{next.document.locate(err.Error(), next.known)}
+			}
+			for _, p := range list {
+				r.logger.Error("settings are as they were", "error", p.String())
+			}
 		}
 	} else {
-		r.level.Set(c.LogLevel)
+		r.level.Set(next.command.LogLevel)
 		r.tell(next)
 	}
 	if err := r.server.Reload(); err == nil {
@@ -40,37 +51,122 @@ func (r *reloader) reload() {
 	}
 }
 
-func (r *reloader) read() (*serveCommand, []shown, push.Config, error) {
-	var c cli
-	parser, err := newParser(&c, loadFile)
-	if err != nil {
-		return nil, nil, push.Config{}, err
-	}
-	ctx, err := parser.Parse(r.args)
-	if err != nil {
-		return nil, nil, push.Config{}, err
-	}
-	next, err := inForce(ctx, string(c.Serve.Config))
-	if err != nil {
-		return nil, nil, push.Config{}, err
-	}
-	config, err := c.Serve.config(r.logger)
-	return &c.Serve, next, config, err
+// settings are what serve would be started with now.
+type settings struct {
+	command  *serveCommand
+	document *document
+	known    []setting
+	values   []shown
+	config   push.Config
 }
 
-// tell logs what is not as it was.
-func (r *reloader) tell(next []shown) {
-	for i, now := range next {
-		before := r.current[i]
-		switch {
-		case now.raw == before.raw:
-		case slices.Contains(reloadable, now.Key):
-			r.logger.Info("setting changed", "key", now.Key, "old", before.Value, "new", now.Value)
-			r.current[i] = now
-		default:
-			r.logger.Warn("setting changed: it needs a restart", "key", now.Key, "old", before.Value, "new", now.Value)
+var errUnsettled = errors.New("config: the file changed again and again while it was read")
+
+// settled reads the settings until the file has not changed meanwhile, so that they are not of two versions of it.
+func (r *reloader) settled() (next settings, err error) {
+	for range 10 {
+		next, err = r.read()
+		again, readErr := os.ReadFile(next.document.name)
+		if next.document.name == "" || readErr == nil && bytes.Equal(again, next.document.source) {
+			return next, err
 		}
 	}
+	return next, errors.Join(err, errUnsettled)
+}
+
+func (r *reloader) read() (settings, error) {
+	var c cli
+	s := settings{command: &c.Serve, document: &document{values: file{}}}
+	parser, err := newParser(&c, func(f io.Reader) (kong.Resolver, error) {
+		d, err := newDocument(f)
+		if err == nil {
+			s.document = d
+		}
+		return d, err
+	})
+	if err != nil {
+		return s, err
+	}
+	s.known = settingsOf(parser.Model)
+	ctx, err := parser.Parse(r.args)
+	if err != nil {
+		return s, err
+	}
+	if s.values, err = inForce(ctx, string(c.Serve.Config)); err != nil {
+		return s, err
+	}
+	s.config, err = c.Serve.config(r.logger)
+	return s, err
+}
+
+// tell logs what is not as it was: of flags the values, of what is in sections the names alone.
+func (r *reloader) tell(next settings) {
+	for i, now := range next.values {
+		before := r.current[i]
+		if reflect.DeepEqual(now.whole, before.whole) {
+			continue
+		}
+		var what []any
+		if s := next.known[i]; s.flag != nil {
+			what = []any{"key", now.Key, "old", before.Value, "new", now.Value}
+		} else {
+			what = []any{"key", now.Key, "changed", strings.Join(differences(now.Key, before.whole, now.whole), " ")}
+		}
+		if next.known[i].reload == reloadValue {
+			r.logger.Info("setting changed", what...)
+			r.current[i] = now
+		} else {
+			r.logger.Warn("setting changed: it needs a restart", what...)
+		}
+	}
+}
+
+// differences are the places, such as namespaces[orders].history_size, at which two values of a file that are not the same differ.
+func differences(at string, a, b any) (places []string) {
+	left, right := members(a), members(b)
+	if left == nil || right == nil {
+		return []string{at}
+	}
+	all := maps.Clone(left)
+	maps.Copy(all, right)
+	for _, part := range slices.Sorted(maps.Keys(all)) {
+		before, was := left[part]
+		now, is := right[part]
+		switch {
+		case was != is:
+			places = append(places, at+part)
+		case !reflect.DeepEqual(before, now):
+			places = append(places, differences(at+part, before, now)...)
+		}
+	}
+	return places
+}
+
+// members are the parts of a section, or of a list of those, by how they are written behind its name; nil for what has no parts.
+func members(v any) map[string]any {
+	out := map[string]any{}
+	switch v := v.(type) {
+	case nil:
+	case map[string]any:
+		for key, value := range v {
+			out["."+key] = value
+		}
+	case []any:
+		for i, element := range v {
+			section, ok := element.(map[string]any)
+			if !ok {
+				return nil
+			}
+			name, ok := section["name"].(string)
+			if !ok {
+				name = strconv.Itoa(i)
+			}
+			out["["+name+"]"] = element
+		}
+	default:
+		return nil
+	}
+	return out
 }
 
 // newReloader is for the settings that ctx has.

@@ -37,12 +37,12 @@ type serveCommand struct {
 	ReusePort bool   `help:"Share the public ports with other processes (SO_REUSEPORT)."`
 	Takeover  string `help:"Unix socket over which this process takes the listening sockets of the one before, and hands them to the next." placeholder:"PATH"`
 
-	TLSCert           []string `name:"tls-cert" help:"File with a certificate chain in PEM; the public ports then speak TLS. May be repeated: one of several is chosen by name." type:"existingfile" sep:"none" placeholder:"FILE"`
-	TLSKey            []string `name:"tls-key" help:"File with the key of the certificate in the same place." type:"existingfile" sep:"none" placeholder:"FILE"`
+	TLSCert           []string `reload:"content" name:"tls-cert" help:"File with a certificate chain in PEM; the public ports then speak TLS. May be repeated: one of several is chosen by name." type:"existingfile" sep:"none" placeholder:"FILE"`
+	TLSKey            []string `reload:"content" name:"tls-key" help:"File with the key of the certificate in the same place." type:"existingfile" sep:"none" placeholder:"FILE"`
 	TLSMinVersion     string   `name:"tls-min-version" help:"Oldest version: ${enum}." enum:"1.2,1.3" default:"1.2"`
-	TLSClientCA       string   `name:"tls-client-ca" help:"File with authorities in PEM, one of which must have signed the client's certificate." type:"existingfile" placeholder:"FILE"`
+	TLSClientCA       string   `reload:"content" name:"tls-client-ca" help:"File with authorities in PEM, one of which must have signed the client's certificate." type:"existingfile" placeholder:"FILE"`
 	TLSClientAuth     string   `name:"tls-client-auth" help:"Whether a client must show a certificate: ${enum}." enum:"required,optional" default:"required"`
-	TLSTicketKeysFile string   `name:"tls-ticket-keys-file" help:"File with the keys of session tickets, 64 hexadecimal digits a line, the first for new ones; default: own keys, a new one each day." type:"existingfile" placeholder:"FILE"`
+	TLSTicketKeysFile string   `reload:"content" name:"tls-ticket-keys-file" help:"File with the keys of session tickets, 64 hexadecimal digits a line, the first for new ones; default: own keys, a new one each day." type:"existingfile" placeholder:"FILE"`
 	TLSHandshakes     int      `name:"tls-handshakes" help:"TLS handshakes that compute at the same time; 0: half as many as cores."`
 
 	tokenFlags     `embed:""`
@@ -52,8 +52,8 @@ type serveCommand struct {
 	MaxBadTokens   int `help:"Bad tokens for channels in a row that end a connection of the Centrifuge protocol." default:"128"`
 	MaxRevocations int `help:"Revocations of tokens that are kept." default:"100000"`
 
-	APIKeyFile        string   `name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
-	AllowedOrigins    []string `help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
+	APIKeyFile        string   `reload:"value" name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
+	AllowedOrigins    []string `reload:"value" help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
 	TrustedProxies    []string `help:"Networks whose X-Forwarded-For is believed." placeholder:"CIDR"`
 	ProxyProtocolFrom []string `help:"Networks, or unix for unix sockets, whose connections must begin with a PROXY protocol header, version 1 or 2." placeholder:"CIDR"`
 
@@ -63,9 +63,9 @@ type serveCommand struct {
 
 	Loops                    int           `help:"Event loops; 0: one per core."`
 	Workers                  int           `help:"Handlers that may run at the same time; 0: 512."`
-	MaxConnections           int           `help:"Connections at most; 0: no bound but the file descriptors."`
-	MaxConnectionsPerAddress int           `help:"Connections of one client address at most, of IPv6 of a /64; 0: no bound."`
-	AcceptRate               float64       `help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
+	MaxConnections           int           `reload:"value" help:"Connections at most; 0: no bound but the file descriptors."`
+	MaxConnectionsPerAddress int           `reload:"value" help:"Connections of one client address at most, of IPv6 of a /64; 0: no bound."`
+	AcceptRate               float64       `reload:"value" help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
 	MaxLoopLag               time.Duration `help:"Delay of the event loops at which accepting pauses; negative: any." default:"50ms"`
 	MaxHandshakes            int           `help:"Connections that have not finished their opening handshake, at most." default:"8192"`
 	MaxHTTPConnections       int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
@@ -79,8 +79,8 @@ type serveCommand struct {
 	MaxRecovered             int           `help:"Publications that one subscriber recovers." default:"300"`
 	MaxAnswerBytes           int           `help:"Bytes of answers that wait for a client; while more do, it is told to ask for its past again later, and with twice as much it is slow." default:"1048576"`
 	MaxPresence              int           `help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
-	MaxChannels              int           `help:"Channels that one connection may subscribe to." default:"128"`
-	MaxConnectionsPerUser    int           `help:"Connections of one user by the Centrifuge protocol; 0: no bound."`
+	MaxChannels              int           `reload:"value" help:"Channels that one connection may subscribe to." default:"128"`
+	MaxConnectionsPerUser    int           `reload:"value" help:"Connections of one user by the Centrifuge protocol; 0: no bound."`
 	ConnectTimeout           time.Duration `help:"Time that a client of the Centrifuge protocol has to send its connect command." default:"10s"`
 	PersonalChannels         bool          `help:"Subscribe each client of the Centrifuge protocol that has a user to a channel of the user's own: # and the user."`
 	PersonalNamespace        string        `help:"Namespace of these channels."`
@@ -107,8 +107,8 @@ type serveCommand struct {
 	ClusterMaxServed      int           `help:"Questions of other nodes under way at most." default:"64"`
 
 	APIErrorMode         string        `name:"api-error-mode" help:"How the API tells errors of methods: ${enum}, which is by the HTTP status, too." enum:"body,transport" default:"body"`
-	APIRequestsPerSecond float64       `name:"api-requests-per-second" help:"Requests with each key of the API in a second, commands of a batch and lines of a bulk among them; 0: no bound."`
-	APIBytesPerSecond    float64       `name:"api-bytes-per-second" help:"Bytes of requests with each key of the API in a second; 0: no bound."`
+	APIRequestsPerSecond float64       `reload:"value" name:"api-requests-per-second" help:"Requests with each key of the API in a second, commands of a batch and lines of a bulk among them; 0: no bound."`
+	APIBytesPerSecond    float64       `reload:"value" name:"api-bytes-per-second" help:"Bytes of requests with each key of the API in a second; 0: no bound."`
 	APIMaxRequests       int           `name:"api-max-requests" help:"Requests to the API under way at most." default:"256"`
 	APIMaxStreams        int           `name:"api-max-streams" help:"Bulks of the API under way at most." default:"32"`
 	APIMaxBodyBytes      int64         `name:"api-max-body-bytes" help:"Bytes of a request to the API, or of a line of a bulk." default:"1048576"`
@@ -156,16 +156,16 @@ type serveCommand struct {
 	DrainRate    float64        `help:"Sessions that are then closed in a second; 0: all at once." default:"5000"`
 	DrainTimeout time.Duration  `help:"Time from SIGTERM until those that are left are closed at once." default:"25s"`
 
-	LogLevel  slog.Level `help:"debug, info, warn or error." default:"info"`
+	LogLevel  slog.Level `reload:"value" help:"debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
 
 	TraceEndpoint string   `help:"Where spans of OpenTelemetry go, by OTLP over HTTP; default: where OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere." placeholder:"URL"`
 	TraceSample   *float64 `help:"Of how many traces that begin here spans are kept: 0.01 is one in a hundred; default: what OTEL_TRACES_SAMPLER says, or all." placeholder:"1"`
 
-	AuditLog       string `help:"Where the audit log goes, with a line for all that is done by the API or a signal: stderr, off or a file, which SIGHUP opens again." default:"stderr" placeholder:"FILE"`
+	AuditLog       string `reload:"content" help:"Where the audit log goes, with a line for all that is done by the API or a signal: stderr, off or a file, which SIGHUP opens again." default:"stderr" placeholder:"FILE"`
 	AuditPublishes bool   `help:"Have a line in it for each publication by the API, too."`
 
-	AccessLog       string  `help:"Where the access log goes, with a line for each connection when it is opened and when it is closed: stderr, off or a file, which SIGHUP opens again." default:"off" placeholder:"FILE"`
+	AccessLog       string  `reload:"content" help:"Where the access log goes, with a line for each connection when it is opened and when it is closed: stderr, off or a file, which SIGHUP opens again." default:"off" placeholder:"FILE"`
 	AccessLogSample float64 `help:"Of how many connections it has lines: 0.01 is one in a hundred." default:"1"`
 }
 

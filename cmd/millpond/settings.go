@@ -18,9 +18,16 @@ type setting struct {
 	def    string // as it would be written; empty: the zero value
 	enum   []string
 	typ    reflect.Type
+	reload string     // what SIGHUP does: reloadValue, reloadContent, or "" for what needs a restart
 	flag   *kong.Flag // nil in a section
 	fields []setting  // of a section, or of each element of a list of sections
 }
+
+// What SIGHUP does about a setting.
+const (
+	reloadValue   = "value"   // it takes over another one
+	reloadContent = "content" // it reads the file that is named again, or opens it
+)
 
 // sections are the keys of the file that are no flags: they say what channels and keys of the API can do, and what the application's
 // backend is asked.
@@ -34,7 +41,7 @@ var sections = []setting{
 
 func section(key, help string, v any) setting {
 	t := reflect.TypeOf(v)
-	return setting{key: key, help: help, typ: t, fields: fieldsOf(t)}
+	return setting{key: key, help: help, typ: t, fields: fieldsOf(t), reload: reloadValue}
 }
 
 // fieldsOf are the settings in a struct, or in those of a list.
@@ -71,7 +78,7 @@ func settingsOf(app *kong.Application) (list []setting) {
 			if flag.Name == "config" {
 				continue
 			}
-			s := setting{key: key(flag), help: strings.ReplaceAll(flag.Help, "${enum}", flag.Enum), def: flag.Default, typ: flag.Target.Type(), flag: flag}
+			s := setting{key: key(flag), help: strings.ReplaceAll(flag.Help, "${enum}", flag.Enum), def: flag.Default, typ: flag.Target.Type(), flag: flag, reload: flag.Tag.Get("reload")}
 			if flag.Enum != "" {
 				s.enum = flag.EnumSlice()
 			}

@@ -48,9 +48,9 @@ func (h *Handler) accountLocked(k Key) *account {
 		a = &account{requests: rate.NewLimiter(rate.Inf, 0), bytes: rate.NewLimiter(rate.Inf, 0), outcomes: make([][outcomes]atomic.Uint64, len(h.numbers))}
 		h.accounts[k.Name] = a
 	}
-	setRate(a.requests, orDefault(k.RequestsPerSecond, h.config.RequestsPerSecond), 1)
+	setRate(a.requests, orDefault(k.RequestsPerSecond, h.requestsPerSec), 1)
 	// A burst has room for the largest body, which would never get through otherwise.
-	setRate(a.bytes, orDefault(k.BytesPerSecond, h.config.BytesPerSecond), float64(max(h.config.MaxBodyBytes, h.config.MaxBatchBytes)))
+	setRate(a.bytes, orDefault(k.BytesPerSecond, h.bytesPerSec), float64(max(h.config.MaxBodyBytes, h.config.MaxBatchBytes)))
 	return a
 }
 

@@ -46,7 +46,7 @@ type Config struct {
 	// Revoker revokes tokens. With nil that is not available.
 	Revoker Revoker
 
-	// Keys are the valid keys; SetKeys replaces them. With none, and without Insecure, every request is refused.
+	// Keys are the valid keys; SetKeys and Reconfigure replace them. With none, and without Insecure, every request is refused.
 	Keys []Key
 
 	// Insecure asks for no key. It is for development on loopback. Requests
@@ -125,8 +125,10 @@ type Handler struct {
 	bulkLines atomic.Uint64
 
 	// Guarded by accountsMu.
-	accountsMu sync.Mutex
-	accounts   map[string]*account // by the key's name
+	accountsMu     sync.Mutex
+	accounts       map[string]*account // by the key's name
+	requestsPerSec float64             // Limits.RequestsPerSecond
+	bytesPerSec    float64             // Limits.BytesPerSecond
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -146,6 +148,7 @@ func New(config Config) (*Handler, error) {
 	h.durations = make([]histogram.Histogram, len(h.numbers))
 	h.places, h.streams = make(chan struct{}, h.config.MaxRequests), make(chan struct{}, h.config.MaxStreams)
 	h.stopped, h.stop = context.WithCancel(context.Background())
+	h.requestsPerSec, h.bytesPerSec = h.config.RequestsPerSecond, h.config.BytesPerSecond
 	h.unknown = h.accountLocked(Key{}) // nobody else has h
 	if config.Insecure {
 		open := Key{Name: "dev", Scopes: ScopeAll | ScopeTapPayload}

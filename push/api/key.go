@@ -146,6 +146,28 @@ func (h *Handler) SetKeys(keys []Key) error {
 	}
 	h.accountsMu.Lock()
 	defer h.accountsMu.Unlock()
+	h.setKeysLocked(keys)
+	return nil
+}
+
+// Reconfigure is SetKeys and sets Limits.RequestsPerSecond and Limits.BytesPerSecond anew.
+func (h *Handler) Reconfigure(keys []Key, requestsPerSecond, bytesPerSecond float64) error {
+	if err := errors.Join(ValidateKeys(keys), Limits{RequestsPerSecond: requestsPerSecond, BytesPerSecond: bytesPerSecond}.Validate()); err != nil {
+		return err
+	}
+	h.accountsMu.Lock()
+	defer h.accountsMu.Unlock()
+	h.requestsPerSec, h.bytesPerSec = requestsPerSecond, bytesPerSecond
+	if h.open != nil {
+		h.accountLocked(h.open.Key)
+	}
+	h.accountLocked(Key{}) // of those without one
+	h.setKeysLocked(keys)
+	return nil
+}
+
+// setKeysLocked stores them. accountsMu is held.
+func (h *Handler) setKeysLocked(keys []Key) {
 	held := make([]heldKey, len(keys))
 	for i, k := range keys {
 		if k.Scopes == 0 {
@@ -154,7 +176,6 @@ func (h *Handler) SetKeys(keys []Key) error {
 		held[i] = heldKey{k, h.accountLocked(k)}
 	}
 	h.keys.Store(&held)
-	return nil
 }
 
 // HasKey reports whether r shows a key that is good for ScopeDebug, for routes beside the API that want one too.

@@ -157,12 +157,12 @@ func (s *shard) openLocked(k key, kind string, event, ending, wanted hub.Events)
 }
 
 func (s *shard) goLocked(k key) {
-	e, known := s.entries[k]
-	if e.count--; e.count > 0 {
-		s.entries[k] = e
+	e := s.entries[k]
+	if e.count == 0 { // it has come without a user, or when nobody wanted to know
 		return
 	}
-	if !known { // it has come without a user
+	if e.count--; e.count > 0 {
+		s.entries[k] = e
 		return
 	}
 	if s.tracker.debounce == 0 {

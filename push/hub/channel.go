@@ -186,7 +186,7 @@ func (b *bucket) join(ctx context.Context, hash uint64, name string, subscriber 
 // open asks the broker for a new channel. If the broker refuses, the channel
 // goes, and those who waited ask again, each for itself.
 func (b *bucket) open(ctx context.Context, hash uint64, c *channel, subscriber Subscriber) (s *shard, err error) {
-	err = b.hub.config.Broker.Subscribe(ctx, c.name, b.hub.namespaces.find(c.name).retention())
+	err = b.hub.config.Broker.Subscribe(ctx, c.name, b.hub.namespaces.Load().find(c.name).retention())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c.changedLocked()
@@ -218,7 +218,7 @@ func (b *bucket) leave(s *shard, subscriber Subscriber) {
 	c.changing = true
 	b.mu.Unlock()
 
-	b.hub.config.Broker.Unsubscribe(c.name, b.hub.namespaces.find(c.name).retention())
+	b.hub.config.Broker.Unsubscribe(c.name, b.hub.namespaces.Load().find(c.name).retention())
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

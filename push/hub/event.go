@@ -12,7 +12,7 @@ import (
 // The queues are bounded all the same: in one that is longer than Config.MaxWaiting, a client's leave takes its join out that waits, and
 // neither is told; so of each client at most a leave and a join wait besides.
 func (h *Hub) Announce(ctx context.Context, channel string, kind Kind, info *ClientInfo) error {
-	options := PublishOptions{Kind: kind, Info: info, Retention: h.namespaces.find(channel).retention()}
+	options := PublishOptions{Kind: kind, Info: info, Retention: h.namespaces.Load().find(channel).retention()}
 	_, err := h.config.Broker.Publish(ctx, channel, nil, options)
 	h.Flush(channel)
 	if err != nil {
@@ -25,7 +25,11 @@ func (h *Hub) Announce(ctx context.Context, channel string, kind Kind, info *Cli
 // calls it, in the channel's order. mu is held.
 func (b *bucket) noteBaseLocked(channel string, p *Publication) {
 	o, err := b.hub.Options(channel)
-	if err != nil || !o.AllowFossilDelta || p.Kind != KindMessage {
+	if err != nil || p.Kind != KindMessage {
+		return
+	}
+	if !o.AllowFossilDelta { // any more: its subscribers have newer messages than the one that is noted
+		delete(b.bases, channel)
 		return
 	}
 	if p.Delta && !p.bounded { // a delta takes longer to make than a frame

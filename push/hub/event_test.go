@@ -326,6 +326,26 @@ func TestResetOfAForgottenStream(t *testing.T) {
 	}
 }
 
+// A message is never a difference to one that the channel's subscribers have newer ones than, because deltas were off in between.
+func TestBasesAfterReconfigure(t *testing.T) {
+	delta, on := hub.PublishOptions{Delta: true}, hub.Options{AllowFossilDelta: true}
+	h := newHub(t, hub.Config{Executor: refusing{}, Channels: on})
+	d := new(diary)
+	sub := follow(t, h, d, false)
+	defer sub.Unsubscribe()
+	send(t, h, "c", "1", delta)
+	for i, o := range []hub.Options{{}, on} {
+		if err := h.Reconfigure(o, nil, false); err != nil {
+			t.Fatal(err)
+		}
+		send(t, h, "c", fmt.Sprint(2*i+2), delta)
+		send(t, h, "c", fmt.Sprint(2*i+3), delta)
+	}
+	if got, want := fmt.Sprint(d.bases), "[,false ,false ,false ,false 4,true]"; got != want {
+		t.Errorf("bases: %s, want %s", got, want)
+	}
+}
+
 // A message that is published for deltas knows the one before it.
 func TestBases(t *testing.T) {
 	delta := hub.PublishOptions{Delta: true}

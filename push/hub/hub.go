@@ -26,7 +26,7 @@ type Config struct {
 	Executor Executor
 
 	// Channels are the options of channels without a namespace, Namespaces those of the others. With AnyNamespace, Channels are
-	// also those of names with a namespace that is not there.
+	// also those of names with a namespace that is not there. Reconfigure replaces them.
 	Channels     Options
 	Namespaces   []Namespace
 	AnyNamespace bool
@@ -127,16 +127,16 @@ func (c Config) withDefaults() Config {
 // Subscriber.Deliver.
 type Hub struct {
 	// Immutable after New.
-	config     Config
-	namespaces *namespaces
-	buckets    [buckets]bucket
+	config  Config
+	buckets [buckets]bucket
 
 	// Any goroutine (atomic).
-	panics    atomic.Uint64
-	fanout    histogram.Histogram // of publications that are timed
-	published histogram.Histogram // of one in publishSample
-	recovery  recoveries
-	meter     atomic.Pointer[Meter] // nil for nobody
+	namespaces atomic.Pointer[namespaces]
+	panics     atomic.Uint64
+	fanout     histogram.Histogram // of publications that are timed
+	published  histogram.Histogram // of one in publishSample
+	recovery   recoveries
+	meter      atomic.Pointer[Meter] // nil for nobody
 }
 
 var _ Sink = (*Hub)(nil)
@@ -147,10 +147,12 @@ func New(config Config) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{config: config.withDefaults()}
-	var err error
-	if h.namespaces, err = compileNamespaces(config.Channels, config.Namespaces); err != nil {
+	namespaces, err := compileNamespaces(config.Channels, config.Namespaces)
+	if err != nil {
 		return nil, err
 	}
+	namespaces.any = config.AnyNamespace
+	h.namespaces.Store(namespaces)
 	for i := range h.buckets {
 		h.buckets[i].hub = h
 	}
@@ -260,7 +262,7 @@ func (h *Hub) Deliver(channel string, p *Publication) (subscribed bool) {
 	subscribers := c.count
 	more := c.shardsLocked()
 	timed := p.Kind == KindMessage && (b.publications%fanoutSample == 1 || len(more) > 0)
-	if h.namespaces.deltas {
+	if h.namespaces.Load().deltas {
 		b.noteBaseLocked(channel, p)
 	}
 	b.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -31,12 +32,15 @@ var namespaceName = regexp.MustCompile(`^[-a-zA-Z0-9_.]{2,}$`)
 type namespaces struct {
 	base   Options // of names without a namespace
 	named  map[string]*Options
-	deltas bool // any of them has deltas
+	any    bool // base is also for namespaces that are not there
+	deltas bool // any of them has deltas, or had before Reconfigure
+
+	events, formerly Events // of all of them together, now and before Reconfigure
 }
 
 // compileNamespaces makes them ready; its error is that of ValidateNamespaces.
 func compileNamespaces(base Options, list []Namespace) (*namespaces, error) {
-	n := &namespaces{base: base, named: make(map[string]*Options, len(list)), deltas: base.AllowFossilDelta}
+	n := &namespaces{base: base, named: make(map[string]*Options, len(list)), deltas: base.AllowFossilDelta, events: base.Events}
 	var errs []error
 	if err := n.base.compile(); err != nil {
 		errs = append(errs, fmt.Errorf("channels: %w", err))
@@ -54,6 +58,7 @@ func compileNamespaces(base Options, list []Namespace) (*namespaces, error) {
 		}
 		n.named[space.Name] = &space.Options
 		n.deltas = n.deltas || space.AllowFossilDelta
+		n.events |= space.Events
 	}
 	return n, errors.Join(errs...)
 }
@@ -64,13 +69,63 @@ func ValidateNamespaces(base Options, list []Namespace) error {
 	return err
 }
 
-// find returns the options of a channel that there is: its name has been found good.
-func (n *namespaces) find(channel string) *Options {
-	name, _, ok := strings.Cut(strings.TrimPrefix(channel, PrivatePrefix), NamespaceBoundary)
-	if named := n.named[name]; ok && named != nil {
+// Reconfigure replaces the options of all channels, of those that there are, too: what is asked and published from now on goes by the new
+// ones. Subscriptions stay, and keep what was agreed on when they began. The error is that of ValidateNamespaces, and nothing has changed then.
+//
+// Whether a channel keeps any history must not change while it has subscribers, unless the broker does not mind: see SwitchesHistory.
+func (h *Hub) Reconfigure(base Options, list []Namespace, anyNamespace bool) error {
+	next, err := compileNamespaces(base, list)
+	if err != nil {
+		return err
+	}
+	before := h.namespaces.Load()
+	next.any = anyNamespace
+	next.deltas = next.deltas || before.deltas
+	next.formerly = before.formerly | before.events
+	h.namespaces.Store(next)
+	return nil
+}
+
+// SwitchesHistory returns the names of the namespaces, "" for none, whose channels may be there and would begin or cease to keep any history.
+func (h *Hub) SwitchesHistory(base Options, list []Namespace, anyNamespace bool) (names []string) {
+	before := h.namespaces.Load()
+	next, err := compileNamespaces(base, list)
+	if err != nil {
+		return nil
+	}
+	known := map[string]bool{"": true}
+	for name := range before.named {
+		known[name] = true
+	}
+	if before.any { // there may be channels of any
+		for name := range next.named {
+			known[name] = true
+		}
+	}
+	for name := range known {
+		if before.of(name).HasHistory() != next.of(name).HasHistory() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// of returns the options of a namespace's channels.
+func (n *namespaces) of(name string) *Options {
+	if named := n.named[name]; named != nil {
 		return named
 	}
 	return &n.base
+}
+
+// find returns the options of a channel that there is: its name has been found good.
+func (n *namespaces) find(channel string) *Options {
+	name, _, ok := strings.Cut(strings.TrimPrefix(channel, PrivatePrefix), NamespaceBoundary)
+	if !ok {
+		return &n.base
+	}
+	return n.of(name)
 }
 
 // Options returns those of a channel. The error wraps ErrBadRequest for a name that cannot be a channel's, ErrUnknownChannel
@@ -80,12 +135,13 @@ func (h *Hub) Options(channel string) (*Options, error) {
 		return nil, err
 	}
 	rest := strings.TrimPrefix(channel, PrivatePrefix)
-	o := &h.namespaces.base
+	all := h.namespaces.Load()
+	o := &all.base
 	if name, behind, ok := strings.Cut(rest, NamespaceBoundary); ok {
-		switch named := h.namespaces.named[name]; {
+		switch named := all.named[name]; {
 		case named != nil:
 			o, rest = named, behind
-		case !h.config.AnyNamespace:
+		case !all.any:
 			return nil, fmt.Errorf("%w: there is no namespace %q", ErrUnknownChannel, clip(name))
 		}
 	}

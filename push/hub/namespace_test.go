@@ -260,3 +260,97 @@ func (f *follower) connect(h *hub.Hub, epoch string, d time.Duration) {
 	}
 	time.Sleep(d)
 }
+
+// Options that are replaced hold for what is asked and published from then on, in channels that there are, too; a fault changes nothing.
+func TestReconfigure(t *testing.T) {
+	small := hub.Options{MaxPublicationBytes: 1}
+	h := newHubWith(t, hub.Config{Namespaces: []hub.Namespace{{Name: "aa", Options: small}, {Name: "gone"}}})
+	l := new(ledger)
+	sub := subscribe(t, h, "aa:x", l)
+	defer sub.Unsubscribe()
+	publishTo := func(channel, data string, want error) {
+		t.Helper()
+		if _, err := h.Publish(t.Context(), channel, []byte(data), hub.PublishOptions{}); !errors.Is(err, want) {
+			t.Errorf("%s to %s: %v", data, channel, err)
+		}
+	}
+	publishTo("aa:x", "1", nil)
+	publishTo("aa:x", "12", hub.ErrLimitExceeded)
+	publishTo("new:x", "1", hub.ErrUnknownChannel)
+	if err := h.Reconfigure(hub.Options{}, []hub.Namespace{{Name: "aa"}, {Name: "aa"}}, true); err == nil {
+		t.Error("a namespace that is there twice")
+	}
+	publishTo("aa:x", "12", hub.ErrLimitExceeded)
+	publishTo("new:x", "1", hub.ErrUnknownChannel)
+	if err := h.Reconfigure(kept, []hub.Namespace{{Name: "aa"}, {Name: "new"}}, false); err != nil {
+		t.Fatal(err)
+	}
+	publishTo("aa:x", "12", nil)
+	publishTo("new:x", "1", nil)
+	publishTo("gone:x", "1", hub.ErrUnknownChannel)
+	if o, err := h.Options("x"); err != nil || !o.HasHistory() {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if err := h.Reconfigure(hub.Options{}, nil, true); err != nil {
+		t.Fatal(err)
+	}
+	publishTo("gone:x", "1", nil)
+	l.waitFor(t, 2)
+}
+
+func TestSwitchesHistory(t *testing.T) {
+	longer := kept
+	longer.HistorySize++
+	list := func(names map[string]hub.Options) (list []hub.Namespace) {
+		for name, o := range names {
+			list = append(list, hub.Namespace{Name: name, Options: o})
+		}
+		return list
+	}
+	type options map[string]hub.Options
+	for _, tt := range []struct {
+		name         string
+		from, to     options // "" is of names without a namespace
+		anyFrom, any bool
+		want         []string
+	}{
+		{"nothing", options{"aa": kept, "bb": {}}, options{"aa": kept, "bb": {}}, false, false, nil},
+		{"more of it", options{"aa": kept}, options{"aa": longer}, false, false, nil},
+		{"on and off", options{"aa": kept, "bb": {}}, options{"aa": {}, "bb": kept}, false, false, []string{"aa", "bb"}},
+		{"without a namespace", options{}, options{"": kept}, false, false, []string{""}},
+		{"a new one", options{}, options{"aa": kept}, false, false, nil},
+		{"a new one, of which there were channels", options{}, options{"aa": kept}, true, false, []string{"aa"}},
+		{"one that goes", options{"aa": kept, "bb": {}}, options{}, false, false, []string{"aa"}},
+	} {
+		base := func(o options) hub.Options { b := o[""]; delete(o, ""); return b }
+		h := newHubWith(t, hub.Config{Channels: base(tt.from), Namespaces: list(tt.from), AnyNamespace: tt.anyFrom})
+		if got := h.SwitchesHistory(base(tt.to), list(tt.to), tt.any); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Options change while clients come, go and publish.
+func TestReconfigureAmongOthers(t *testing.T) {
+	h := newHub(t, hub.Config{Executor: newWorkers(t, 2), Namespaces: []hub.Namespace{{Name: "aa", Options: kept}}})
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			for range 200 {
+				sub := subscribe(t, h, "aa:x", new(ledger))
+				sub.Start()
+				publish(t, h, "aa:x")
+				sub.Unsubscribe()
+			}
+		})
+	}
+	for i := range 200 {
+		o := kept
+		o.AllowFossilDelta, o.Events = i%2 == 0, hub.Events(i%8)
+		if err := h.Reconfigure(o, []hub.Namespace{{Name: "aa", Options: o}}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	running.Wait()
+	checkEmpty(t, h)
+}

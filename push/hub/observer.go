@@ -21,7 +21,8 @@ const (
 type Observer interface {
 	// Subscribed says that a subscriber came, a user's or with user == "" somebody's; first, that it is the only one.
 	Subscribed(channel, user string, first bool, wanted Events)
-	// Unsubscribed says that it went; last, that nobody is left.
+	// Unsubscribed says that it went; last, that nobody is left. After Hub.Reconfigure it may be about somebody of whose coming nobody wanted to
+	// hear.
 	Unsubscribed(channel, user string, last bool, wanted Events)
 	// Missed says that a subscriber wanted the channel's latest publication, and there was none. It is called without a lock.
 	Missed(channel string)
@@ -45,7 +46,7 @@ func (b *bucket) cameLocked(c *channel, s Subscriber) {
 	if o == nil {
 		return
 	}
-	wanted, first := b.hub.namespaces.find(c.name).Events, c.count == 1
+	wanted, first := b.hub.namespaces.Load().find(c.name).Events, c.count == 1
 	if first && wanted&eventsOfChannels != 0 || wanted&eventsOfMembers != 0 {
 		o.Subscribed(c.name, userOf(s), first, wanted)
 	}
@@ -57,7 +58,8 @@ func (b *bucket) wentLocked(c *channel, s Subscriber) {
 	if o == nil {
 		return
 	}
-	wanted, last := b.hub.namespaces.find(c.name).Events, c.count == 0
+	all, last := b.hub.namespaces.Load(), c.count == 0
+	wanted := all.find(c.name).Events | all.formerly // who was told to have come goes, too
 	if last && wanted&eventsOfChannels != 0 || wanted&eventsOfMembers != 0 {
 		o.Unsubscribed(c.name, userOf(s), last, wanted)
 	}
@@ -79,7 +81,7 @@ func (s *Subscription) Identified() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if wanted := b.hub.namespaces.find(c.name).Events & eventsOfMembers; wanted != 0 {
+	if wanted := b.hub.namespaces.Load().find(c.name).Events & eventsOfMembers; wanted != 0 {
 		o.Subscribed(c.name, userOf(s.subscriber), false, wanted)
 	}
 }

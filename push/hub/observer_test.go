@@ -166,3 +166,17 @@ type silent struct{}
 func (silent) Subscribed(string, string, bool, hub.Events)   {}
 func (silent) Unsubscribed(string, string, bool, hub.Events) {}
 func (silent) Missed(string)                                 {}
+
+// Who was told to have come goes, though nobody wants to know any more of those who come.
+func TestEventsAfterReconfigure(t *testing.T) {
+	w := &witness{users: map[string]map[string]int{}, edges: map[string]int{}}
+	h := observed(t, w, hub.EventOccupied|hub.EventVacated|hub.EventJoined|hub.EventLeft)
+	sub := subscribe(t, h, "told:c", user("ann"))
+	if err := h.Reconfigure(hub.Options{}, []hub.Namespace{{Name: "told"}}, false); err != nil {
+		t.Fatal(err)
+	}
+	sub.Unsubscribe()
+	if n, came := w.users["told:c"]["ann"]; w.fault != nil || w.edges["told:c"] != 0 || n != 0 || !came {
+		t.Errorf("%v, edges %v, users %v", w.fault, w.edges, w.users)
+	}
+}

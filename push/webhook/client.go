@@ -148,6 +148,17 @@ func (c *Client) next() (waiter, bool) {
 	return waiter{}, false
 }
 
+// Idle reports whether nothing is under way and nothing waits. If so, it also lets go of the connections.
+func (c *Client) Idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running > 0 || c.waiting.Len() > 0 {
+		return false
+	}
+	c.http.CloseIdleConnections()
+	return true
+}
+
 // Close ends what is under way and returns when it has ended, or when ctx does. Further calls do nothing.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()

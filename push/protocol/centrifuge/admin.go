@@ -92,7 +92,7 @@ func (c *Client[F]) subscribeByBackend(channel string, o SubscribeOptions) error
 	if _, found := c.find(channel); found {
 		return nil
 	}
-	if len(c.subs) >= c.handler.config.MaxChannels {
+	if len(c.subs) >= int(c.handler.maxChannels.Load()) {
 		return hub.ErrLimitExceeded
 	}
 	j := &joining{channel: channel, request: &wire.SubscribeRequest{Channel: channel}, options: o.Override.Apply(options), tag: tagServerSide}

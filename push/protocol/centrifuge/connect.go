@@ -98,14 +98,14 @@ func (c *Client[F]) login(t *turn[F], m *wire.ConnectRequest, identity Identity)
 	if c.params&paramFramePing == 0 && h.config.PingInterval > 0 {
 		result.Ping, result.Pong = roster.Seconds(h.config.PingInterval), true
 	}
-	if !h.roster.Add(c, identity.User, h.config.MaxConnectionsPerUser) {
+	if !h.roster.Add(c, identity.User, int(h.maxPerUser.Load())) {
 		return nil, DisconnectConnectionLimit
 	}
 	if c.revoked(identity.Token) { // since it was checked; from here on those who revoke find the client
 		return nil, DisconnectInvalidToken
 	}
 	subs := c.serverSide(identity.Subs)
-	if len(subs) > h.config.MaxChannels {
+	if len(subs) > int(h.maxChannels.Load()) {
 		return nil, DisconnectChannelLimit
 	}
 	for i := range subs {

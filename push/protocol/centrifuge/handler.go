@@ -105,10 +105,10 @@ type Config struct {
 	PersonalChannels  bool
 	PersonalNamespace string
 
-	// Backend is what the application's own program is asked. EmulatedHeaders are the headers of connect commands that
+	// Backend is what the application's own program is asked. EmulatedHeaders, if set, returns the headers of connect commands that
 	// it may be sent, by their canonical names.
 	Backend         Backend
-	EmulatedHeaders []string
+	EmulatedHeaders func() []string
 	// Revoked, if set, reports whether a token of a user's that was good is revoked now. Its ID may be empty, for one that was shown before.
 	Revoked func(user string, t Token) bool
 	// OnConnect, if set, learns of each client that has connected, before it is subscribed to anything by a command, with its user or "".
@@ -143,13 +143,15 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.ConnectTimeout, 10*time.Second)
 	setDefault(&c.ExpiredDelay, 25*time.Second)
 	setDefault(&c.Timeout, 10*time.Second)
-	setDefault(&c.MaxChannels, 128)
+	setDefault(&c.MaxChannels, defaultMaxChannels)
 	setDefault(&c.MaxBadTokens, 128)
 	setDefault(&c.MaxHistory, 300)
 	setDefault(&c.MaxAnswerBytes, 1<<20)
 	setDefault(&c.SlowPolicy, hub.SlowDisconnect)
 	return c
 }
+
+const defaultMaxChannels = 128
 
 func setDefault[T comparable](v *T, d T) {
 	var zero T
@@ -178,6 +180,8 @@ type Handler[F comparable] struct {
 	turns sync.Pool // of *turn[F]
 
 	// Any goroutine (atomic).
+	maxChannels atomic.Int64  // Config.MaxChannels
+	maxPerUser  atomic.Int64  // Config.MaxConnectionsPerUser
 	number      atomic.Uint64 // that there ever were
 	recheck     atomic.Bool   // RecheckAll was called
 	connected   atomic.Int64
@@ -195,10 +199,18 @@ func NewHandler[F comparable](config Config, frame Frames[F]) (*Handler[F], erro
 	h := &Handler[F]{
 		config: config.withDefaults(), frame: frame, start: time.Now(), ids: newIDs(), roster: roster.New[*Client[F]](), tokens: roster.NewTokens[*Client[F]](),
 	}
+	h.SetLimits(config.MaxChannels, config.MaxConnectionsPerUser)
 	for e := range h.pushes {
 		h.pushes[e] = h.pushBuilder(encoding(e))
 	}
 	return h, nil
+}
+
+// SetLimits sets Config.MaxChannels and Config.MaxConnectionsPerUser anew. What is there stays, though it be more.
+func (h *Handler[F]) SetLimits(maxChannels, maxConnectionsPerUser int) {
+	setDefault(&maxChannels, defaultMaxChannels)
+	h.maxChannels.Store(int64(maxChannels))
+	h.maxPerUser.Store(int64(maxConnectionsPerUser))
 }
 
 func (h *Handler[F]) context() (context.Context, context.CancelFunc) {

@@ -84,7 +84,7 @@ func (c *Client[F]) checkFree(channel string) error {
 	if _, found := c.find(channel); found {
 		return hub.ErrSubscribed
 	}
-	if len(c.subs) >= c.handler.config.MaxChannels {
+	if len(c.subs) >= int(c.handler.maxChannels.Load()) {
 		return hub.ErrLimitExceeded
 	}
 	return nil

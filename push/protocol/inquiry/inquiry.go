@@ -48,9 +48,12 @@ type Header struct{ Name, Value string }
 // Headers are those that are kept of a client: of its opening request, and what its first command calls so.
 type Headers struct{ Connection, Emulated []Header }
 
-// Emulated returns what a client's command calls headers, of those with the given canonical names.
-func Emulated(names []string, headers map[string]string) (list []Header) {
-	for _, name := range names {
+// Emulated returns what a client's command calls headers, of those with the given canonical names; no names is none.
+func Emulated(names func() []string, headers map[string]string) (list []Header) {
+	if names == nil || len(headers) == 0 {
+		return nil
+	}
+	for _, name := range names() {
 		for key, value := range headers {
 			if textproto.CanonicalMIMEHeaderKey(key) == name && value != "" {
 				list = append(list, Header{Name: name, Value: value})

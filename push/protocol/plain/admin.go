@@ -48,7 +48,7 @@ func (h *Handler[F]) Subscribe(ctx context.Context, user, id, channel string, si
 		if c.closed || c.isSubscribed(channel) {
 			return nil
 		}
-		if limit := c.handler.config.MaxChannels; len(c.subs) >= limit {
+		if limit := c.handler.maxChannels(); len(c.subs) >= limit {
 			return tooManyChannels(limit)
 		}
 		j, err := c.joinOne(ctx, channel, since, false, inquiry.Grant{})

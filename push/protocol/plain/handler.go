@@ -84,10 +84,10 @@ type Config struct {
 	// ExpiredDelay is how long a connection outlives its token, for the client to log in with another. Zero means 25 s.
 	ExpiredDelay time.Duration
 
-	// Backend is what the application's own program is asked. EmulatedHeaders are the headers of logins that it may be
+	// Backend is what the application's own program is asked. EmulatedHeaders, if set, returns the headers of logins that it may be
 	// sent, by their canonical names.
 	Backend         Backend
-	EmulatedHeaders []string
+	EmulatedHeaders func() []string
 
 	// Revoked, if set, reports whether a token of a user's that was good is revoked now. Its ID may be empty, for one that was shown before.
 	Revoked func(user string, t Token) bool
@@ -128,7 +128,7 @@ func (c *Config) Validate() error {
 
 func (c Config) withDefaults() Config {
 	if c.MaxChannels == 0 {
-		c.MaxChannels = 128
+		c.MaxChannels = defaultMaxChannels
 	}
 	if c.MaxFaults == 0 {
 		c.MaxFaults = 16
@@ -172,7 +172,8 @@ type Handler[F any] struct {
 	tokens    *roster.Tokens[*Client[F]]
 
 	// Any goroutine (atomic).
-	recheck  atomic.Bool // RecheckAll was called
+	most     atomic.Int64 // Config.MaxChannels
+	recheck  atomic.Bool  // RecheckAll was called
 	commands atomic.Uint64
 	refusals hub.Refusals
 }
@@ -191,6 +192,7 @@ func NewHandler[F any](config Config, frame func(text []byte) F) (*Handler[F], e
 		roster:  roster.New[*Client[F]](),
 		tokens:  roster.NewTokens[*Client[F]](),
 	}
+	h.SetMaxChannels(config.MaxChannels)
 	if config.Anonymous != nil {
 		h.anonymous = newLogin[F](nil, config.Anonymous)
 	}
@@ -214,3 +216,15 @@ type Stats struct {
 func (h *Handler[F]) Stats() Stats {
 	return Stats{Commands: h.commands.Load(), Errors: h.refusals.Counts()}
 }
+
+const defaultMaxChannels = 128
+
+// SetMaxChannels sets Config.MaxChannels anew. What is there stays, though it be more.
+func (h *Handler[F]) SetMaxChannels(n int) {
+	if n == 0 {
+		n = defaultMaxChannels
+	}
+	h.most.Store(int64(n))
+}
+
+func (h *Handler[F]) maxChannels() int { return int(h.most.Load()) }

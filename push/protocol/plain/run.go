@@ -16,7 +16,7 @@ func (c *Client[F]) run(command command) error {
 	case "login":
 		return c.runLogin(command)
 	case "subscribe":
-		list, err := command.channels(c.handler.config.MaxChannels)
+		list, err := command.channels(c.handler.maxChannels())
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (c *Client[F]) isSubscribed(channel string) bool {
 // runUnsubscribe leaves channels. Leaving one that was not joined is no error:
 // what the client wants is so.
 func (c *Client[F]) runUnsubscribe(command command) error {
-	channels, err := command.channels(c.handler.config.MaxChannels)
+	channels, err := command.channels(c.handler.maxChannels())
 	if err != nil {
 		return err
 	}

@@ -187,7 +187,7 @@ func (c *Client[F]) startAll(made []joined) {
 
 // checkSubscribe reports why the client may not join all of list.
 func (c *Client[F]) checkSubscribe(list channels) error {
-	if limit := c.handler.config.MaxChannels; len(c.subs)+len(list.list) > limit {
+	if limit := c.handler.maxChannels(); len(c.subs)+len(list.list) > limit {
 		return tooManyChannels(limit)
 	}
 	for _, name := range list.list {
