@@ -107,6 +107,7 @@ var notRun = map[string]map[string]string{
 	"docs/brokers.md":      {"printf 'millpond:%s'": "three hosts; the tests of push/broker/nats have three servers"},
 	"docs/million.md":      {"make million": "half an hour; bench/million tests it"},
 	"docs/recovery.md":     {"bin/millpond bench recover": "a minute; the tests of bench run it smaller"},
+	"docs/operating.md":    {"millpond config check --config millpond.yaml": "wants systemd; TestReloadSettings sends the signal"},
 	"docs/quickstart.md":   {"npm install centrifuge": "from the registry; internal/sdk has it and runs it"},
 	"docs/tap.md":          {"millpond tap --user ada --write ada.pcapng": "wants Wireshark's window; the tests of push/tap run tshark"},
 	"docs/webhooks.md":     {"cd docs/examples/webhooks": "the tests of docs/examples/webhooks run it", "websocat": "Debian has no websocat; push/webhook_test.go says the same"},
@@ -137,11 +138,11 @@ subscribe) set -- "$@" --url=ws://127.0.0.1:@PUBLIC ;;
 bench) export MILLPOND_TEST_PROCESS=tree; [ "$2" = compare ] || export MILLPOND_CONNECTIONS=20 MILLPOND_DURATION=500ms ;;
 esac
 case "$1" in serve|tap|subscribe) ;; *) exec @BINARY "$@" ;; esac
-log=$PWD/log.$1
-( @BINARY "$@" >"$log" 2>&1 & echo $! >>@DIR/pids; >@DIR/started.$$; wait $!; echo "$* $?" >>@DIR/codes ) >/dev/null 2>&1 &
+log=$PWD/log.$1.$$
+( @BINARY "$@" >"$log" 2>&1 & echo $! >>@DIR/pids; >@DIR/started.$$; wait $!; echo "$* $?" >>@DIR/codes; >@DIR/ended.$$ ) >/dev/null 2>&1 &
 while [ ! -e @DIR/started.$$ ]; do sleep 0.01; done
 while [ "$1" = serve ] && ! grep -q listener=internal "$log"; do
-	if [ -s @DIR/codes ]; then cat "$log" >&2; exit 1; fi
+	if [ -e @DIR/ended.$$ ]; then cat "$log" >&2; exit 1; fi
 	sleep 0.05
 done
 `
