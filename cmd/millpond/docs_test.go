@@ -135,9 +135,9 @@ case "$1" in
 serve) export MILLPOND_LISTEN=127.0.0.1:@PUBLIC MILLPOND_INTERNAL_LISTEN=127.0.0.1:@INTERNAL MILLPOND_DRAIN_GRACE=0s ;;
 publish|tap) set -- "$@" --url=http://127.0.0.1:@INTERNAL ;;
 subscribe) set -- "$@" --url=ws://127.0.0.1:@PUBLIC ;;
-bench) export MILLPOND_TEST_PROCESS=tree; [ "$2" = compare ] || export MILLPOND_CONNECTIONS=20 MILLPOND_DURATION=500ms ;;
+bench) export MILLPOND_TEST_PROCESS=tree; [ "$2" = compare ] || set -- "$@" --connections=20 --duration=500ms ;;
 esac
-case "$1" in serve|tap|subscribe) ;; *) exec @BINARY "$@" ;; esac
+case "$*" in tap*--duration*) exec @BINARY "$@" ;; serve*|tap*|subscribe*) ;; *) exec @BINARY "$@" ;; esac
 log=$PWD/log.$1.$$
 ( @BINARY "$@" >"$log" 2>&1 & echo $! >>@DIR/pids; >@DIR/started.$$; wait $!; echo "$* $?" >>@DIR/codes; >@DIR/ended.$$ ) >/dev/null 2>&1 &
 while [ ! -e @DIR/started.$$ ]; do sleep 0.01; done
