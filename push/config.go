@@ -93,6 +93,8 @@ type Config struct {
 	History History
 	// NATS says whether publications go over NATS, which several hosts may share and which keeps them on disk.
 	NATS NATS
+	// Queue says whether publications come from a queue, too.
+	Queue Queue
 
 	// MaxMessageBytes bounds a client's message. Zero means 64 KiB, on /echo 16 MiB.
 	MaxMessageBytes int
@@ -280,6 +282,7 @@ func (c Config) Validate() error {
 		d.Dashboard.Validate(),
 		d.validateEvents(),
 		d.validateNATS(),
+		d.validateQueue(),
 		d.Cluster.Validate(),
 		d.Trace.Validate(),
 		d.Memory.Validate(),

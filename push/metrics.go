@@ -190,6 +190,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	c.server.backend.collect(out, gauge, counter)
 	c.collectCluster(gauge, counter)
+	c.collectQueue(gauge, counter)
 	if c.server.events != nil {
 		c.collectEvents(out, gauge, counter)
 	}

@@ -41,6 +41,7 @@ type Server struct {
 	broker   broker
 	memory   *memory.Broker // the broker, or nil
 	nats     *natsSide      // the broker and what it stands on, or nil
+	queue    *queueSide     // nil without
 	verifier *auth.Verifier // of tokens
 	// revocations are tokens that are refused all the same.
 	revocations *auth.Revocations
@@ -96,7 +97,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.live.Store(&s.config)
 	if err := s.build(); err != nil {
-		return nil, errors.Join(err, s.closeEvents(context.Background()), s.closeLogs(context.Background()), s.closeBroker(context.Background()))
+		return nil, errors.Join(err, s.queue.close(context.Background()), s.closeEvents(context.Background()), s.closeLogs(context.Background()), s.closeBroker(context.Background()))
 	}
 	err := s.listen()
 	if err == nil {
@@ -170,6 +171,9 @@ func (s *Server) build() error {
 		return err
 	}
 	if s.api, err = api.New(apiConfig); err != nil {
+		return err
+	}
+	if err = s.newQueue(); err != nil {
 		return err
 	}
 	if c.Dev {
@@ -277,7 +281,7 @@ func (s *Server) onInternalError(err error) {
 
 // discard undoes New when it fails half-way.
 func (s *Server) discard() error {
-	errs := []error{s.engine.Shutdown(context.Background()), s.backend.close(context.Background())}
+	errs := []error{s.queue.close(context.Background()), s.engine.Shutdown(context.Background()), s.backend.close(context.Background())}
 	for _, l := range s.public {
 		if s.handover != nil {
 			l.Share() // the process that has it goes on
@@ -343,6 +347,7 @@ func (s *Server) Serve() error {
 	var running sync.WaitGroup
 	s.memoryWatch.Tick(time.Now())
 	running.Go(func() { s.keepHouse(stop) })
+	s.queue.begin()
 	for i, l := range s.public {
 		secured := s.config.secured(s.config.Listen[i])
 		log.Info("listening", "listener", "public", "address", s.addrs[i].String(), "tls", secured)
@@ -372,13 +377,13 @@ func (s *Server) Serve() error {
 	return err
 }
 
-// Drain prepares a Shutdown: /readyz turns 503, for the grace time clients are still accepted, so that a load balancer
+// Drain prepares a Shutdown: /readyz turns 503, the queue is left to others, for the grace time clients are still accepted, so that a load balancer
 // has time to notice, and then rate sessions a second are closed with 1001, until none is left or ctx ends. A rate of
 // zero leaves them to Shutdown.
 func (s *Server) Drain(ctx context.Context, grace time.Duration, rate float64) error {
 	s.draining.Store(true)
-	if err := s.closeOffer(); err != nil {
-		s.config.Logger.Warn("takeover", "error", err)
+	if err := errors.Join(s.closeOffer(), s.queue.close(ctx)); err != nil {
+		s.config.Logger.Warn("draining", "error", err)
 	}
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
@@ -393,7 +398,7 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration, rate float64) e
 // a close frame with 1001. When ctx ends first, it cuts what is left and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	err := s.closeOffer()
+	err := errors.Join(s.closeOffer(), s.queue.close(ctx))
 	s.stopStreams()
 	err = errors.Join(err, s.engine.Shutdown(ctx), s.backend.close(ctx))
 	if s.internal != nil {

@@ -111,6 +111,7 @@ var notRun = map[string]map[string]string{
 	"docs/quickstart.md":   {"npm install centrifuge": "from the registry; internal/sdk has it and runs it"},
 	"docs/tap.md":          {"millpond tap --user ada --write ada.pcapng": "wants Wireshark's window; the tests of push/tap run tshark"},
 	"docs/webhooks.md":     {"cd docs/examples/webhooks": "the tests of docs/examples/webhooks run it", "websocat": "Debian has no websocat; push/webhook_test.go says the same"},
+	"docs/queue.md":        {"millpond serve --nats-url": "another host; the tests of push and cmd/millpond have servers of NATS"},
 }
 
 // codes are exit codes other than 0 that are as good, by the block's first line.
@@ -335,7 +336,7 @@ func TestLinksOfDocuments(t *testing.T) {
 }
 
 // othersFlags are of other programs.
-var othersFlags = []string{"--system", "--now", "--signal", "--reload", "--no-pager", "--version", "--privileged", "--ulimit", "--dry-run", "--set", "--values", "--from-file"}
+var othersFlags = []string{"--system", "--now", "--signal", "--reload", "--no-pager", "--version", "--privileged", "--ulimit", "--dry-run", "--set", "--values", "--from-file", "--subjects", "--retention", "--storage", "--defaults", "--max-age"}
 
 // Each flag that a document names exists.
 func TestFlagsOfDocuments(t *testing.T) {

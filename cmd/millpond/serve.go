@@ -49,6 +49,7 @@ type serveCommand struct {
 	AllowAnonymous bool   `help:"Let clients in that show no token; they have no user."`
 	DataDir        string `help:"Directory for what must outlive the process." placeholder:"DIR"`
 	natsFlags      `embed:""`
+	queueFlags     `embed:""`
 	MaxBadTokens   int `help:"Bad tokens for channels in a row that end a connection of the Centrifuge protocol." default:"128"`
 	MaxRevocations int `help:"Revocations of tokens that are kept." default:"100000"`
 
@@ -375,6 +376,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		errs = append(errs, fmt.Errorf("proxy-protocol-from: %w", err))
 	}
 	if out.NATS, err = c.nats(); err != nil {
+		errs = append(errs, err)
+	}
+	if out.Queue, err = c.queue(); err != nil {
 		errs = append(errs, err)
 	}
 	if out.Tokens, err = c.tokens(); err != nil {

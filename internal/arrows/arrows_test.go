@@ -60,7 +60,7 @@ var table = []row{
 			"push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry",
 			"push/events", "push/logs", "push/tracing", "push/auth",
 			"push/certs", "push/takeover", "push/tap", "push/api",
-			"push/web", "push/webhook", "push/cluster", "push/pressure",
+			"push/web", "push/webhook", "push/cluster", "push/queue", "push/pressure",
 			"internal/histogram", "internal/nearest",
 			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/tap", "push/dashboard", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
@@ -69,7 +69,7 @@ var table = []row{
 			"internal/program", "internal/browser", "internal/testcert", "push/protocol/centrifuge/wire", "push/protocol/centrifuge/fossil", // a client's
 			"internal/eventsink",
 			"github.com/chromedp/chromedp", "github.com/golang-jwt/jwt/v5", "github.com/prometheus/client_model", "github.com/getkin/kin-openapi",
-			"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf",
+			"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go",
 		},
 	},
 	{"push/hub", "declares what it needs of brokers and subscribers, and imports neither", []string{"push/hub/names", "internal/histogram"}, []string{"push/broker/memory"}},
@@ -147,6 +147,7 @@ var table = []row{
 		nil,
 	},
 	{"push/webhook/sign", "bytes to a header, and back", nil, nil},
+	{"push/queue", "carries commands out in their order, and knows neither what they are nor where they come from", []string{"push/hub", "golang.org/x/time"}, nil},
 	{"push/cluster", "knows nodes and messages, neither what they mean nor how they travel", nil, []string{"push/broker/nats", "push/broker/nats/embedded"}},
 	{"push/web", "files", nil, []string{"internal/browser", "github.com/chromedp/chromedp"}},
 	{
@@ -167,7 +168,7 @@ var table = []row{
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
 		[]string{"push", "push/auth", "bench", "bench/report", "session", "internal/nearest", "internal/doctor", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},
-		[]string{"internal/testcert", "internal/eventsink", "internal/program", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp", "github.com/santhosh-tekuri/jsonschema/v6"},
+		[]string{"internal/testcert", "internal/eventsink", "internal/program", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp", "github.com/santhosh-tekuri/jsonschema/v6", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go"},
 	},
 	{"deploy", "tests of the files beside it", nil, []string{"internal/program"}},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},

@@ -104,6 +104,7 @@ type Handler struct {
 	origins   *http.CrossOriginProtection
 	open      *heldKey              // for callers without a key; nil unless Insecure
 	unknown   *account              // of those that are refused for having none
+	queue     *heldKey              // of commands that come from a queue
 	numbers   map[string]int        // of the methods, in accounts
 	durations []histogram.Histogram // by the method's number
 	idPrefix  string
@@ -150,6 +151,7 @@ func New(config Config) (*Handler, error) {
 	h.stopped, h.stop = context.WithCancel(context.Background())
 	h.requestsPerSec, h.bytesPerSec = h.config.RequestsPerSecond, h.config.BytesPerSecond
 	h.unknown = h.accountLocked(Key{}) // nobody else has h
+	h.queue = &heldKey{Key{Name: queueName, Scopes: ScopePublish}, h.accountLocked(Key{Name: queueName})}
 	if config.Insecure {
 		open := Key{Name: "dev", Scopes: ScopeAll | ScopeTapPayload}
 		h.open = &heldKey{open, h.accountLocked(open)}

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -49,6 +50,8 @@ type LinkConfig struct {
 	// PingInterval is the time between two pings; a server that leaves two unanswered is gone. Zero means 5 s.
 	PingInterval time.Duration
 
+	// Flags begins the names of the flags in errors. Empty means "nats".
+	Flags string
 	// Logger gets what an operator has to know. Nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -59,6 +62,9 @@ type TLS struct {
 	Certificate string // own certificate chain in PEM, and its Key
 	Key         string
 }
+
+// flag returns the name of one of the connection's flags.
+func (c LinkConfig) flag(name string) string { return cmp.Or(c.Flags, "nats") + "-" + name }
 
 // Enabled reports whether any file is given.
 func (t TLS) Enabled() bool { return t != TLS{} }
@@ -92,17 +98,17 @@ func (t TLS) Load() (*tls.Config, error) {
 func (c LinkConfig) Validate() error {
 	var errs []error
 	if (c.Server == nil) == (len(c.URLs) == 0) {
-		errs = append(errs, errors.New("nats-url: give the address of a server, or nats-embedded, and not both"))
+		errs = append(errs, fmt.Errorf("%s: give the address of a server, or nats-embedded, and not both", c.flag("url")))
 	}
 	for _, u := range c.URLs {
 		parsed, err := url.Parse(u)
 		switch {
 		case err != nil:
-			errs = append(errs, errors.New("nats-url: one of them is no URL")) // which may have a password in it
+			errs = append(errs, fmt.Errorf("%s: one of them is no URL", c.flag("url"))) // which may have a password in it
 		case parsed.Scheme != "nats" && parsed.Scheme != "tls" || parsed.Host == "":
-			errs = append(errs, fmt.Errorf("nats-url: %s is not like nats://HOST:4222 or tls://HOST:4222", parsed.Redacted()))
+			errs = append(errs, fmt.Errorf("%s: %s is not like nats://HOST:4222 or tls://HOST:4222", c.flag("url"), parsed.Redacted()))
 		case parsed.User != nil:
-			errs = append(errs, fmt.Errorf("nats-url: %s has credentials in it; give nats-user and nats-password-file, or nats-token-file", parsed.Redacted()))
+			errs = append(errs, fmt.Errorf("%s: %s has credentials in it; give %s and %s, or %s", c.flag("url"), parsed.Redacted(), c.flag("user"), c.flag("password-file"), c.flag("token-file")))
 		}
 	}
 	ways := 0
@@ -112,10 +118,10 @@ func (c LinkConfig) Validate() error {
 		}
 	}
 	if ways > 1 {
-		errs = append(errs, errors.New("nats-user, nats-token-file, nats-credentials-file, nats-nkey-file: give one of them"))
+		errs = append(errs, fmt.Errorf("%s, %s, %s, %s: give one of them", c.flag("user"), c.flag("token-file"), c.flag("credentials-file"), c.flag("nkey-file")))
 	}
 	if (c.User == "") != (c.Password == "") {
-		errs = append(errs, errors.New("nats-user: it needs nats-password-file, and that a nats-user"))
+		errs = append(errs, fmt.Errorf("%s: it needs %s, and that needs it", c.flag("user"), c.flag("password-file")))
 	}
 	if c.Server != nil && (ways > 0 || c.TLS.Enabled()) {
 		errs = append(errs, errors.New("nats-embedded: it needs no credentials and no nats-tls-…: those are for nats-url"))
@@ -198,7 +204,7 @@ func Open(c LinkConfig) (*Link, error) {
 		conn, err = gonats.Connect(servers, append(options, gonats.RetryOnFailedConnect(true))...)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nats-url: %w", err)
+		return nil, fmt.Errorf("%s: %w", l.config.flag("url"), err)
 	}
 	l.conn = conn
 	return l, nil
@@ -239,7 +245,7 @@ func (l *Link) options() ([]gonats.Option, error) {
 	if c.TLS.Enabled() {
 		config, err := c.TLS.Load()
 		if err != nil {
-			return nil, fmt.Errorf("nats-tls: %w", err)
+			return nil, fmt.Errorf("%s: %w", c.flag("tls"), err)
 		}
 		options = append(options, gonats.Secure(config))
 	}
@@ -250,13 +256,13 @@ func (l *Link) options() ([]gonats.Option, error) {
 		options = append(options, gonats.Token(c.Token))
 	case c.CredentialsFile != "":
 		if _, err := os.Stat(c.CredentialsFile); err != nil {
-			return nil, fmt.Errorf("nats-credentials-file: %w", err)
+			return nil, fmt.Errorf("%s: %w", c.flag("credentials-file"), err)
 		}
 		options = append(options, gonats.UserCredentials(c.CredentialsFile))
 	case c.NKeyFile != "":
 		key, err := gonats.NkeyOptionFromSeed(c.NKeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("nats-nkey-file: %w", err)
+			return nil, fmt.Errorf("%s: %w", c.flag("nkey-file"), err)
 		}
 		options = append(options, key)
 	}
