@@ -42,6 +42,7 @@ type natsFlags struct {
 	NATSIdle        time.Duration `name:"nats-idle-timeout" help:"Time for which a group or partition without subscribers is still read." default:"60s"`
 	NATSResetRate   int           `name:"nats-reset-rate" help:"Channels in a second of which the subscribers are told to begin anew, when something may be missing." default:"5000"`
 	NATSCatchUp     int           `name:"nats-catch-up-bytes" help:"Bytes of a group that a node holds that was away, until it knows whether it missed too much." default:"67108864"`
+	NATSFetch       int           `name:"nats-fetch-bytes" help:"Bytes of publications that wait in this node, for each group, to be handed over." default:"4194304"`
 	NATSConnect     time.Duration `name:"nats-connect-timeout" help:"Time for one attempt to connect." default:"5s"`
 	NATSReconnect   time.Duration `name:"nats-reconnect-wait" help:"Time between two attempts, up to twice as much by chance." default:"250ms"`
 	NATSPing        time.Duration `name:"nats-ping-interval" help:"Time between two pings; who leaves two unanswered is gone." default:"5s"`
@@ -63,7 +64,7 @@ func (c *natsFlags) nats() (push.NATS, error) {
 		},
 		Broker: push.NATSBroker{
 			Groups: c.NATSGroups, Partitions: c.NATSPartitions, Replicas: c.Replicas, PublishTimeout: c.NATSPublish, MaxPending: c.NATSPending,
-			ChannelMessages: c.NATSMessages, IdleTimeout: c.NATSIdle, ResetRate: c.NATSResetRate, CatchUpBytes: c.NATSCatchUp, StartTimeout: c.NATSStart,
+			ChannelMessages: c.NATSMessages, IdleTimeout: c.NATSIdle, ResetRate: c.NATSResetRate, CatchUpBytes: c.NATSCatchUp, FetchBytes: c.NATSFetch, StartTimeout: c.NATSStart,
 		},
 	}
 	var errs []error

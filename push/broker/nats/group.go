@@ -184,13 +184,7 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	messages, err := consumer.Messages(
-		jetstream.PullMaxMessages(4096), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(2*time.Second),
-	)
-	if err != nil {
-		return false, err
-	}
-	defer messages.Stop()
+	messages := &feed{ctx: ctx, consumer: consumer, bytes: g.broker.config.FetchBytes}
 	if consumer.CachedInfo().NumPending == 0 { // and so there is nothing up to what was the end
 		if err := g.atEnd(ctx, &c); err != nil {
 			return false, err
@@ -223,10 +217,10 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 const maxIdle = 4
 
 // next returns the next message. While others are held until the way is known, it does not wait for ever: what they wait for may have left the stream.
-func (g *group) next(ctx context.Context, c *catchUp, messages jetstream.MessagesContext, consumer jetstream.Consumer, came uint64) (jetstream.Msg, error) {
-	for idle := 1; c.survey != nil; idle++ { // for so short a time that heartbeats are not missed by the client of NATS
+func (g *group) next(ctx context.Context, c *catchUp, messages *feed, consumer jetstream.Consumer, came uint64) (jetstream.Msg, error) {
+	for idle := 1; c.survey != nil; idle++ {
 		waiting, cancel := context.WithTimeout(ctx, time.Second)
-		m, err := messages.Next(jetstream.NextContext(waiting))
+		m, err := messages.next(waiting)
 		cancel()
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return m, err
@@ -245,7 +239,7 @@ func (g *group) next(ctx context.Context, c *catchUp, messages jetstream.Message
 			return nil, errors.New("messages are in the stream, and none comes")
 		}
 	}
-	return messages.Next(jetstream.NextContext(ctx))
+	return messages.next(ctx)
 }
 
 func (g *group) consumer(ctx context.Context, from uint64) (jetstream.Consumer, error) {
