@@ -24,7 +24,7 @@ type NATS struct {
 	Server NATSServer
 	// Link says how servers of others are reached, by its URLs. Server, Node and Logger are set by New.
 	Link NATSLink
-	// Broker has the bounds. Link, MaxHistorySize, MaxAge, StoreBytes, RingBytes, RingChannels, Renew, Renewed and Logger are set by New.
+	// Broker has the bounds. Link, MaxHistorySize, MaxAge, StoreBytes, RingBytes, RingChannels, Renew, Renewed, Trouble and Logger are set by New.
 	Broker NATSBroker
 }
 
@@ -132,6 +132,7 @@ func (s *Server) newBroker() (err error) {
 		n.Link.Server, n.Link.Node = side.server, side.server.Node()
 		if n.Broker.Replicas <= 1 { // else the others have what this one lost
 			n.Broker.Renew = side.server.Suspect()
+			n.Broker.Trouble = side.server.Trouble
 		}
 		n.Broker.Renewed = side.server.Settled
 	}

@@ -23,7 +23,9 @@ var (
 	descBrokerEvicted       = desc("broker_ring_evicted_total", "Publications that left memory before their time, for --history-bytes.")
 	descBrokerPeers         = desc("broker_cluster_peers", "Other servers of the cluster that the embedded server is connected to.")
 	descBrokerStore         = desc("broker_store_bytes", "Bytes of the embedded server's data on disk.")
-	descBrokerFailed        = desc("broker_store_failed", "1 when the embedded server has given its storage up.")
+	descBrokerFailed        = desc("broker_store_failed", "1 while the embedded server can store nothing: the disk is full, or has failed.")
+	descBrokerFree          = desc("broker_disk_free_bytes", "Bytes that are free on the disk of the embedded server's data.")
+	descBrokerRestarts      = desc("broker_store_restarts_total", "Times that the embedded server was restarted in the process because its storage had failed.")
 )
 
 // collectBroker is about either broker.
@@ -70,7 +72,9 @@ func (c *collector) collectBroker(gauge emitInt, counter emitCount) {
 	e := n.server.Stats()
 	gauge(descBrokerPeers, e.Peers)
 	gauge(descBrokerStore, int(e.StoreBytes))
-	gauge(descBrokerFailed, number(e.Disabled))
+	gauge(descBrokerFailed, number(e.Failed))
+	gauge(descBrokerFree, int(e.FreeBytes))
+	counter(descBrokerRestarts, e.Restarts)
 }
 
 // number is 1 for true.

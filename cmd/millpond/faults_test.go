@@ -2,12 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // This file has what may happen between the nodes of a cluster, and between a node and its broker.
@@ -159,4 +164,89 @@ func TestSlowRoutes(t *testing.T) {
 	}
 	l.goOn("they are fast again", 20)
 	l.finish()
+}
+
+// startOnDisk starts one node, which has its data on a file system of its own of so many bytes, of which the test has the directory.
+func startOnDisk(t *testing.T, size int, args ...string) (p *pond, dir string) {
+	t.Helper()
+	if err := exec.Command("unshare", "-Urm", "mount", "-t", "tmpfs", "none", t.TempDir()).Run(); err != nil {
+		t.Skip("no file system can be mounted here: ", err)
+	}
+	p = &pond{t: t, nodes: make([]*process, 1), config: historyFile(t)}
+	dir = t.TempDir()
+	command := exec.Command("unshare", append([]string{
+		"-Urm", "sh", "-c", `mount -t tmpfs -o size=$1 none "$2" && shift 2 && exec "$@"`, "sh", fmt.Sprint(size), dir,
+		os.Args[0], "serve", "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--dev", "--nats-embedded", "--data-dir=" + dir, "--nats-groups=4",
+		"--config=" + p.config, "--max-recovered=1000",
+	}, args...)...)
+	command.Env = append(os.Environ(), "MILLPOND_TEST_PROCESS=1")
+	p.nodes[0] = startCommand(t, command)
+	return p, filepath.Join("/proc", fmt.Sprint(command.Process.Pid), "root", dir)
+}
+
+// fill writes a file until so many bytes of its file system are left.
+func fill(t *testing.T, path string, left int64) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for piece := make([]byte, 64<<10); len(piece) > 0; {
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		if int64(st.Bavail)*st.Bsize <= left {
+			return
+		}
+		if _, err := f.Write(piece); errors.Is(err, unix.ENOSPC) {
+			piece = piece[:len(piece)/2]
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Something else fills the disk: publications are refused with that reason, nobody is disconnected, and it goes on when there is room, though the
+// server of NATS may have been unable to write. Nothing that was acknowledged is lost.
+func TestFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("processes")
+	}
+	t.Parallel() // some of it is waiting
+	for _, c := range []struct {
+		name          string
+		reserve, left int64
+		failed        bool
+	}{{"the reserve is used", 16 << 20, 8 << 20, false}, {"nothing can be written", 1, 0, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p, dir := startOnDisk(t, 128<<20, "--nats-store-bytes=33554432", fmt.Sprint("--nats-reserve-bytes=", c.reserve), "--nats-publish-timeout=2s")
+			l := startLoad(t, p, 4)
+			for _, f := range l.followers {
+				f.mayReset = c.failed // it may have been told what could not be written
+			}
+			restarts := ""
+			for round := 0; round < 2 || c.failed && restarts == ""; round++ {
+				l.goOn("there is room", 20)
+				fill(t, filepath.Join(dir, "filler"), c.left)
+				eventually(t, "it is refused", func() bool {
+					err := l.call(p.at(0), `{"channels":["other0","other1"],"data":[0,0]}`)
+					return err != nil && strings.Contains(err.Error(), "disk of the log is full")
+				})
+				p.at(0).awaitMetric("millpond_broker_store_failed 1")
+				if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
+					t.Fatal(err)
+				}
+				p.at(0).awaitMetric("millpond_broker_store_failed 0")
+				restarts = p.at(0).metric("millpond_broker_store_restarts_total") // none if nothing was about to be written
+			}
+			l.goOn("there is room again", 50)
+			if n := l.comeback.Load(); n > 0 {
+				t.Errorf("%d clients lost their connection", n)
+			}
+			l.finish()
+		})
+	}
 }

@@ -13,6 +13,7 @@ import (
 type natsFlags struct {
 	NATSEmbedded    bool          `name:"nats-embedded" help:"Run a NATS server with JetStream in this process, on --data-dir: histories and positions outlive it."`
 	NATSStoreBytes  int64         `name:"nats-store-bytes" help:"Bytes of histories on disk; of more, the oldest publications go." default:"4294967296"`
+	NATSReserve     int64         `name:"nats-reserve-bytes" help:"Bytes that must be free on the disk of the embedded server's data; with less, publications with history are refused." default:"67108864"`
 	NATSSync        time.Duration `name:"nats-sync-interval" help:"Time between two fsyncs of the embedded server's, within which a loss of power loses publications." default:"5s"`
 	NATSSyncAlways  bool          `name:"nats-sync-always" help:"An fsync before each acknowledgement."`
 	ClusterName     string        `help:"Name of the cluster that the embedded servers of several hosts form." placeholder:"NAME"`
@@ -54,7 +55,7 @@ func (c *natsFlags) nats() (push.NATS, error) {
 	out := push.NATS{
 		Embedded: c.NATSEmbedded,
 		Server: push.NATSServer{
-			StoreBytes: c.NATSStoreBytes, SyncInterval: c.NATSSync, SyncAlways: c.NATSSyncAlways,
+			StoreBytes: c.NATSStoreBytes, ReserveBytes: c.NATSReserve, SyncInterval: c.NATSSync, SyncAlways: c.NATSSyncAlways,
 			ClusterName: c.ClusterName, ClusterListen: c.ClusterListen, ClusterAdvertise: c.ClusterAdvert, ClusterRoutes: c.ClusterRoutes,
 		},
 		Link: push.NATSLink{

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Config bounds a Broker and says what its streams are. All nodes should have the same, but for Renew and Renewed.
+// Config bounds a Broker and says what its streams are. All nodes should have the same, but for Renew, Renewed and Trouble.
 type Config struct {
 	// Link is the connection. It must be set, and outlive the Broker.
 	Link *Link
@@ -53,6 +53,9 @@ type Config struct {
 	// when that is done.
 	Renew   string
 	Renewed func() error
+
+	// Trouble, if not nil, says why the log can take nothing just now. It is called for each publication with history.
+	Trouble func() error
 
 	// Logger gets what an operator has to know. Nil means slog.Default().
 	Logger *slog.Logger

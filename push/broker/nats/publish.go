@@ -38,6 +38,11 @@ type sending struct {
 
 // append puts a message at the log's end and returns its place there, or that of the first one with the same id.
 func (g *group) append(ctx context.Context, msg *gonats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if trouble := g.broker.config.Trouble; trouble != nil {
+		if err := trouble(); err != nil {
+			return nil, unavailable(err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
 	defer cancel()
 	ack, err := g.appendUntil(ctx, msg, opts)
@@ -154,8 +159,8 @@ func (b *Broker) Publish(ctx context.Context, channel string, data []byte, optio
 }
 
 func (b *Broker) publish(ctx context.Context, channel string, data []byte, o hub.PublishOptions) (hub.Position, error) {
-	if err := ctx.Err(); err != nil {
-		return hub.Position{}, err
+	if err := ctx.Err(); err != nil { // of several, those before took all the time there was
+		return hub.Position{}, unavailable(err)
 	}
 	e := envelopeOf(data, o)
 	g := b.groupOf(channel)

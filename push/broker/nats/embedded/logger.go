@@ -3,7 +3,9 @@ package embedded
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // logger brings the server's log to ours. What the server says of its own life is for debugging.
@@ -13,6 +15,9 @@ type logger struct {
 	// Guarded by mu.
 	mu    sync.Mutex
 	fatal string // the first
+
+	// Any goroutine (atomic).
+	storeFailed atomic.Bool
 }
 
 // Noticef implements server.Logger.
@@ -21,8 +26,14 @@ func (l *logger) Noticef(format string, v ...any) { l.to.Debug("nats: " + fmt.Sp
 // Warnf implements server.Logger.
 func (l *logger) Warnf(format string, v ...any) { l.to.Warn("nats: " + fmt.Sprintf(format, v...)) }
 
-// Errorf implements server.Logger.
-func (l *logger) Errorf(format string, v ...any) { l.to.Error("nats: " + fmt.Sprintf(format, v...)) }
+// Errorf implements server.Logger. That a part of the storage is given up, the server says nowhere else.
+func (l *logger) Errorf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	if lower := strings.ToLower(text); strings.Contains(lower, "critical write error") || strings.Contains(lower, "will be disabled") {
+		l.storeFailed.Store(true)
+	}
+	l.to.Error("nats: " + text)
+}
 
 // Fatalf implements server.Logger. The process goes on: Start has an error of it.
 func (l *logger) Fatalf(format string, v ...any) {

@@ -14,10 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"golang.org/x/sys/unix"
 )
 
 // Config says what the server is. Dir must be set; what begins with Cluster is for one of several.
@@ -33,6 +33,8 @@ type Config struct {
 	SyncInterval time.Duration
 	// SyncAlways is an fsync before each acknowledgement; it costs a write to the disk for each burst of publications.
 	SyncAlways bool
+	// ReserveBytes have to be free on the disk beside the data: with less, nothing should be published. Zero means 64 MiB.
+	ReserveBytes int64
 
 	// ClusterName is the same on all of the cluster's servers. Empty means no cluster.
 	ClusterName string
@@ -62,6 +64,9 @@ func (c Config) withDefaults() Config {
 	if c.SyncInterval == 0 {
 		c.SyncInterval = 5 * time.Second
 	}
+	if c.ReserveBytes == 0 {
+		c.ReserveBytes = 64 << 20
+	}
 	if c.ClusterListen == "" {
 		c.ClusterListen = defaultClusterListen
 	}
@@ -82,6 +87,9 @@ func (c Config) Validate() error {
 	}
 	if c.StoreBytes < 0 {
 		errs = append(errs, fmt.Errorf("nats-store-bytes: %d is negative", c.StoreBytes))
+	}
+	if c.ReserveBytes < 0 {
+		errs = append(errs, fmt.Errorf("nats-reserve-bytes: %d is negative", c.ReserveBytes))
 	}
 	if c.SyncInterval < 0 {
 		errs = append(errs, fmt.Errorf("nats-sync-interval: %v is negative", c.SyncInterval))
@@ -147,15 +155,23 @@ func hostPort(address string) (host string, port int, err error) {
 // Server is one that runs. Its methods may be called by any goroutine.
 type Server struct {
 	// Immutable after Start.
-	config Config
-	server *server.Server
-	lock   *os.File
+	config   Config
+	lock     *os.File
+	stop     func() // ends the watching
+	watching sync.WaitGroup
 
 	closing sync.Once
 
 	// Guarded by mu.
-	mu sync.Mutex
-	id identity
+	mu     sync.Mutex
+	id     identity
+	server *server.Server // another one after a restart
+	log    *logger        // that of server
+
+	// Any goroutine (atomic).
+	trouble  atomic.Pointer[error] // nil while what is published can be stored
+	free     atomic.Int64          // bytes on the disk
+	restarts atomic.Int64
 }
 
 // Start starts a server; it must be shut down. A directory that another process uses, that belongs to another server, or that cannot be read is an error.
@@ -171,6 +187,9 @@ func Start(c Config) (*Server, error) {
 	if err = s.start(); err != nil {
 		return nil, errors.Join(err, s.lock.Close())
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.watching.Go(func() { s.watch(ctx) })
 	return s, nil
 }
 
@@ -185,44 +204,63 @@ func (s *Server) start() (err error) {
 	if s.id.Suspect != "" {
 		c.Logger.Warn("broker: the newest publications may be missing: streams begin anew for whoever had them", "directory", c.Dir, "because", s.id.Suspect)
 	}
+	return s.launch()
+}
+
+// launch starts the server of NATS.
+func (s *Server) launch() error {
+	c := s.config
 	options, err := s.options()
 	if err != nil {
 		return err
 	}
-	if s.server, err = server.NewServer(options); err != nil {
+	n, err := server.NewServer(options)
+	if err != nil {
 		return fmt.Errorf("nats-embedded: %w", err)
 	}
 	log := &logger{to: c.Logger}
-	s.server.SetLoggerV2(log, false, false, false)
-	s.server.Start()
+	n.SetLoggerV2(log, false, false, false)
+	n.Start()
 	ready := false
 	for end := time.Now().Add(c.StartTimeout); !ready && log.firstFatal() == "" && time.Now().Before(end); {
-		ready = s.server.ReadyForConnections(100 * time.Millisecond)
+		ready = n.ReadyForConnections(100 * time.Millisecond)
 	}
-	if fatal := log.firstFatal(); fatal != "" || !ready || !s.server.JetStreamEnabled() {
-		s.server.Shutdown()
-		s.server.WaitForShutdown()
+	if fatal := log.firstFatal(); fatal != "" || !ready || !n.JetStreamEnabled() {
+		n.Shutdown()
+		n.WaitForShutdown()
 		if fatal == "" {
 			fatal = "it was not ready after " + c.StartTimeout.String()
 		}
 		return fmt.Errorf("nats-embedded: the server does not start in %s: %s", c.Dir, fatal)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server, s.log = n, log
 	return nil
+}
+
+// current returns the server of NATS.
+func (s *Server) current() (*server.Server, *logger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server, s.log
 }
 
 // checkRoom compares the bound of the data with the room that there is for it.
 func (s *Server) checkRoom() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.config.Dir, &st); err != nil {
-		return fmt.Errorf("data-dir: statfs %s: %w", s.config.Dir, err)
+	free, err := freeBytes(s.config.Dir)
+	if err != nil {
+		return err
 	}
 	used, err := treeBytes(filepath.Join(s.config.Dir, storeDir))
 	if err != nil {
 		return fmt.Errorf("data-dir: %w", err)
 	}
-	room := int64(st.Bavail)*st.Bsize + used
-	if room < s.config.StoreBytes {
-		return fmt.Errorf("nats-store-bytes: %d is more than the %d that there are for %s; a disk that is full loses publications without a word, so give less", s.config.StoreBytes, room, s.config.Dir)
+	if need, room := s.config.StoreBytes+s.config.ReserveBytes, free+used; room < need {
+		return fmt.Errorf(
+			"nats-store-bytes: %d, and nats-reserve-bytes, %d, are more than the %d that there are for %s; nothing can be stored on a disk that is full, so give less",
+			s.config.StoreBytes, s.config.ReserveBytes, room, s.config.Dir,
+		)
 	}
 	return nil
 }
@@ -300,7 +338,10 @@ func (inProcess) Check(c server.ClientAuthentication) bool {
 func newName() string { return "n" + strings.ToLower(rand.Text()[:12]) }
 
 // InProcessConn returns a new connection to the server.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessConn() }
+func (s *Server) InProcessConn() (net.Conn, error) {
+	n, _ := s.current()
+	return n.InProcessConn()
+}
 
 // Node returns the server's name.
 func (s *Server) Node() string {
@@ -330,7 +371,8 @@ func (s *Server) Settled() error {
 
 // ClusterAddr returns where the other servers connect to; nil without a cluster.
 func (s *Server) ClusterAddr() net.Addr {
-	if a := s.server.ClusterAddr(); a != nil {
+	n, _ := s.current()
+	if a := n.ClusterAddr(); a != nil {
 		return a
 	}
 	return nil
@@ -341,17 +383,20 @@ type Stats struct {
 	Peers      int   // other servers of the cluster that are connected
 	StoreBytes int64 // data on disk
 	Streams    int
-	Disabled   bool // JetStream has given up, as it does when the disk fails
+	Failed     bool  // the storage takes nothing: Trouble says why
+	FreeBytes  int64 // on the disk
+	Restarts   int64 // of the server of NATS, after its storage had failed
 }
 
 // Stats returns them.
 func (s *Server) Stats() Stats {
-	st := Stats{Disabled: !s.server.JetStreamEnabled()}
-	if z, err := s.server.Jsz(nil); err == nil {
+	st := Stats{Failed: s.Trouble() != nil, FreeBytes: s.free.Load(), Restarts: s.restarts.Load()}
+	n, _ := s.current()
+	if z, err := n.Jsz(nil); err == nil {
 		st.StoreBytes, st.Streams = int64(z.Store), z.Streams
 	}
 	seen := map[string]bool{}
-	if z, err := s.server.Routez(nil); err == nil {
+	if z, err := n.Routez(nil); err == nil {
 		for _, r := range z.Routes {
 			seen[r.RemoteID] = true
 		}
@@ -371,8 +416,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) shutdown(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() {
-		s.server.Shutdown()
-		s.server.WaitForShutdown()
+		s.stop()
+		s.watching.Wait()
+		n, _ := s.current()
+		n.Shutdown()
+		n.WaitForShutdown()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		done <- errors.Join(release(s.config.Dir, s.id), s.lock.Close())

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/millpond/millpond/internal/testcert"
 )
 
@@ -303,5 +305,30 @@ func TestNobodyFromOutside(t *testing.T) {
 	answer, _ := io.ReadAll(c)
 	if !strings.Contains(string(answer), "Authorization Violation") || strings.Contains(string(answer), "PONG") {
 		t.Errorf("%q", answer)
+	}
+}
+
+// A server that has given a part of its storage up is replaced by another on the same data; so is one that has given up all of it.
+func TestStoreThatFailed(t *testing.T) {
+	s := start(t, Config{Dir: t.TempDir()})
+	for i, fail := range []func(*server.Server, *logger){
+		func(_ *server.Server, log *logger) {
+			log.Errorf("JetStream stream %q critical write error: %v", "s", "EIO")
+		},
+		func(n *server.Server, _ *logger) {
+			if err := n.DisableJetStream(); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		before, log := s.current()
+		fail(before, log)
+		eventually(t, "another server", func() bool { now, _ := s.current(); return now != before })
+		eventually(t, "it can store", func() bool { st := s.Stats(); return !st.Failed && st.Restarts == int64(i)+1 && st.FreeBytes > 0 })
+		c, err := s.InProcessConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
 	}
 }
