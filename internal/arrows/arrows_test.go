@@ -83,8 +83,8 @@ var table = []row{
 	},
 	{
 		"push/broker/nats/embedded", "a server that others reach by its connections; the only one that knows the server's package",
-		[]string{"github.com/nats-io/nats-server/v2", "golang.org/x/sys", "github.com/google/renameio/v2"},
-		[]string{"internal/testcert"},
+		[]string{"github.com/nats-io/nats-server/v2", "github.com/minio/highwayhash", "golang.org/x/sys", "github.com/google/renameio/v2"},
+		[]string{"internal/testcert", "github.com/nats-io/nats.go"},
 	},
 	{
 		"push/protocol/plain", "a protocol sees the hub, and the connection by an interface of its own",

@@ -175,7 +175,7 @@ func (b *Broker) prepareAll() error {
 
 func (b *Broker) prepareOne(g *group) error {
 	st, err := b.stream(b.ctx, g.n)
-	if err == nil && b.config.Renew != "" && st.last > 0 {
+	if err == nil && b.config.Renew != "" { // also when nothing is left
 		st, err = b.renew(b.ctx, g.n, st.epoch)
 	}
 	if err != nil {

@@ -23,6 +23,8 @@ type identity struct {
 	Boot string `json:"boot,omitempty"`
 	// Inode is that of the directory: a copy of it has another.
 	Inode uint64 `json:"inode"`
+	// Blocks has the sizes of the streams' files after an orderly end.
+	Blocks map[string]int64 `json:"blocks,omitempty"`
 	// Suspect says why the newest of the data may be missing, or be other data than before, until that has had its consequences.
 	Suspect string `json:"suspect,omitempty"`
 }
@@ -53,47 +55,59 @@ func lock(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// past is how a directory was left.
+type past struct {
+	blocks    map[string]int64 // nil unless in an orderly way
+	powerLost bool
+}
+
 // claim notes that this process uses the directory.
-func claim(dir, node, cluster string) (id identity, err error) {
+func claim(dir, node, cluster string) (id identity, p past, err error) {
 	id, found, err := readIdentity(dir)
 	if err != nil {
-		return id, err
+		return id, p, err
 	}
 	inode, err := inodeOf(dir)
 	if err != nil {
-		return id, err
+		return id, p, err
 	}
 	boot, err := os.ReadFile(bootID)
 	if err != nil {
-		return id, fmt.Errorf("boot id: %w", err)
+		return id, p, fmt.Errorf("boot id: %w", err)
 	}
 	now := strings.TrimSpace(string(boot))
 	stored, err := hasData(filepath.Join(dir, storeDir))
 	switch {
 	case err != nil:
-		return id, fmt.Errorf("data-dir: %w", err)
+		return id, p, fmt.Errorf("data-dir: %w", err)
 	case !found && stored:
 		id.Suspect = "the file " + identityFile + " is missing"
 	case found && id.Cluster != cluster:
-		return id, fmt.Errorf("data-dir: %s has the data of %s, which %s would throw away; give another directory", dir, clusterWords(id.Cluster), clusterWords(cluster))
+		return id, p, fmt.Errorf("data-dir: %s has the data of %s, which %s would throw away; give another directory", dir, clusterWords(id.Cluster), clusterWords(cluster))
 	case found && node != "" && id.Node != node:
-		return id, fmt.Errorf("node-name: %s has the data of the node %q; give that name, or another directory", dir, id.Node)
+		return id, p, fmt.Errorf("node-name: %s has the data of the node %q; give that name, or another directory", dir, id.Node)
 	case found && id.Inode != inode:
 		id.Suspect = "the directory is a copy"
 	case found && id.Boot != "" && id.Boot != now:
-		id.Suspect = "the host went down while it was used"
+		id.Suspect, p.powerLost = "the host went down while it was used", true
 	}
 	if id.Node == "" {
 		if id.Node = node; node == "" {
 			id.Node = newName()
 		}
 	}
-	id.Cluster, id.Boot, id.Inode = cluster, now, inode
-	return id, writeIdentity(dir, id)
+	if id.Boot == "" {
+		p.blocks = id.Blocks
+	}
+	id.Cluster, id.Boot, id.Inode, id.Blocks = cluster, now, inode, nil
+	return id, p, nil
 }
 
 // release notes an orderly end.
-func release(dir string, id identity) error {
+func release(dir string, id identity) (err error) {
+	if id.Blocks, err = blockSizes(dir); err != nil {
+		return fmt.Errorf("data-dir: %w", err)
+	}
 	id.Boot = ""
 	return writeIdentity(dir, id)
 }

@@ -198,7 +198,14 @@ func (s *Server) start() (err error) {
 	if err := s.checkRoom(); err != nil {
 		return err
 	}
-	if s.id, err = claim(c.Dir, c.Node, c.ClusterName); err != nil {
+	var left past
+	if s.id, left, err = claim(c.Dir, c.Node, c.ClusterName); err != nil {
+		return err
+	}
+	if err := s.examine(left); err != nil {
+		return err
+	}
+	if err := writeIdentity(c.Dir, s.id); err != nil {
 		return err
 	}
 	if s.id.Suspect != "" {
