@@ -168,6 +168,13 @@ func TestTapOpening(t *testing.T) {
 	}
 }
 
+// accepted reports whether the answer of an opening has the accept value of its key.
+func accepted(o *TapOpening) bool {
+	_, key, _ := bytes.Cut(o.Request, []byte("Sec-WebSocket-Key: "))
+	key, _, _ = bytes.Cut(key, []byte("\r\n"))
+	return len(key) == 24 && bytes.Contains(o.Response, []byte("Sec-WebSocket-Accept: "+AcceptKey(string(key))+"\r\n"))
+}
+
 // pieces is a client's stream with all that can be unfinished in it.
 func pieces() []byte {
 	return join(masked(OpText, false, "first "), masked(codec.OpPing, true, "ping"), masked(codec.OpContinuation, false, "second "),
@@ -202,7 +209,7 @@ func TestTapAtAnyByte(t *testing.T) {
 		w.until("the mark", func() bool {
 			return len(w.got) > 0 && line(w.got[len(w.got)-1]) == `< fin=true rsv=0 text "mark"`
 		})
-		if o := w.got[0].Opening; o == nil || !o.Synthesised || !bytes.Contains(o.Response, []byte("Sec-WebSocket-Accept: ")) {
+		if o := w.got[0].Opening; o == nil || !o.Synthesised || !accepted(o) {
 			t.Fatalf("first came %+v", w.got[0])
 		}
 		got, wire := "", []byte(nil)
@@ -404,6 +411,21 @@ func TestTapGapInAFrame(t *testing.T) {
 	o.tell(&o.in, true, time.Time{}, stream[900:])
 	w.expect(`> fin=true rsv=0 text "xx" cut`, "gap > 0 frames", `> fin=true rsv=0 text "two"`,
 		fmt.Sprintf("> fin=true rsv=0 text %.60q cut", strings.Repeat("y", 100)))
+}
+
+// Where a frame begins is known, too, when the tap came in the middle of one: of its rest, which is lost, none is counted.
+func TestTapGapAfterAnUnfinishedFrame(t *testing.T) {
+	for _, rest := range []string{"", strings.Repeat("x", 30)} {
+		tap := &Tap{config: TapConfig{BufferBytes: 1000}, ready: make(chan struct{}, 1)}
+		o := &outlet{tap: tap}
+		stream := join(text(strings.Repeat("x", 70)+rest), text("two"), text("three"))
+		o.in.resume(&codec.Unfinished{InFrame: true, Frame: codec.ReadHeader(stream[:6]), Payload: make([]byte, 70)})
+		tap.bytes = 1000 // full
+		o.tell(&o.in, true, time.Time{}, stream[6+70:])
+		if o.in.lostFrames != 2 {
+			t.Errorf("%d frames are lost, want 2", o.in.lostFrames)
+		}
+	}
 }
 
 // Several taps look on at a session; each can leave, and none sees more than its part.
