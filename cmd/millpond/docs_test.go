@@ -452,3 +452,10 @@ func TestIndexOfDocuments(t *testing.T) {
 		}
 	}
 }
+
+// docs/benchmarks/observability.sh still finds, in the code, what it leaves out.
+func TestObservabilityScript(t *testing.T) {
+	if out, err := exec.CommandContext(t.Context(), "../../docs/benchmarks/observability.sh", "overlay").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
