@@ -121,6 +121,13 @@ func (p page) text(id string) string {
 	return text
 }
 
+// wear presses the page's button until the theme is as wanted.
+func (p page) wear(theme string) {
+	p.t.Helper()
+	p.waitFor(fmt.Sprintf(`document.documentElement.dataset.theme === %q || (document.getElementById("theme").click(), false)`, theme))
+	p.waitFor(`document.getAnimations().every(a => a.playState !== "running")`)
+}
+
 // What an operator does at night: log in, look, find somebody with a strange name, end the connection, publish; by keyboard where a keyboard will do.
 func TestDashboardInBrowser(t *testing.T) {
 	rules := axe(t)
@@ -187,7 +194,8 @@ func TestDashboardInBrowser(t *testing.T) {
 			theme = "dark"
 		}
 		p.do(chromedp.EmulateViewport(look.width, look.height))
-		p.waitFor(fmt.Sprintf(`(document.documentElement.dataset.theme = %q, scrollTo(0, 0), innerWidth === %d)`, theme, look.width))
+		p.wear(theme)
+		p.waitFor(fmt.Sprintf(`(scrollTo(0, 0), innerWidth === %d)`, look.width))
 		p.waitFor(`document.getAnimations().every(a => a.playState !== "running")`)
 		p.waitFor(`document.documentElement.scrollWidth <= innerWidth`) // nobody scrolls sideways
 		p.accessible(rules, look.name)
@@ -356,4 +364,12 @@ func TestDashboardStaysFluid(t *testing.T) {
 	}
 	t.Logf("server: %.2f %% of a core without a page, %.2f %% with one; page: %s", without, <-with, report)
 	browser.ScreenshotWhole(tab, t, "dashboard-load")
+	p.wear("dark")
+	browser.ScreenshotWhole(tab, t, "dashboard-load-dark")
+	p.do(chromedp.EmulateViewport(390, 844))
+	p.waitFor(`(scrollTo(0, 0), document.documentElement.scrollWidth === 390)`)
+	browser.Screenshot(tab, t, "dashboard-load-narrow-dark")
+	p.wear("light")
+	p.waitFor(`(document.querySelector(".graphs").scrollIntoView(), true)`)
+	browser.Screenshot(tab, t, "dashboard-load-narrow")
 }

@@ -118,6 +118,9 @@ func TestInspectorInflates(t *testing.T) {
 	if text := p.evaluate(`[...document.querySelectorAll("#frame pre")].at(-1).textContent`); text != message {
 		t.Errorf("inflated it is %q", text)
 	}
+	if wide := p.evaluate(`[...document.querySelectorAll("#frame pre")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent).join()`); wide != "" {
+		t.Errorf("on a phone one has to scroll sideways for %s", wide)
+	}
 	p.run(`document.querySelector("#frame [data-field=rsv1]").focus()`)
 	p.run(`document.getElementById("frames-panel").scrollIntoView()`)
 	p.waitFor(settled)

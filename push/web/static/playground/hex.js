@@ -12,14 +12,14 @@ export function parse(text) {
   return bytes;
 }
 
-// dump shows bytes 16 to a line, in hex and as ASCII.
+// dump shows bytes 16 to a line, on a phone 8, in hex and as ASCII.
 export function dump(bytes) {
-  const lines = [];
-  for (let at = 0; at < bytes.length; at += 16) {
-    const part = [...bytes.subarray(at, at + 16)];
+  const lines = [], width = innerWidth < 600 ? 8 : 16;
+  for (let at = 0; at < bytes.length; at += width) {
+    const part = [...bytes.subarray(at, at + width)];
     const hex = part.map((b) => b.toString(16).padStart(2, '0')).join(' ');
     const ascii = part.map((b) => (b >= 0x20 && b < 0x7f ? String.fromCharCode(b) : '·')).join('');
-    lines.push(bytes.length > 16 ? `${hex.padEnd(47)}  ${ascii}` : `${hex}  ${ascii}`);
+    lines.push(bytes.length > width ? `${hex.padEnd(3 * width - 1)}  ${ascii}` : `${hex}  ${ascii}`);
   }
   return lines.join('\n');
 }
