@@ -11,11 +11,11 @@ type apiKey struct {
 	Name              string   `yaml:"name" help:"What logs and metrics call it."`
 	KeyFile           string   `yaml:"key_file" help:"File with the key, in one line."`
 	SHA256            string   `yaml:"sha256" help:"Or its SHA-256, in hexadecimal digits."`
-	Scopes            []string `yaml:"scopes" help:"What it may do; left out: all but tap_payload."`
+	Scopes            []string `yaml:"scopes" enum:"publish,read,manage,debug,tap,tap_payload,dashboard" help:"What it may do; left out: all but tap_payload."`
 	Channels          []string `yaml:"channels" help:"Channels that it is good for; left out: all."`
 	Namespaces        []string `yaml:"namespaces" help:"Namespaces that it is good for; left out: all."`
-	RequestsPerSecond float64  `yaml:"requests_per_second" help:"Requests in a second; 0: as --api-requests-per-second says."`
-	BytesPerSecond    float64  `yaml:"bytes_per_second" help:"Bytes of requests in a second; 0: as --api-bytes-per-second says."`
+	RequestsPerSecond float64  `yaml:"requests_per_second" range:"0:" help:"Requests in a second; 0: as --api-requests-per-second says."`
+	BytesPerSecond    float64  `yaml:"bytes_per_second" range:"0:" help:"Bytes of requests in a second; 0: as --api-bytes-per-second says."`
 }
 
 // loadAPIKeys reads api_keys from the file at path; no path, no keys.

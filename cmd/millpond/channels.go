@@ -17,24 +17,24 @@ import (
 
 // channelOptions are push.ChannelOptions as the file has them.
 type channelOptions struct {
-	HistorySize         int           `yaml:"history_size" help:"Publications that are kept of a channel; history_ttl is needed too."`
-	HistoryTTL          time.Duration `yaml:"history_ttl" help:"Time for which they are kept."`
+	HistorySize         int           `yaml:"history_size" range:"0:65536" help:"Publications that are kept of a channel; history_ttl is needed too."`
+	HistoryTTL          time.Duration `yaml:"history_ttl" range:"0:" help:"Time for which they are kept."`
 	ForceRecovery       bool          `yaml:"force_recovery" help:"Subscribers that come back get what they missed."`
-	ForceRecoveryMode   string        `yaml:"force_recovery_mode" help:"What that is: all of it, or cache, the latest publication alone." default:"stream"`
+	ForceRecoveryMode   string        `yaml:"force_recovery_mode" enum:"stream,cache" help:"What that is: all of it, or cache, the latest publication alone." default:"stream"`
 	AllowRecovery       bool          `yaml:"allow_recovery" help:"Subscribers that ask for it get what they missed."`
 	ForcePositioning    bool          `yaml:"force_positioning" help:"Subscribers are told their position, and hear of it if it is lost."`
 	AllowPositioning    bool          `yaml:"allow_positioning" help:"Subscribers that ask for it are."`
 	Presence            bool          `yaml:"presence" help:"Who is subscribed can be asked for."`
 	JoinLeave           bool          `yaml:"join_leave" help:"Subscribers that ask for it hear who comes and goes."`
 	ForcePushJoinLeave  bool          `yaml:"force_push_join_leave" help:"All subscribers do."`
-	AllowedDeltaTypes   []string      `yaml:"allowed_delta_types" help:"Kinds of differences that subscribers may have instead of whole publications: fossil."`
+	AllowedDeltaTypes   []string      `yaml:"allowed_delta_types" enum:"fossil" help:"Kinds of differences that subscribers may have instead of whole publications: fossil."`
 	DeltaPublish        bool          `yaml:"delta_publish" help:"Subscribers have differences of all publications, not of those alone that are published with delta."`
 	AllowTagsFilter     bool          `yaml:"allow_tags_filter" help:"Subscribers may name the tags of the publications that they want."`
-	SlowPolicy          string        `yaml:"slow_policy" help:"What happens when a client is too slow for the channel: disconnect, drop-oldest, drop-newest or latest; default: as --slow-policy says."`
-	MaxPublicationBytes int           `yaml:"max_publication_bytes" help:"Bytes of a publication; 0: as --max-message-bytes allows."`
+	SlowPolicy          string        `yaml:"slow_policy" enum:"disconnect,drop-oldest,drop-newest,latest" help:"What happens when a client is too slow for the channel: disconnect, drop-oldest, drop-newest or latest; default: as --slow-policy says."`
+	MaxPublicationBytes int           `yaml:"max_publication_bytes" range:"0:" help:"Bytes of a publication; 0: as --max-message-bytes allows."`
 	ChannelRegex        string        `yaml:"channel_regex" help:"Regular expression that a name must match behind the namespace; default: any."`
-	DataFormat          string        `yaml:"publication_data_format" help:"What clients may publish: json, or any bytes." default:"binary"`
-	Events              []string      `yaml:"events" help:"Events of the channels that the backend is told, beside those of --events."`
+	DataFormat          string        `yaml:"publication_data_format" enum:"json,binary" help:"What clients may publish: json, or any bytes." default:"binary"`
+	Events              []string      `yaml:"events" enum:"channel_occupied,channel_vacated,member_joined,member_left,cache_miss" help:"Events of the channels that the backend is told, beside those of --events."`
 
 	SubscribeWebhook  string `yaml:"subscribe_webhook" help:"Webhook that says whether a client without a token for the channel may subscribe; default: none."`
 	PublishWebhook    string `yaml:"publish_webhook" help:"Webhook that says whether a client may publish, and what; default: none."`

@@ -104,7 +104,7 @@ trusted_proxies: [10.0.0.1]
 			"F:7:5: namespaces[0].histroy_size: unknown key histroy_size, did you mean history_size?",
 			"F:8:15: namespaces[0].presence: perhaps is no boolean",
 			"F:9:11: tls_cert: stat /nowhere: no such file or directory",
-			"F:10:1: max_presence: -3 is negative",
+			"F:10:15: max_presence: -3 is not 0 or more",
 			"F:14:14: webhooks[0].timeout: [1] is no duration",
 			"F:16:20: webhooks[0].http_status_to_code_transforms[0].to_error.cod: unknown key cod, did you mean code?",
 			`F:17:1: trusted_proxies: netip.ParsePrefix("10.0.0.1"): no '/'`,
@@ -117,7 +117,7 @@ trusted_proxies: [10.0.0.1]
 		{"twice", "dev: true\ndev: false\n", nil, 1, []string{"F:2:1: "}},
 		{"a list", "- 1\n", nil, 1, []string{"F:1:1: "}},
 		{"variables", "dev: true\n", []string{"MILLPOND_LOOPSS=1", "MILLPOND_WORKERS=x", "MILLPOND_API_PORT_8000_TCP_ADDR=10.0.0.1", "MILLPOND_SERVICE_HOST=10.0.0.1", "MILLPOND_LOOPS=-1"}, 1, []string{
-			"MILLPOND_LOOPSS: unknown variable, did you mean MILLPOND_LOOPS?", `MILLPOND_WORKERS: workers: "x" is no integer`, "MILLPOND_LOOPS: loops: ",
+			"MILLPOND_LOOPSS: unknown variable, did you mean MILLPOND_LOOPS?", "MILLPOND_LOOPS: loops: ", `MILLPOND_WORKERS: workers: "x" is no integer`,
 		}},
 		{"a secret for all", "token_hmac_secret_file: " + open + "\n", nil, 0, []string{"warning: F:1:1: token_hmac_secret_file: anybody may read "}},
 		{"a secret", "token_hmac_secret_file: " + private + "\n", nil, 0, nil},

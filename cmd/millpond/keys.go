@@ -25,12 +25,12 @@ type tokenFlags struct {
 	TokenAudience      []string      `help:"Audience that tokens must be for (aud); of several one of them." placeholder:"AUD"`
 	TokenIssuer        string        `help:"Issuer that tokens must be from (iss)." placeholder:"ISS"`
 	TokenIssuerRegex   string        `help:"Regular expression that the issuer must match as a whole." placeholder:"REGEX"`
-	TokenLeeway        time.Duration `help:"By how much the clock of those who sign tokens may differ."`
-	TokenJWKSRefresh   time.Duration `name:"token-jwks-refresh" help:"Time after which key sets are fetched again." default:"1h"`
-	TokenJWKSInterval  time.Duration `name:"token-jwks-interval" help:"Least time between two fetches of a key set, however many tokens have a kid that is not known." default:"10s"`
-	TokenJWKSTimeout   time.Duration `name:"token-jwks-timeout" help:"Time that a fetch of a key set may take." default:"5s"`
-	TokenJWKSBytes     int64         `name:"token-jwks-bytes" help:"Bytes of a key set." default:"1048576"`
-	TokenJWKSWaiting   int           `name:"token-jwks-waiting" help:"Clients that wait for a fetch of a key set; more are told to try again later." default:"64"`
+	TokenLeeway        time.Duration `range:"0:" help:"By how much the clock of those who sign tokens may differ."`
+	TokenJWKSRefresh   time.Duration `range:"0:" name:"token-jwks-refresh" help:"Time after which key sets are fetched again." default:"1h"`
+	TokenJWKSInterval  time.Duration `range:"0:" name:"token-jwks-interval" help:"Least time between two fetches of a key set, however many tokens have a kid that is not known." default:"10s"`
+	TokenJWKSTimeout   time.Duration `range:"0:" name:"token-jwks-timeout" help:"Time that a fetch of a key set may take." default:"5s"`
+	TokenJWKSBytes     int64         `range:"0:" name:"token-jwks-bytes" help:"Bytes of a key set." default:"1048576"`
+	TokenJWKSWaiting   int           `range:"0:" name:"token-jwks-waiting" help:"Clients that wait for a fetch of a key set; more are told to try again later." default:"64"`
 }
 
 func (f *keyFlags) keys(prefix string) (push.TokenKeys, error) {

@@ -166,6 +166,13 @@ func (c *checker) value(node ast.Node, path string, s setting) {
 		}
 		return
 	}
+	if s.enum != nil || s.bounds.text != "" {
+		for _, text := range s.texts(node) {
+			if err := s.allow(text); err != nil {
+				c.add(node, path, "%v", err)
+			}
+		}
+	}
 	if s.file() {
 		c.file(node, path, node.GetToken().Value)
 	}
@@ -224,8 +231,8 @@ func (s setting) texts(node ast.Node) (out []string) {
 
 // decode reports what is wrong with a value of a flag.
 func (s setting) decode(text string) error {
-	if s.enum != nil && !slices.Contains(s.enum, text) {
-		return fmt.Errorf("%q is not one of %s", text, strings.Join(s.enum, ", "))
+	if err := s.allow(text); err != nil {
+		return err
 	}
 	if s.file() {
 		return readable(text)
@@ -236,6 +243,14 @@ func (s setting) decode(text string) error {
 		return fmt.Errorf("%q is no %s", text, s.kind())
 	}
 	return nil
+}
+
+// allow reports what is wrong with a value of the right kind.
+func (s setting) allow(text string) error {
+	if s.enum != nil && !slices.Contains(s.enum, text) {
+		return fmt.Errorf("%q is not one of %s", text, strings.Join(s.enum, ", "))
+	}
+	return s.bounds.check(text)
 }
 
 // readable reports why a file cannot be read. The value of a flag may name the key that it has before the file.

@@ -36,8 +36,8 @@ func object(fields []setting, dialect string) map[string]any {
 	return out
 }
 
-// durations are what time.ParseDuration takes.
-const durations = `^[-+]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$`
+// durations are what time.ParseDuration takes, behind the signs that are allowed.
+const durations = `(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$`
 
 // schema is that of the setting's value; null leaves it to the default.
 func (s setting) schema() map[string]any {
@@ -52,13 +52,20 @@ func (s setting) schema() map[string]any {
 	case "map of strings":
 		out["type"], out["additionalProperties"] = []string{"object", "null"}, map[string]any{"type": "string"}
 	case "duration":
-		out["type"], out["pattern"] = []string{"string", "null"}, durations
+		sign := "^[-+]?"
+		if b := s.bounds.least; b != nil && *b >= 0 {
+			sign = `^\+?`
+		}
+		out["type"], out["pattern"] = []string{"string", "null"}, sign+durations
 	case "string":
 		out["type"] = []string{"string", "null"}
 	default:
 		out["type"] = []string{kind, "null"}
+		s.bounds.schema(out)
 	}
-	if s.enum != nil {
+	if s.enum != nil && s.kind() == "list of strings" {
+		out["items"] = map[string]any{"enum": s.enum}
+	} else if s.enum != nil {
 		values := []any{nil}
 		for _, v := range s.enum {
 			values = append(values, v)
@@ -130,6 +137,9 @@ func (s setting) row(w io.Writer, column string) {
 	kind, def := s.kind(), s.value()
 	if u := s.unit(); u != "" && kind != "duration" {
 		kind += ", " + u
+	}
+	if s.bounds.text != "" {
+		kind += ", " + s.bounds.text
 	}
 	if text, err := strconv.Unquote(def); err == nil {
 		def = text

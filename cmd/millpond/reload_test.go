@@ -330,7 +330,7 @@ api_keys: [{name: %[1]s, sha256: "%[4]x"}]
 	for i, tt := range []struct{ more, want string }{
 		{"max_chanels: 1", path + ":7:1: max_chanels: unknown key"},
 		{"namespaces: []", path + ":7"},
-		{"max_connections: -1", path + ":7:1: max_connections: -1 is negative"},
+		{"max_connections: -1", path + ":7:18: max_connections: -1 is not 0 or more"},
 		{"personal_namespace: nowhere", "personal_namespace"},
 		{"rpc_webhook: nobody", `there is no webhook \"nobody\"`},
 		{"api_key_file: /missing", path + ":7:15: api_key_file: "},

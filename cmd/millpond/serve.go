@@ -43,15 +43,15 @@ type serveCommand struct {
 	TLSClientCA       string   `reload:"content" name:"tls-client-ca" help:"File with authorities in PEM, one of which must have signed the client's certificate." type:"existingfile" placeholder:"FILE"`
 	TLSClientAuth     string   `name:"tls-client-auth" help:"Whether a client must show a certificate: ${enum}." enum:"required,optional" default:"required"`
 	TLSTicketKeysFile string   `reload:"content" name:"tls-ticket-keys-file" help:"File with the keys of session tickets, 64 hexadecimal digits a line, the first for new ones; default: own keys, a new one each day." type:"existingfile" placeholder:"FILE"`
-	TLSHandshakes     int      `name:"tls-handshakes" help:"TLS handshakes that compute at the same time; 0: half as many as cores."`
+	TLSHandshakes     int      `range:"0:" name:"tls-handshakes" help:"TLS handshakes that compute at the same time; 0: half as many as cores."`
 
 	tokenFlags     `embed:""`
 	AllowAnonymous bool   `help:"Let clients in that show no token; they have no user."`
 	DataDir        string `help:"Directory for what must outlive the process." placeholder:"DIR"`
 	natsFlags      `embed:""`
 	queueFlags     `embed:""`
-	MaxBadTokens   int `help:"Bad tokens for channels in a row that end a connection of the Centrifuge protocol." default:"128"`
-	MaxRevocations int `help:"Revocations of tokens that are kept." default:"100000"`
+	MaxBadTokens   int `range:"0:255" help:"Bad tokens for channels in a row that end a connection of the Centrifuge protocol." default:"128"`
+	MaxRevocations int `range:"0:" help:"Revocations of tokens that are kept." default:"100000"`
 
 	APIKeyFile        string   `reload:"value" name:"api-key-file" help:"File with keys for the whole API, one a line; api_keys in the file of --config has keys for parts of it." type:"existingfile" placeholder:"FILE"`
 	AllowedOrigins    []string `reload:"value" help:"Origins that browsers may connect from, such as https://*.example.com; default: the same host." placeholder:"PATTERN"`
@@ -62,62 +62,62 @@ type serveCommand struct {
 	RefreshWebhook string `help:"Webhook that says whether a connection that expires may stay." placeholder:"NAME"`
 	RPCWebhook     string `name:"rpc-webhook" help:"Webhook that answers the clients' calls." placeholder:"NAME"`
 
-	Loops                    int           `help:"Event loops; 0: one per core."`
-	Workers                  int           `help:"Handlers that may run at the same time; 0: 512."`
-	MaxConnections           int           `reload:"value" help:"Connections at most; 0: no bound but the file descriptors."`
-	MaxConnectionsPerAddress int           `reload:"value" help:"Connections of one client address at most, of IPv6 of a /64; 0: no bound."`
-	AcceptRate               float64       `reload:"value" help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
+	Loops                    int           `range:"0:1024" help:"Event loops; 0: one per core."`
+	Workers                  int           `range:"0:" help:"Handlers that may run at the same time; 0: 512."`
+	MaxConnections           int           `range:"0:" reload:"value" help:"Connections at most; 0: no bound but the file descriptors."`
+	MaxConnectionsPerAddress int           `range:"0:" reload:"value" help:"Connections of one client address at most, of IPv6 of a /64; 0: no bound."`
+	AcceptRate               float64       `range:"0:" reload:"value" help:"Connections accepted in a second; more wait in the kernel's backlog; 0: no bound."`
 	MaxLoopLag               time.Duration `help:"Delay of the event loops at which accepting pauses; negative: any." default:"50ms"`
-	MaxHandshakes            int           `help:"Connections that have not finished their opening handshake, at most." default:"8192"`
-	MaxHTTPConnections       int           `name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
-	MaxHeaderBytes           int           `help:"Bytes in the header of an opening handshake." default:"8192"`
-	HandshakeTimeout         time.Duration `help:"Time from accept to the end of the header." default:"10s"`
-	MaxMessageBytes          int           `help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
-	HistoryBytes             int           `help:"Bytes of all channels' histories." default:"268435456"`
-	HistoryChannels          int           `help:"Channels whose position is kept while nobody subscribes." default:"1048576"`
-	HistoryPositionTTL       time.Duration `name:"history-position-ttl" help:"Time for which a channel's position outlives its last publication." default:"24h"`
-	IdempotencyKeys          int           `help:"Idempotency keys of publications that are known; the oldest are forgotten early." default:"1048576"`
-	MaxRecovered             int           `help:"Publications that one subscriber recovers." default:"300"`
-	MaxAnswerBytes           int           `help:"Bytes of answers that wait for a client; while more do, it is told to ask for its past again later, and with twice as much it is slow." default:"1048576"`
-	MaxPresence              int           `help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
-	MaxChannels              int           `reload:"value" help:"Channels that one connection may subscribe to." default:"128"`
-	MaxConnectionsPerUser    int           `reload:"value" help:"Connections of one user by the Centrifuge protocol; 0: no bound."`
-	ConnectTimeout           time.Duration `help:"Time that a client of the Centrifuge protocol has to send its connect command." default:"10s"`
+	MaxHandshakes            int           `range:"0:" help:"Connections that have not finished their opening handshake, at most." default:"8192"`
+	MaxHTTPConnections       int           `range:"0:" name:"max-http-connections" help:"Plain HTTP connections at most." default:"1024"`
+	MaxHeaderBytes           int           `range:"256:1048576 or 0" help:"Bytes in the header of an opening handshake." default:"8192"`
+	HandshakeTimeout         time.Duration `range:"0:" help:"Time from accept to the end of the header." default:"10s"`
+	MaxMessageBytes          int           `range:"0:1073741824" help:"Bytes in a client's message; 0: 65536, on /echo 16 MiB."`
+	HistoryBytes             int           `range:"0:" help:"Bytes of all channels' histories." default:"268435456"`
+	HistoryChannels          int           `range:"0:" help:"Channels whose position is kept while nobody subscribes." default:"1048576"`
+	HistoryPositionTTL       time.Duration `range:"0:" name:"history-position-ttl" help:"Time for which a channel's position outlives its last publication." default:"24h"`
+	IdempotencyKeys          int           `range:"0:" help:"Idempotency keys of publications that are known; the oldest are forgotten early." default:"1048576"`
+	MaxRecovered             int           `range:"0:" help:"Publications that one subscriber recovers." default:"300"`
+	MaxAnswerBytes           int           `range:"0:" help:"Bytes of answers that wait for a client; while more do, it is told to ask for its past again later, and with twice as much it is slow." default:"1048576"`
+	MaxPresence              int           `range:"0:" help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
+	MaxChannels              int           `range:"0:" reload:"value" help:"Channels that one connection may subscribe to." default:"128"`
+	MaxConnectionsPerUser    int           `range:"0:" reload:"value" help:"Connections of one user by the Centrifuge protocol; 0: no bound."`
+	ConnectTimeout           time.Duration `range:"0:" help:"Time that a client of the Centrifuge protocol has to send its connect command." default:"10s"`
 	PersonalChannels         bool          `help:"Subscribe each client of the Centrifuge protocol that has a user to a channel of the user's own: # and the user."`
 	PersonalNamespace        string        `help:"Namespace of these channels."`
-	InboxBytes               int           `help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
-	OutboxBytes              int           `help:"Bytes that wait for a slow client." default:"262144"`
-	OutboxMessages           int           `help:"Messages that wait for a slow client." default:"1024"`
+	InboxBytes               int           `range:"0:" help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
+	OutboxBytes              int           `range:"0:" help:"Bytes that wait for a slow client." default:"262144"`
+	OutboxMessages           int           `range:"0:" help:"Messages that wait for a slow client." default:"1024"`
 	SendBufferBytes          int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
 	SlowPolicy               string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest,latest" default:"disconnect"`
 	OutboxAge                time.Duration `help:"Time that the oldest message may wait for a slow client; negative: no bound." default:"60s"`
 	TCPUserTimeout           time.Duration `name:"tcp-user-timeout" help:"Time that sent data may stay unacknowledged until the kernel gives a client up." default:"30s"`
 	TCPKeepalive             time.Duration `name:"tcp-keepalive" help:"Time of silence until the kernel probes a connection; heartbeats that are more frequent leave it nothing to do; negative: never." default:"2m"`
 	Compression              string        `help:"permessage-deflate: ${enum}. Context takeover costs up to 64 KiB for each connection that compresses." enum:"on,off,context-takeover" default:"on"`
-	CompressionLevel         int           `help:"From 1, the fastest, to 6." default:"1"`
-	CompressionMinBytes      int           `help:"Bytes below which a message is not compressed." default:"256"`
-	CompressionWindowBits    int           `help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
+	CompressionLevel         int           `range:"0:6" help:"From 1, the fastest, to 6." default:"1"`
+	CompressionMinBytes      int           `range:"0:" help:"Bytes below which a message is not compressed." default:"256"`
+	CompressionWindowBits    int           `range:"8:15 or 0" help:"Windows of context takeover, as the exponent of 2: 8 to 15." default:"15"`
 
 	NodeName              string        `help:"What this node is called; default: the name of the host." placeholder:"NAME"`
-	ClusterHeartbeat      time.Duration `help:"Time between two signs of life of a node among several." default:"2s"`
-	ClusterTimeout        time.Duration `help:"Time without one after which a node counts as gone." default:"10s"`
-	ClusterAskTimeout     time.Duration `help:"Time that the other nodes have to answer what all are asked: presence, channels, disconnect and the like." default:"3s"`
-	ClusterMaxNodes       int           `help:"Nodes that may be." default:"128"`
-	ClusterMaxAnswerBytes int           `help:"Bytes of all nodes' answers to one question." default:"16777216"`
-	ClusterMaxAsks        int           `help:"Questions to other nodes under way at most." default:"64"`
-	ClusterMaxServed      int           `help:"Questions of other nodes under way at most." default:"64"`
+	ClusterHeartbeat      time.Duration `range:"0:" help:"Time between two signs of life of a node among several." default:"2s"`
+	ClusterTimeout        time.Duration `range:"0:" help:"Time without one after which a node counts as gone." default:"10s"`
+	ClusterAskTimeout     time.Duration `range:"0:" help:"Time that the other nodes have to answer what all are asked: presence, channels, disconnect and the like." default:"3s"`
+	ClusterMaxNodes       int           `range:"0:" help:"Nodes that may be." default:"128"`
+	ClusterMaxAnswerBytes int           `range:"0:" help:"Bytes of all nodes' answers to one question." default:"16777216"`
+	ClusterMaxAsks        int           `range:"0:" help:"Questions to other nodes under way at most." default:"64"`
+	ClusterMaxServed      int           `range:"0:" help:"Questions of other nodes under way at most." default:"64"`
 
 	APIErrorMode         string        `name:"api-error-mode" help:"How the API tells errors of methods: ${enum}, which is by the HTTP status, too." enum:"body,transport" default:"body"`
-	APIRequestsPerSecond float64       `reload:"value" name:"api-requests-per-second" help:"Requests with each key of the API in a second, commands of a batch and lines of a bulk among them; 0: no bound."`
-	APIBytesPerSecond    float64       `reload:"value" name:"api-bytes-per-second" help:"Bytes of requests with each key of the API in a second; 0: no bound."`
-	APIMaxRequests       int           `name:"api-max-requests" help:"Requests to the API under way at most." default:"256"`
-	APIMaxStreams        int           `name:"api-max-streams" help:"Bulks of the API under way at most." default:"32"`
-	APIMaxBodyBytes      int64         `name:"api-max-body-bytes" help:"Bytes of a request to the API, or of a line of a bulk." default:"1048576"`
-	APIMaxBatchBytes     int64         `name:"api-max-batch-bytes" help:"Bytes of a batch or broadcast, and of the replies to the commands of a batch." default:"8388608"`
-	APIMaxChannels       int           `name:"api-max-channels" help:"Channels and users of a broadcast, and channels of a list." default:"10000"`
-	APIMaxCommands       int           `name:"api-max-commands" help:"Commands of a batch." default:"1000"`
-	APITimeout           time.Duration `name:"api-timeout" help:"Time that a request to the API has to come, to be carried out, and that its answer has to leave." default:"10s"`
-	APIStreamTimeout     time.Duration `name:"api-stream-timeout" help:"Time that a bulk may be silent." default:"60s"`
+	APIRequestsPerSecond float64       `range:"0:" reload:"value" name:"api-requests-per-second" help:"Requests with each key of the API in a second, commands of a batch and lines of a bulk among them; 0: no bound."`
+	APIBytesPerSecond    float64       `range:"0:" reload:"value" name:"api-bytes-per-second" help:"Bytes of requests with each key of the API in a second; 0: no bound."`
+	APIMaxRequests       int           `range:"0:" name:"api-max-requests" help:"Requests to the API under way at most." default:"256"`
+	APIMaxStreams        int           `range:"0:" name:"api-max-streams" help:"Bulks of the API under way at most." default:"32"`
+	APIMaxBodyBytes      int64         `range:"0:" name:"api-max-body-bytes" help:"Bytes of a request to the API, or of a line of a bulk." default:"1048576"`
+	APIMaxBatchBytes     int64         `range:"0:" name:"api-max-batch-bytes" help:"Bytes of a batch or broadcast, and of the replies to the commands of a batch." default:"8388608"`
+	APIMaxChannels       int           `range:"0:" name:"api-max-channels" help:"Channels and users of a broadcast, and channels of a list." default:"10000"`
+	APIMaxCommands       int           `range:"0:" name:"api-max-commands" help:"Commands of a batch." default:"1000"`
+	APITimeout           time.Duration `range:"0:" name:"api-timeout" help:"Time that a request to the API has to come, to be carried out, and that its answer has to leave." default:"10s"`
+	APIStreamTimeout     time.Duration `range:"0:" name:"api-stream-timeout" help:"Time that a bulk may be silent." default:"60s"`
 
 	Events                []string      `help:"Events of which the backend is told: client_connected, client_disconnected, and of all channels channel_occupied, channel_vacated, member_joined, member_left, cache_miss; namespaces may have more." placeholder:"TYPE"`
 	EventsURL             string        `name:"events-url" help:"Where events are posted to." placeholder:"URL"`
@@ -135,24 +135,24 @@ type serveCommand struct {
 
 	TapMaxCaptures     int           `help:"Captures of frames that may run at a time; negative: none." default:"8"`
 	TapMaxInspectors   int           `help:"Playground pages that may look at their own connection's frames at a time; negative: none." default:"16"`
-	TapMaxConnections  int           `help:"Connections of one capture." default:"100"`
-	TapBytesPerSecond  int           `help:"Bytes of frames that one capture shows in a second; more are left out, and counted." default:"4194304"`
-	TapBufferBytes     int           `help:"Bytes that wait for a capture's reader; more are left out, and counted." default:"4194304"`
-	TapFrameBytes      int           `help:"Bytes that a capture keeps of one frame, and of one message to inflate it." default:"262144"`
-	TapMaxDuration     time.Duration `help:"Time of one capture." default:"1h"`
-	TapPayloadBytes    int           `help:"Bytes of each payload that keys without the scope tap_payload are shown." default:"0"`
-	TapStartsPerMinute float64       `help:"Captures that begin in a minute." default:"60"`
+	TapMaxConnections  int           `range:"0:" help:"Connections of one capture." default:"100"`
+	TapBytesPerSecond  int           `range:"0:" help:"Bytes of frames that one capture shows in a second; more are left out, and counted." default:"4194304"`
+	TapBufferBytes     int           `range:"0:" help:"Bytes that wait for a capture's reader; more are left out, and counted." default:"4194304"`
+	TapFrameBytes      int           `range:"0:" help:"Bytes that a capture keeps of one frame, and of one message to inflate it." default:"262144"`
+	TapMaxDuration     time.Duration `range:"0:" help:"Time of one capture." default:"1h"`
+	TapPayloadBytes    int           `range:"0:" help:"Bytes of each payload that keys without the scope tap_payload are shown." default:"0"`
+	TapStartsPerMinute float64       `range:"0:" help:"Captures that begin in a minute." default:"60"`
 
 	MemoryLimit     int64   `help:"Bytes that the process may take; default: GOMEMLIMIT, if that is set. The limit of the control group, if there is one, holds too. Negative: neither is watched."`
-	MemoryHighWater float64 `help:"Part of these limits from which new clients are refused, so that those who are in can stay." default:"0.9"`
+	MemoryHighWater float64 `range:"0:<1" help:"Part of these limits from which new clients are refused, so that those who are in can stay." default:"0.9"`
 
 	Dashboard            bool `help:"The dashboard on the internal address." negatable:"" default:"true"`
 	DashboardMaxWatchers int  `help:"Dashboards that may be open at a time; negative: none." default:"16"`
-	DashboardMaxResults  int  `help:"Connections that the dashboard finds at a time on each node." default:"100"`
+	DashboardMaxResults  int  `range:"0:" help:"Connections that the dashboard finds at a time on each node." default:"100"`
 
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
-	PongTimeout  time.Duration  `help:"Time from a ping to any sign of life." default:"8s"`
-	CloseTimeout time.Duration  `help:"Time that a client has to answer a close frame." default:"5s"`
+	PongTimeout  time.Duration  `range:"0:" help:"Time from a ping to any sign of life." default:"8s"`
+	CloseTimeout time.Duration  `range:"0:" help:"Time that a client has to answer a close frame." default:"5s"`
 	DrainGrace   *time.Duration `help:"Time from SIGTERM during which clients are still accepted, while /readyz says 503; default 2s, with --dev none." placeholder:"2s"`
 	DrainRate    float64        `help:"Sessions that are then closed in a second; 0: all at once." default:"5000"`
 	DrainTimeout time.Duration  `help:"Time from SIGTERM until those that are left are closed at once." default:"25s"`
@@ -161,13 +161,13 @@ type serveCommand struct {
 	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
 
 	TraceEndpoint string   `help:"Where spans of OpenTelemetry go, by OTLP over HTTP; default: where OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere." placeholder:"URL"`
-	TraceSample   *float64 `help:"Of how many traces that begin here spans are kept: 0.01 is one in a hundred; default: what OTEL_TRACES_SAMPLER says, or all." placeholder:"1"`
+	TraceSample   *float64 `range:"0:1" help:"Of how many traces that begin here spans are kept: 0.01 is one in a hundred; default: what OTEL_TRACES_SAMPLER says, or all." placeholder:"1"`
 
 	AuditLog       string `reload:"content" help:"Where the audit log goes, with a line for all that is done by the API or a signal: stderr, off or a file, which SIGHUP opens again." default:"stderr" placeholder:"FILE"`
 	AuditPublishes bool   `help:"Have a line in it for each publication by the API, too."`
 
 	AccessLog       string  `reload:"content" help:"Where the access log goes, with a line for each connection when it is opened and when it is closed: stderr, off or a file, which SIGHUP opens again." default:"off" placeholder:"FILE"`
-	AccessLogSample float64 `help:"Of how many connections it has lines: 0.01 is one in a hundred." default:"1"`
+	AccessLogSample float64 `range:"0:1" help:"Of how many connections it has lines: 0.01 is one in a hundred." default:"1"`
 }
 
 // gcPercent makes the garbage of a storm of handshakes a quarter of what Go would let it become, for among it the connections

@@ -15,8 +15,9 @@ import (
 type setting struct {
 	key    string
 	help   string
-	def    string // as it would be written; empty: the zero value
-	enum   []string
+	def    string   // as it would be written; empty: the zero value
+	enum   []string // of a list: of each element
+	bounds bounds
 	typ    reflect.Type
 	reload string     // what SIGHUP does: reloadValue, reloadContent, or "" for what needs a restart
 	flag   *kong.Flag // nil in a section
@@ -60,6 +61,10 @@ func fieldsOf(t reflect.Type) (list []setting) {
 			continue
 		}
 		s := setting{key: name, help: f.Tag.Get("help"), def: f.Tag.Get("default"), typ: f.Type}
+		if enum := f.Tag.Get("enum"); enum != "" {
+			s.enum = strings.Split(enum, ",")
+		}
+		s.bounds = parseBounds(f.Tag.Get("range"))
 		if f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice {
 			s.fields = fieldsOf(f.Type)
 		}
@@ -78,7 +83,7 @@ func settingsOf(app *kong.Application) (list []setting) {
 			if flag.Name == "config" {
 				continue
 			}
-			s := setting{key: key(flag), help: strings.ReplaceAll(flag.Help, "${enum}", flag.Enum), def: flag.Default, typ: flag.Target.Type(), flag: flag, reload: flag.Tag.Get("reload")}
+			s := setting{key: key(flag), help: strings.ReplaceAll(flag.Help, "${enum}", flag.Enum), def: flag.Default, typ: flag.Target.Type(), flag: flag, reload: flag.Tag.Get("reload"), bounds: parseBounds(flag.Tag.Get("range"))}
 			if flag.Enum != "" {
 				s.enum = flag.EnumSlice()
 			}
