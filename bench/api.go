@@ -1,22 +1,15 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"time"
 )
 
 // api publishes, as a backend does. Any goroutine.
-type api struct {
-	url    string
-	key    string // empty without
-	client *http.Client
-}
+type api struct{ conns *apiConns }
 
 var errNoAPI = errors.New("--api: the URL of the server's API is needed with --url")
 
@@ -24,12 +17,11 @@ func newAPI(t Target, timeout time.Duration) (*api, error) {
 	if t.API == "" {
 		return nil, errNoAPI
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second}
-	return &api{url: t.API, key: t.APIKey, client: &http.Client{Transport: transport, Timeout: timeout}}, nil
+	conns, err := newAPIConns(t, timeout)
+	return &api{conns}, err
 }
 
-// close closes the connections that wait for another request.
-func (a *api) close() { a.client.CloseIdleConnections() }
+func (a *api) close() { a.conns.close() }
 
 // apiError is a refusal.
 type apiError struct {
@@ -147,23 +139,9 @@ func call[T any](ctx context.Context, a *api, method string, body any) (T, error
 }
 
 func (a *api) post(ctx context.Context, method string, b []byte, answer any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url+method, bytes.NewReader(b))
+	b, err := a.conns.post(ctx, method, b)
 	if err != nil {
 		return err
-	}
-	if a.key != "" {
-		request.Header.Set("X-API-Key", a.key)
-	}
-	response, err := a.client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if b, err = io.ReadAll(response.Body); err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: status %d: %.100s", method, response.StatusCode, b)
 	}
 	return json.Unmarshal(b, answer)
 }

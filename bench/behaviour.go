@@ -59,36 +59,23 @@ func (c *crowd) behave(ctx context.Context) error {
 	for _, k := range kinds {
 		sum += k.weight
 	}
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	begin, swept := time.Now(), time.Now()
-	for done := 0; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if time.Since(swept) > time.Second {
-			c.sweep()
-			swept = time.Now()
-		}
-		if sum == 0 || b.Stay == 0 {
-			continue
-		}
-		due := int(time.Since(begin).Seconds() / b.Stay.Seconds() * float64(len(c.members)))
-		for ; done < due; done++ {
-			v := c.pick()
-			n := rand.IntN(sum)
-			for _, k := range kinds {
-				if n -= k.weight; n < 0 {
-					if v != nil {
-						k.do(v)
-					}
-					break
+	rate := 0.0
+	if sum > 0 && b.Stay > 0 {
+		rate = float64(len(c.members)) / b.Stay.Seconds()
+	}
+	c.often(ctx, rate, func() {
+		v := c.pick()
+		n := rand.IntN(sum)
+		for _, k := range kinds {
+			if n -= k.weight; n < 0 {
+				if v != nil {
+					k.do(v)
 				}
+				break
 			}
 		}
-	}
+	})
+	return nil
 }
 
 // cut ends a visit that stays.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ type crewPlan struct {
 	config      any  // of the job, as JSON
 	apart       bool // not in this process, also if all connections fit
 	nice        int  // of other processes
+	loops       int  // of each process; 0 means one for each core
 }
 
 // keptFiles is how many descriptors a process keeps for all but its connections.
@@ -80,7 +82,7 @@ func (r *Run) newCrew(ctx context.Context, p crewPlan) (*crew, error) {
 		from, to := p.connections*i/n, p.connections*(i+1)/n
 		pl := plan{
 			Job: p.job, Target: p.target, Options: r.Options, First: first + from, Connections: to - from,
-			Share: float64(to-from) / float64(p.connections), Nice: p.nice, Config: config,
+			Share: float64(to-from) / float64(p.connections), Nice: p.nice, Loops: p.loops, Config: config,
 		}
 		pl.Target.Flags, pl.Target.Config = nil, ""
 		var h hand
@@ -140,7 +142,13 @@ func (c *crew) collect(latencies bool) (now tally, err error) {
 		now.add(t)
 		err = errors.Join(err, e)
 	}
-	c.waiting.add(tally{Latencies: now.Latencies})
+	kept := tally{Latencies: maps.Clone(now.Latencies)}
+	for name, d := range kept.Latencies {
+		if c.waiting.Latencies[name] == nil {
+			kept.Latencies[name] = d.Clone()
+		}
+	}
+	c.waiting.add(kept)
 	if err == nil { // else counts of a part are missing
 		c.latest = now
 	}

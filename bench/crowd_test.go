@@ -148,7 +148,7 @@ func TestCrowdOfServersThatFail(t *testing.T) {
 			t.Parallel()
 			c := crowdConfig{Channels: 1, Each: 1, Positions: true, Patience: 300 * time.Millisecond, Overdue: time.Minute}
 			r := newCrowdRun(t, startBroken(t, fault, 5, ProtocolJSON), ProtocolJSON, c, 3, 1)
-			r.part.Options.Timeout, r.press.api.client.Timeout = time.Second, time.Second
+			r.part.Options.Timeout, r.press.api.conns.timeout = time.Second, time.Second
 			_, err := r.run(false, 20)
 			for what := range r.part.faults.all() {
 				err = errors.Join(err, errors.New(what))

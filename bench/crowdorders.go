@@ -22,6 +22,7 @@ func (c *crowd) order(ctx context.Context, name string, args json.RawMessage) (a
 		return nil, c.subscribe(ctx)
 	case "publishing":
 		c.published.Store(true)
+		easeGarbage()
 	case "reset":
 		for _, l := range c.latencies {
 			l.from.Store(int64(time.Since(began)))
@@ -272,26 +273,37 @@ func (c *crowd) returned(ctx context.Context, since time.Duration, cut bool) err
 // receive has visitors come, so many in a second, until ctx ends: each stays a while.
 func (c *crowd) receive(ctx context.Context) error {
 	rate := c.config.VisitRate * c.part.Share
+	next := 0
+	c.often(ctx, rate, func() {
+		if s := c.free(&next); s != nil {
+			s.begin()
+		} else {
+			c.turnedAway.Add(1)
+		}
+	})
+	return nil
+}
+
+// often does something at a rate until ctx ends, and looks meanwhile for visits that wait too long for an answer.
+func (c *crowd) often(ctx context.Context, rate float64, do func()) {
 	begin, swept := time.Now(), time.Now()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for come, next := 0, 0; ; {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for done := 0; ; {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
+			return
+		case <-timer.C:
 		}
 		if time.Since(swept) > time.Second {
 			c.sweep()
 			swept = time.Now()
 		}
-		for due := int(time.Since(begin).Seconds() * rate); come < due; come++ {
-			if s := c.free(&next); s != nil {
-				s.begin()
-			} else {
-				c.turnedAway.Add(1)
-			}
+		for due := int(time.Since(begin).Seconds() * rate); done < due; done++ {
+			do()
 		}
+		next := time.Duration(float64(done+1) / max(rate, 1) * float64(time.Second))
+		timer.Reset(min(max(next-time.Since(begin), time.Millisecond), time.Second))
 	}
 }
 

@@ -58,8 +58,10 @@ func (i Idle) Run(ctx context.Context, r *Run) (err error) {
 	s := &idling{Idle: i, run: r, server: r.Target.gauge()}
 	// One connection comes and goes first, so that what is needed once is not counted.
 	r.stage("one connection first")
-	if err = s.first(ctx); err != nil {
-		return err
+	for range 2 { // the second says what a crew of one takes
+		if err = s.first(ctx); err != nil {
+			return err
+		}
 	}
 	if s.base, err = s.server.use(ctx); err != nil {
 		return err
@@ -91,6 +93,7 @@ type idling struct {
 	server     gauge
 	base       usage // with no connection, after one has come and gone
 	baseKernel kernel
+	fixed      float64 // what the load takes with one connection, in bytes
 	rounds     []idleRound
 	connect    *report.Distribution
 }
@@ -108,8 +111,18 @@ func (s *idling) first(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = c.order(ctx, "open", openArgs{})
+	trim()
+	_, before, err := s.run.own()
+	if err == nil {
+		_, err = c.order(ctx, "open", openArgs{})
+	}
+	if err == nil {
+		_, err = c.order(ctx, "trim", nil)
+	}
+	_, after, err3 := s.run.own()
+	s.fixed = float64(after - before)
 	t, err2 := s.run.take(c)
+	err = errors.Join(err, err3)
 	if err = errors.Join(err, err2, s.run.dismiss(c)); err == nil && t.Counts[countOpen] == 0 {
 		err = errors.New("the first connection of all failed")
 	}
@@ -140,6 +153,7 @@ func (s *idling) round(ctx context.Context, number int) (d idleRound, err error)
 		return d, err
 	}
 	defer func() { err = errors.Join(err, r.dismiss(c)) }()
+	trim()
 	_, own, err := r.own()
 	if err != nil {
 		return d, err
@@ -196,7 +210,7 @@ func (s *idling) weigh(d *idleRound, own int64) error {
 		return err
 	}
 	k, err := kernelUse(s.run.Target.PID)
-	d.perConn, d.client = float64(d.held.rss-s.base.RSS)/n, float64(now-own)/n
+	d.perConn, d.client = float64(d.held.rss-s.base.RSS)/n, (float64(now-own)-s.fixed)/max(n-1, 1)
 	d.tcp, d.slab = float64(k.TCP-s.baseKernel.TCP)/n, float64(k.Slab-s.baseKernel.Slab)/n
 	return err
 }

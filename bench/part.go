@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type plan struct {
 	Connections int             `json:"connections"`
 	Share       float64         `json:"share"` // of all rates
 	Nice        int             `json:"nice"`
+	Loops       int             `json:"loops"`  // of the poller; 0 means one for each core
 	Config      json.RawMessage `json:"config"` // the job's
 }
 
@@ -69,8 +71,9 @@ func newPart(ctx context.Context, pl plan) (p *part, j job, err error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("there is no job %q", pl.Job)
 	}
+	debug.SetGCPercent(gcPercent) // easeGarbage may have changed it
 	p = &part{plan: pl, counters: map[string]*atomic.Int64{}, latencies: map[string]*latency{}}
-	if p.poller, err = newPoller(); err != nil {
+	if p.poller, err = poller.New(poller.Config{Loops: pl.Loops}); err != nil {
 		return nil, nil, err
 	}
 	if p.dialect, err = pl.Target.newDialect(ctx, p.poller, &pl.Options); err == nil {
@@ -143,7 +146,7 @@ func newTally() tally {
 	return tally{Counts: map[string]int64{}, Latencies: map[string]*report.Distribution{}, Errors: map[string]uint64{}}
 }
 
-// add adds what another part, or phase, has counted.
+// add adds what another part, or phase, has counted. Distributions of o may become t's.
 func (t tally) add(o tally) {
 	for name, n := range o.Counts {
 		t.Counts[name] += n
@@ -153,7 +156,8 @@ func (t tally) add(o tally) {
 	}
 	for name, d := range o.Latencies {
 		if t.Latencies[name] == nil {
-			t.Latencies[name] = report.NewDistribution(name, d.Unit)
+			t.Latencies[name] = d
+			continue
 		}
 		t.Latencies[name].Merge(d)
 	}
@@ -186,10 +190,11 @@ func (l *latency) drain(name string) (all *report.Distribution) {
 	for i := range l.loops {
 		own := &l.loops[i]
 		own.mu.Lock()
-		if own.d.Count() > 0 {
-			if all == nil {
-				all = report.NewDistribution(name, "ns")
-			}
+		switch {
+		case own.d.Count() == 0:
+		case all == nil: // a merge looks at all of its 300 KiB
+			all, own.d = own.d, report.NewDistribution(name, "ns")
+		default:
 			all.Merge(own.d)
 			own.d.Reset()
 		}

@@ -79,7 +79,18 @@ func Measure(ctx context.Context, s Scenario, o Options, stage Stage) (_ *report
 }
 
 // gcPercent lets garbage of the load take a quarter of what is live: there is little but the connections, which live on.
+// While they are made it stays so, lest they lie scattered among the garbage of handshakes.
 const gcPercent = 25
+
+// easeGarbage lets garbage take garbageBytes, if that is more, of a load whose connections are made: of a small one a
+// quarter is so little that the collector would run all the time.
+func easeGarbage() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	debug.SetGCPercent(int(max(gcPercent, 100*garbageBytes/max(m.HeapAlloc, 1))))
+}
+
+const garbageBytes = 24 << 20
 
 // serving is a scenario that starts the server itself.
 type serving interface {

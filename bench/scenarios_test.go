@@ -27,7 +27,7 @@ var smallScenarios = map[string]struct {
 		Recover{Overdue: 50 * time.Millisecond, Channels: 4, Stay: 200 * time.Millisecond, Away: 20 * time.Millisecond, Slow: 20 * time.Millisecond, Deliveries: 1},
 		Options{Connections: 6, Duration: 600 * time.Millisecond, Rate: 300},
 	},
-	"mixed": {Mixed{Overdue: 50 * time.Millisecond, Channels: 3, Visits: 20, Stay: 200 * time.Millisecond}, Options{Connections: 10, Duration: time.Second, Rate: 400}},
+	"mixed": {Mixed{Overdue: 50 * time.Millisecond, Channels: 3, Visits: 20, Stay: 200 * time.Millisecond}, Options{Connections: 30, Duration: time.Second, Rate: 600}},
 }
 
 // runSmall runs one against a server that does something wrong, and returns what is printed and the error.

@@ -87,6 +87,3 @@ func awaitEmpty(p *poller.Poller) {
 		time.Sleep(10 * time.Millisecond) // hang-ups come from the kernel, one loop turn later
 	}
 }
-
-// newPoller is the client's.
-func newPoller() (*poller.Poller, error) { return poller.New(poller.Config{}) }

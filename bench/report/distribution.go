@@ -47,6 +47,11 @@ func (d *Distribution) Merge(o *Distribution) {
 	d.over += o.over
 }
 
+// Clone returns a copy.
+func (d *Distribution) Clone() *Distribution {
+	return &Distribution{Name: d.Name, Unit: d.Unit, h: hdrhistogram.Import(d.h.Export()), over: d.over}
+}
+
 // Reset forgets all values, as those of a warm-up.
 func (d *Distribution) Reset() {
 	d.h.Reset()
