@@ -56,7 +56,7 @@ func TestMemoryOfConnections(t *testing.T) {
 	}
 }
 
-// A subscriber of two channels, one of them its own, takes at most 360 B beside what the poller has for its connection,
+// A subscriber of two channels, one of them its own, takes at most 260 B beside what the poller has for its connection,
 // and the two epochs: with those it is half of what a server has for it.
 func TestMemoryOfSubscribers(t *testing.T) {
 	const subscribers = 4000
@@ -71,8 +71,8 @@ func TestMemoryOfSubscribers(t *testing.T) {
 	const fixed = 1 << 20 // the loops, and the distribution of latencies
 	each := max(int64(heap())-int64(before)-fixed, 0)/subscribers + int64(unsafe.Sizeof(visit{}))
 	t.Logf("%d B for each, %d B of them its connection", each, unsafe.Sizeof(visit{}))
-	if each > 360 || unsafe.Sizeof(visit{}) > 144 {
-		t.Errorf("%d B for each subscriber, at most 360; %d B of them its connection, at most 144", each, unsafe.Sizeof(visit{}))
+	if each > 260 || unsafe.Sizeof(visit{}) > 128 {
+		t.Errorf("%d B for each subscriber, at most 260; %d B of them its connection, at most 128", each, unsafe.Sizeof(visit{}))
 	}
 	if err := l.close(); err != nil {
 		t.Error(err)

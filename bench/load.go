@@ -221,6 +221,12 @@ func (l *load) newClient(number int) (*speaker, listener) {
 	return &c.speaker, c
 }
 
+// OnData implements poller.Events.
+func (c *client) OnData(b []byte) (rest []byte) { return c.data(c, b) }
+
+// OnClose implements poller.Events.
+func (c *client) OnClose(cause error) { c.closed(c, cause) }
+
 // onReady implements listener.
 func (c *client) onReady() {
 	c.load.fleet.opened(&c.speaker)

@@ -3,6 +3,7 @@ package verify
 import (
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 // event is what a server does to a subscriber.
@@ -136,7 +137,7 @@ func TestTrackBounded(t *testing.T) {
 	for n := range uint64(10 * maxHoles) {
 		pubAt(n+1, (n+1)<<45)(&track, &got, in)
 	}
-	if n := len(*track.offsets.holes); n > maxHoles {
+	if n := len(*track.more.holes[ofOffsets]); n > maxHoles {
 		t.Errorf("%d holes are remembered", n)
 	}
 	if track.Settle(&got, 0); got.Offsets.Lost < 10*maxHoles || got.faults() != 0 {
@@ -159,5 +160,40 @@ func TestCounts(t *testing.T) {
 	}
 	if err := (&Counts{Delivered: 1, Recovered: 1, Recoveries: 1, Unrecovered: 1, Skipped: 1}).Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A track is small, and takes nothing else while nothing is missing; epochs of any length are kept to the letter.
+func TestTrackIsSmall(t *testing.T) {
+	if n := unsafe.Sizeof(Track{}); n > 40 {
+		t.Errorf("%d bytes, at most 40", n)
+	}
+	in := Channel{Sum: Sum("news"), Publishers: 1}
+	var track Track
+	var got Counts
+	track.Place("abcdefgh", 0, 0)
+	n := uint64(0)
+	if allocs := testing.AllocsPerRun(100, func() {
+		n++
+		track.Take(&got, in, Stamp{Channel: in.Sum, Sequence: n}, n)
+	}); allocs > 0 || track.more != nil {
+		t.Errorf("%v allocations, more %+v", allocs, track.more)
+	}
+	for _, epoch := range []string{"", "a", "abcdefgh", "abcdefghi", strings.Repeat("e", 100)} {
+		track.Place(epoch, 7)
+		if got, offset := track.Position(); got != epoch || offset != 7 {
+			t.Errorf("%q, %d, want %q, 7", got, offset, epoch)
+		}
+		var counts Counts
+		if track.Recover(&counts, true, epoch, 7); counts.Epochs != 0 {
+			t.Errorf("%q is not the same", epoch)
+		}
+		if track.Recover(&counts, true, epoch+"x", 7); counts.Epochs != 1 {
+			t.Errorf("%q is the same as %qx", epoch, epoch)
+		}
+	}
+	track.Recover(&got, false, "short", 9) // after a long one
+	if epoch, _ := track.Position(); epoch != "short" {
+		t.Errorf("%q", epoch)
 	}
 }
