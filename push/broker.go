@@ -24,7 +24,7 @@ type NATS struct {
 	Server NATSServer
 	// Link says how servers of others are reached, by its URLs. Server, Node and Logger are set by New.
 	Link NATSLink
-	// Broker has the bounds. Link, MaxHistorySize, MaxAge, StoreBytes, RingBytes, RingChannels, Renew, Renewed, Trouble and Logger are set by New.
+	// Broker has the bounds. Link, MaxHistorySize, MaxAge, StoreBytes, RingBytes, RingChannels, Renew, Renewed, Trouble, Follow and Logger are set by New.
 	Broker NATSBroker
 }
 
@@ -140,6 +140,9 @@ func (s *Server) newBroker() (err error) {
 		return err
 	}
 	n.Broker.Link = side.link
+	if s.tracer != nil {
+		n.Broker.Follow = s.tracer.Arrived
+	}
 	if side.broker, err = nats.New(context.Background(), n.Broker); err != nil {
 		return fmt.Errorf("push: %w", err)
 	}

@@ -218,3 +218,39 @@ func TestTraceReceiverIsAway(t *testing.T) {
 	t.Log("closed after", time.Since(begun))
 	close(release)
 }
+
+// On NATS a trace goes on to the subscribers of every node, by a channel with history and by one without.
+func TestTraceOnNATS(t *testing.T) {
+	r := startReceiver(t)
+	address, _ := startStreams(t)
+	node := func() *Server {
+		return startServer(t, Config{
+			Dev: true, Trace: Trace{Endpoint: r.URL}, NATS: NATS{Link: NATSLink{URLs: []string{address}}, Broker: NATSBroker{Groups: 2}},
+			Namespaces: []Namespace{{Name: "kept", Options: ChannelOptions{HistorySize: 10, HistoryTTL: time.Hour}}, {Name: "live"}},
+		})
+	}
+	a, b := node(), node()
+	for i, channel := range []string{"kept:c", "live:c"} {
+		for _, s := range []*Server{a, b} {
+			next(t, dial(t, s.ws("/push?channels="+channel)))
+		}
+		id := strings.Repeat(fmt.Sprint(i+1), 32)
+		request(t, "POST", a.internalURL("/api/publish"), fmt.Sprintf(`{"channel":%q,"data":1}`, channel), "traceparent", "00-"+id+"-"+callersSpan+"-01")
+		eventually(t, channel+": two nodes hand it over", func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			published, handed := "", 0
+			for _, span := range r.spans {
+				if hex.EncodeToString(span.TraceId) == id && span.Name == "publish" {
+					published = string(span.SpanId)
+				}
+			}
+			for _, span := range r.spans {
+				if span.Name == "fan-out" && string(span.ParentSpanId) == published && attribute(span, "messaging.destination.name") == channel {
+					handed++
+				}
+			}
+			return handed == 2
+		})
+	}
+}

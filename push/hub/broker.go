@@ -42,8 +42,11 @@ type PublishOptions struct {
 	ExcludeClient string
 	// Trace is what Config.Tracer knows by what the publication belongs to; nil is the context.
 	Trace any
-	// Delivered is set by the hub: what the broker gives to [Publication.Notify].
+	// Delivered is set by the hub: what a broker of one node gives to [Publication.Notify].
 	Delivered func()
+	// TraceCarrier is set by the hub, if somebody follows the publication: what other nodes know its trace by. A broker of several nodes brings it to
+	// them; Delivered is then for none.
+	TraceCarrier string
 	// TTL, if not zero, is how long the publication is worth something: after that it is in no answer of the history, no recovery, and is
 	// not handed to a subscriber any more. Its offset stays taken.
 	TTL time.Duration

@@ -209,8 +209,8 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 	}
 	published := func(error) {}
 	if h.config.Tracer != nil {
-		if done, delivered := h.config.Tracer.Follow(ctx, options.Trace, channel); done != nil {
-			published, options.Delivered = done, delivered
+		if done, delivered, carrier := h.config.Tracer.Follow(ctx, options.Trace, channel); done != nil {
+			published, options.Delivered, options.TraceCarrier = done, delivered, carrier
 		}
 	}
 	position, err := h.toBroker(ctx, channel, data, options)
@@ -225,9 +225,9 @@ func (h *Hub) Publish(ctx context.Context, channel string, data []byte, options 
 // Tracer follows publications.
 type Tracer interface {
 	// Follow begins to follow one, that belongs to trace or to ctx. The hub calls published when the broker has it, or has refused it, and delivered
-	// when the last subscriber of this node was handed it, or will not be; never for one that the broker did not hand over. It must not block. Both are
-	// nil if nobody follows it.
-	Follow(ctx context.Context, trace any, channel string) (published func(error), delivered func())
+	// when the last subscriber of this node was handed it, or will not be; never for one that the broker did not hand over. carrier is what other
+	// nodes know the publication's trace by. It must not block. All are nil, or empty, if nobody follows it.
+	Follow(ctx context.Context, trace any, channel string) (published func(error), delivered func(), carrier string)
 }
 
 // publishSample is of how many publications one is timed: until the broker has accepted it.

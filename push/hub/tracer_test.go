@@ -14,16 +14,16 @@ type audience struct {
 	published, failed, delivered int
 }
 
-func (f *audience) Follow(_ context.Context, trace any, _ string) (published func(error), delivered func()) {
+func (f *audience) Follow(_ context.Context, trace any, _ string) (published func(error), delivered func(), carrier string) {
 	if trace != f {
-		return nil, nil
+		return nil, nil, ""
 	}
 	return func(err error) {
 		f.published++
 		if err != nil {
 			f.failed++
 		}
-	}, func() { f.delivered++ }
+	}, func() { f.delivered++ }, ""
 }
 
 // Whoever follows a publication learns when the last shard is done with it, also if there is none or it goes before; of others nothing.

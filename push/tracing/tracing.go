@@ -188,17 +188,17 @@ func (s *Span) Trace() *Trace {
 }
 
 // Follow begins the spans of a publication that belongs to the trace of ctx, or to t: published is to be called when the broker has it or has
-// refused it, delivered when the last subscriber of this node was handed it; both may be called by any goroutine. They are nil if nobody follows
-// the trace, which costs a look at ctx.
-func (t *Tracer) Follow(ctx context.Context, parent any, channel string) (published func(error), delivered func()) {
+// refused it, delivered when the last subscriber of this node was handed it; both may be called by any goroutine. carrier is what Arrived knows it
+// by, on this node or others. They are nil, and empty, if nobody follows the trace, which costs a look at ctx.
+func (t *Tracer) Follow(ctx context.Context, parent any, channel string) (published func(error), delivered func(), carrier string) {
 	if p, ok := parent.(*Trace); ok && p != nil {
 		ctx = trace.ContextWithSpanContext(ctx, p.at)
 	}
 	if !trace.SpanContextFromContext(ctx).IsSampled() {
-		return nil, nil
+		return nil, nil, ""
 	}
 	begun := time.Now()
-	where := trace.WithAttributes(attribute.String("messaging.system", "millpond"), attribute.String("messaging.destination.name", channel))
+	where := destination(channel)
 	ctx, span := t.tracer.Start(ctx, "publish", trace.WithSpanKind(trace.SpanKindProducer), trace.WithTimestamp(begun), where)
 	published = (&Span{span}).End
 	delivered = func() {
@@ -206,7 +206,34 @@ func (t *Tracer) Follow(ctx context.Context, parent any, channel string) (publis
 		_, span := t.tracer.Start(ctx, "fan-out", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(begun), where)
 		span.End()
 	}
-	return published, delivered
+	return published, delivered, carry(ctx)
+}
+
+func destination(channel string) trace.SpanStartEventOption {
+	return trace.WithAttributes(attribute.String("messaging.system", "millpond"), attribute.String("messaging.destination.name", channel))
+}
+
+// traceparent is the header's name, of which the value is a carrier.
+const traceparent = "traceparent"
+
+func carry(ctx context.Context) string {
+	c := propagation.MapCarrier{}
+	propagator.Inject(ctx, c)
+	return c[traceparent]
+}
+
+// Arrived is called when a publication that some node follows has come to this one by a broker of several nodes: delivered is to be called when the last
+// subscriber of this node was handed it. It is nil if the carrier is none.
+func (t *Tracer) Arrived(carrier, channel string) (delivered func()) {
+	ctx := propagator.Extract(context.Background(), propagation.MapCarrier{traceparent: carrier})
+	if !trace.SpanContextFromContext(ctx).IsSampled() {
+		return nil
+	}
+	begun := time.Now()
+	return func() {
+		_, span := t.tracer.Start(ctx, "fan-out", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(begun), destination(channel))
+		span.End()
+	}
 }
 
 // Name gives the span another name, when more is known.

@@ -42,7 +42,7 @@ func TestOffCostsNothing(t *testing.T) {
 	defer on.Close(t.Context())
 	ctx := context.Background()
 	if n := testing.AllocsPerRun(100, func() {
-		if published, delivered := on.Follow(ctx, (*Trace)(nil), "channel"); published != nil || delivered != nil {
+		if published, delivered, carrier := on.Follow(ctx, (*Trace)(nil), "channel"); published != nil || delivered != nil || carrier != "" {
 			t.Fatal("it is followed")
 		}
 	}); n != 0 {

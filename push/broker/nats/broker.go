@@ -255,6 +255,13 @@ func (b *Broker) Expire() {
 	}
 }
 
+// follow tells those who follow a publication that it is here, for subscribers of this node. It is called before the publication is handed over.
+func (b *Broker) follow(channel string, e *envelope, p *hub.Publication) {
+	if e.rare.Trace != "" && b.config.Follow != nil && b.sink.Subscribed(channel) {
+		p.Notify(b.config.Follow(e.rare.Trace, channel))
+	}
+}
+
 // interrupted notes that a group cannot be read.
 func (b *Broker) interrupted(n int, err error) {
 	b.interruptions.Add(1)

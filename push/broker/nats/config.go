@@ -56,6 +56,9 @@ type Config struct {
 
 	// Trouble, if not nil, says why the log can take nothing just now. It is called for each publication with history.
 	Trouble func() error
+	// Follow, if set, is called with what a publication's trace is known by, when it is here and has subscribers. What it returns is called when they
+	// were handed it. It must not block.
+	Follow func(carrier, channel string) (delivered func())
 
 	// Logger gets what an operator has to know. Nil means slog.Default().
 	Logger *slog.Logger

@@ -121,7 +121,9 @@ func (b *Broker) handOverOne(m *gonats.Msg) {
 	if !b.sink.Subscribed(e.channel) || b.sink.Admit(b.ctx, e.channel) != nil {
 		return
 	}
-	b.sink.Deliver(e.channel, e.publication(0))
+	p := e.publication(0)
+	b.follow(e.channel, &e, p)
+	b.sink.Deliver(e.channel, p)
 	b.sink.Flush(e.channel)
 }
 

@@ -38,10 +38,11 @@ type rare struct {
 	Ends         int64             `json:"ends,omitempty"` // Unix milliseconds
 	Version      uint64            `json:"version,omitempty"`
 	VersionEpoch string            `json:"version_epoch,omitempty"`
+	Trace        string            `json:"trace,omitempty"` // what it is known by to those who follow it
 }
 
 func (r *rare) any() bool {
-	return r.Tags != nil || r.Info != nil || r.Exclude != "" || r.Ends != 0 || r.Version != 0
+	return r.Tags != nil || r.Info != nil || r.Exclude != "" || r.Ends != 0 || r.Version != 0 || r.Trace != ""
 }
 
 const (
@@ -160,7 +161,7 @@ func (e *envelope) publication(offset uint64) *hub.Publication {
 // envelopeOf is the one of a publication.
 func envelopeOf(data []byte, o hub.PublishOptions) envelope {
 	e := envelope{kind: kind(o.Kind), retention: o.Retention, delta: o.Delta, data: data}
-	e.rare = rare{Tags: o.Tags, Info: o.Info, Exclude: o.ExcludeClient, Version: o.Version, VersionEpoch: o.VersionEpoch}
+	e.rare = rare{Tags: o.Tags, Info: o.Info, Exclude: o.ExcludeClient, Version: o.Version, VersionEpoch: o.VersionEpoch, Trace: o.TraceCarrier}
 	if o.TTL > 0 {
 		e.rare.Ends = time.Now().Add(o.TTL).UnixMilli()
 	}

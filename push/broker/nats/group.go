@@ -663,6 +663,7 @@ func (g *group) applyLocking(ctx context.Context, channel string, env envelope, 
 	if e.quiet || e.seq <= g.old {
 		return false, nil
 	}
+	g.broker.follow(channel, &env, p)
 	g.broker.sink.Deliver(channel, p)
 	return true, nil
 }
