@@ -45,7 +45,8 @@ type natsFlags struct {
 	NATSCatchUp     int           `name:"nats-catch-up-bytes" help:"Bytes of a group that a node holds that was away, until it knows whether it missed too much." default:"67108864"`
 	NATSFetch       int           `name:"nats-fetch-bytes" help:"Bytes of publications that wait in this node, for each group, to be handed over." default:"4194304"`
 	NATSConnect     time.Duration `name:"nats-connect-timeout" help:"Time for one attempt to connect." default:"5s"`
-	NATSReconnect   time.Duration `name:"nats-reconnect-wait" help:"Time between two attempts, up to twice as much by chance." default:"250ms"`
+	NATSReconnect   time.Duration `name:"nats-reconnect-wait" help:"Time after the first attempt in vain; it doubles with each, and chance takes up to a half off." default:"250ms"`
+	NATSMaxWait     time.Duration `name:"nats-max-reconnect-wait" help:"Time that it grows to." default:"5s"`
 	NATSPing        time.Duration `name:"nats-ping-interval" help:"Time between two pings; who leaves two unanswered is gone." default:"5s"`
 	NATSStart       time.Duration `name:"nats-start-timeout" help:"Time that the start waits for JetStream before it goes on without." default:"15s"`
 }
@@ -61,7 +62,7 @@ func (c *natsFlags) nats() (push.NATS, error) {
 		Link: push.NATSLink{
 			URLs: c.NATSURL, User: c.NATSUser, CredentialsFile: c.NATSCredentials, NKeyFile: c.NATSNKey, Prefix: c.NATSPrefix,
 			TLS:            push.NATSTLS{CA: c.NATSTLSCA, Certificate: c.NATSTLSCert, Key: c.NATSTLSKey},
-			ConnectTimeout: c.NATSConnect, ReconnectWait: c.NATSReconnect, PingInterval: c.NATSPing,
+			ConnectTimeout: c.NATSConnect, ReconnectWait: c.NATSReconnect, MaxReconnectWait: c.NATSMaxWait, PingInterval: c.NATSPing,
 		},
 		Broker: push.NATSBroker{
 			Groups: c.NATSGroups, Partitions: c.NATSPartitions, Replicas: c.Replicas, PublishTimeout: c.NATSPublish, MaxPending: c.NATSPending,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -45,8 +46,10 @@ type LinkConfig struct {
 
 	// ConnectTimeout bounds one attempt to connect. Zero means 5 s.
 	ConnectTimeout time.Duration
-	// ReconnectWait is the time between two attempts, up to twice as much by chance. Zero means 250 ms.
+	// ReconnectWait is the time after the first attempt in vain, of which chance takes up to a half off. Zero means 250 ms.
 	ReconnectWait time.Duration
+	// MaxReconnectWait is what it grows to, twofold with each attempt. Zero means 5 s, or ReconnectWait if that is more.
+	MaxReconnectWait time.Duration
 	// PingInterval is the time between two pings; a server that leaves two unanswered is gone. Zero means 5 s.
 	PingInterval time.Duration
 
@@ -129,7 +132,7 @@ func (c LinkConfig) Validate() error {
 	if strings.ContainsFunc(c.Prefix, func(r rune) bool { return !isWord(r) }) {
 		errs = append(errs, fmt.Errorf("nats-prefix: %q has more than letters, digits, - and _ in it", c.Prefix))
 	}
-	for name, d := range map[string]time.Duration{"nats-connect-timeout": c.ConnectTimeout, "nats-reconnect-wait": c.ReconnectWait, "nats-ping-interval": c.PingInterval} {
+	for name, d := range map[string]time.Duration{"nats-connect-timeout": c.ConnectTimeout, "nats-reconnect-wait": c.ReconnectWait, "nats-max-reconnect-wait": c.MaxReconnectWait, "nats-ping-interval": c.PingInterval} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("%s: %v is negative", name, d))
 		}
@@ -157,10 +160,23 @@ func (c LinkConfig) withDefaults() LinkConfig {
 			*field.value = field.zero
 		}
 	}
+	if c.MaxReconnectWait == 0 {
+		c.MaxReconnectWait = max(5*time.Second, c.ReconnectWait)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	return c
+}
+
+// reconnectDelay is how long a node waits after an attempt at all servers, the first of which is 1, so that not all nodes come back at once.
+func (c LinkConfig) reconnectDelay(attempt int) time.Duration {
+	wait := c.ReconnectWait
+	for ; attempt > 1 && wait < c.MaxReconnectWait; attempt-- {
+		wait *= 2
+	}
+	wait = min(wait, c.MaxReconnectWait)
+	return wait/2 + rand.N(wait/2+1)
 }
 
 // Message is one that came over a Link. Its parts may be kept.
@@ -182,8 +198,8 @@ type Link struct {
 	states []func(connected bool)
 
 	// Any goroutine (atomic).
-	reconnects, disconnects, dropped atomic.Int64
-	closing                          atomic.Bool
+	reconnects, disconnects, attempts, dropped atomic.Int64
+	closing                                    atomic.Bool
 }
 
 // Open connects. Servers that cannot be reached are tried again for ever, in the background, which is logged; what they refuse, or what is wrong
@@ -229,8 +245,10 @@ func (l *Link) options() ([]gonats.Option, error) {
 		gonats.Timeout(c.ConnectTimeout),
 		gonats.MaxReconnects(-1),
 		gonats.IgnoreAuthErrorAbort(), // a server that comes up may not know its users yet
-		gonats.ReconnectWait(c.ReconnectWait),
-		gonats.ReconnectJitter(c.ReconnectWait, c.ReconnectWait),
+		gonats.CustomReconnectDelay(func(attempt int) time.Duration {
+			l.attempts.Add(1)
+			return c.reconnectDelay(attempt)
+		}),
 		gonats.ReconnectBufSize(-1), // what is sent meanwhile fails, and is not sent late
 		gonats.PingInterval(c.PingInterval),
 		gonats.MaxPingsOutstanding(2),
@@ -368,6 +386,7 @@ type LinkStats struct {
 	Server      string // that it is connected to
 	Disconnects int64
 	Reconnects  int64
+	Attempts    int64     // to connect, that were in vain, at all servers each
 	Slow        int64     // times that a subscription dropped messages because it did not keep up
 	Messages    [2]uint64 // in, out
 	Bytes       [2]uint64
@@ -378,7 +397,7 @@ func (l *Link) Stats() LinkStats {
 	st := l.conn.Stats()
 	return LinkStats{
 		Connected: l.Connected(), Server: l.conn.ConnectedServerName(),
-		Disconnects: l.disconnects.Load(), Reconnects: l.reconnects.Load(), Slow: l.dropped.Load(),
+		Disconnects: l.disconnects.Load(), Reconnects: l.reconnects.Load(), Attempts: l.attempts.Load(), Slow: l.dropped.Load(),
 		Messages: [2]uint64{st.InMsgs, st.OutMsgs}, Bytes: [2]uint64{st.InBytes, st.OutBytes},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,6 +188,56 @@ func TestLinkOutlivesServers(t *testing.T) {
 	}
 }
 
+// While there is no server, attempts become rarer, and no two nodes make them at the same time: no storm awaits a server that comes back.
+func TestLinkBacksOff(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var attempts atomic.Int64
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			attempts.Add(1)
+			_ = c.Close()
+		}
+	})
+	defer answering.Wait()
+	defer l.Close()
+	const nodes, rounds = 20, 8
+	config := LinkConfig{URLs: []string{"nats://" + l.Addr().String()}, ReconnectWait: 20 * time.Millisecond, MaxReconnectWait: 160 * time.Millisecond}
+	for range nodes {
+		openLink(t, config)
+	}
+	before, began := attempts.Load(), time.Now()
+	eventually(t, "attempts", func() bool { return attempts.Load() > before+nodes*rounds })
+	// However slow this machine is: so many attempts take at least the shortest of the waits, 10, 20, 40, and then 80 ms.
+	if least := 300 * time.Millisecond; time.Since(began) < least {
+		t.Errorf("%d attempts of %d nodes within %v", attempts.Load(), nodes, time.Since(began))
+	}
+	seen := map[time.Duration]bool{}
+	for attempt, most := range []time.Duration{1: 20, 2: 40, 3: 80, 4: 160, 5: 160, 100: 160} {
+		if most == 0 {
+			continue
+		}
+		for range 50 {
+			d := config.reconnectDelay(attempt)
+			if most *= time.Millisecond; d < most/2 || d > most {
+				t.Errorf("after attempt %d: %v, of at most %v", attempt, d, most)
+			}
+			most /= time.Millisecond
+			seen[d] = true
+		}
+	}
+	if len(seen) < 100 {
+		t.Errorf("only %d different ones of 300", len(seen))
+	}
+}
+
 func TestLinkConfigNamesAll(t *testing.T) {
 	for _, c := range []struct {
 		config LinkConfig
@@ -194,8 +245,8 @@ func TestLinkConfigNamesAll(t *testing.T) {
 	}{
 		{LinkConfig{}, []string{"nats-url"}},
 		{LinkConfig{URLs: []string{"nats://u:secret@h"}}, []string{"credentials in it"}},
-		{LinkConfig{URLs: []string{"http://h", "nats://"}, User: "u", Token: "t", Prefix: "a.b", ConnectTimeout: -1, ReconnectWait: -1, PingInterval: -1}, []string{
-			"http://h", "nats-user", "nats-password-file", "nats-prefix", "nats-connect-timeout", "nats-reconnect-wait", "nats-ping-interval",
+		{LinkConfig{URLs: []string{"http://h", "nats://"}, User: "u", Token: "t", Prefix: "a.b", ConnectTimeout: -1, ReconnectWait: -1, MaxReconnectWait: -1, PingInterval: -1}, []string{
+			"http://h", "nats-user", "nats-password-file", "nats-prefix", "nats-connect-timeout", "nats-reconnect-wait", "nats-max-reconnect-wait", "nats-ping-interval",
 		}},
 	} {
 		err := c.config.Validate()
