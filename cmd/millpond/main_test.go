@@ -27,7 +27,13 @@ import (
 
 // The test binary is the program too, for tests of a whole process.
 func TestMain(m *testing.M) {
-	if how := os.Getenv("MILLPOND_TEST_PROCESS"); how != "" {
+	if how := os.Getenv("MILLPOND_TEST_PROCESS"); how == "nats" {
+		if err := natsServer(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	} else if how != "" {
 		if how != "tree" { // bench starts itself as other processes, which must be the program too
 			os.Unsetenv("MILLPOND_TEST_PROCESS")
 		}
