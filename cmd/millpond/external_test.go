@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
@@ -229,5 +234,104 @@ func TestExternalNATSRefuses(t *testing.T) {
 	out, err := command.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "nats-url") || !strings.Contains(strings.ToLower(string(out)), "authorization violation") || strings.Contains(string(out), "wrong") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// joiner is a client that follows the joins and leaves of a channel.
+func joiner(t *testing.T, node *process) (c *websocket.Conn, id string) {
+	t.Helper()
+	c, _, err := websocket.Dial(t.Context(), "ws://"+node.public+"/connection/websocket", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.CloseNow() })
+	send := func(text string) {
+		t.Helper()
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(`{"id":1,"connect":{}}`)
+	id = awaitEvent(t, c, "connect", "")
+	send(`{"id":2,"subscribe":{"channel":"room:a","join_leave":true,"positioned":true,"recoverable":true}}`)
+	awaitEvent(t, c, "subscribe", "")
+	return c, id
+}
+
+// awaitEvent reads until something of a kind comes, about a client if one is named, and returns the client's id, or the data.
+func awaitEvent(t *testing.T, c *websocket.Conn, kind, client string) string {
+	t.Helper()
+	type about struct{ Info struct{ Client string } }
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		_, data, err := c.Read(ctx)
+		cancel()
+		if err != nil {
+			t.Fatalf("awaiting %s %s: %v", kind, client, err)
+		}
+		for line := range bytes.Lines(data) {
+			var m struct {
+				Error     *apiError
+				Connect   *struct{ Client string }
+				Subscribe *struct{}
+				Push      struct {
+					Join, Leave *about
+					Pub         *struct{ Data string }
+				}
+			}
+			if err := json.Unmarshal(line, &m); err != nil || m.Error != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			switch p := m.Push; {
+			case kind == "connect" && m.Connect != nil:
+				return m.Connect.Client
+			case kind == "subscribe" && m.Subscribe != nil:
+				return ""
+			case kind == "join" && p.Join != nil && p.Join.Info.Client == client:
+				return client
+			case kind == "leave" && p.Leave != nil && p.Leave.Info.Client == client:
+				return client
+			case kind == "pub" && p.Pub != nil:
+				return p.Pub.Data
+			case kind != "connect" && kind != "subscribe" && (p.Pub != nil || p.Leave != nil):
+				t.Errorf("awaiting %s %s: %s came before", kind, client, line)
+			}
+		}
+	}
+}
+
+// Who comes to a channel on one node and goes is told on the other, in its place among the publications.
+func TestJoinsAndLeavesOverNATS(t *testing.T) {
+	n := startNATSProcess(t, "")
+	for _, history := range []string{"", "\n    history_size: 10\n    history_ttl: 1h\n    force_recovery: true"} {
+		config := secretFile(t, "millpond.yaml", []byte("namespaces:\n  - name: room\n    join_leave: true"+history+"\n"))
+		var nodes [2]*process
+		for i := range nodes {
+			nodes[i] = startProcess(t, "--dev", "--nats-url=nats://"+n.address, fmt.Sprint("--nats-prefix=p", len(history)), fmt.Sprint("--node-name=n", i), "--nats-groups=2", "--nats-store-bytes=67108864", "--config="+config)
+		}
+		watcher, _ := joiner(t, nodes[0])
+		for round := range 5 {
+			other, id := joiner(t, nodes[1])
+			awaitEvent(t, watcher, "join", id)
+			text := fmt.Sprint("between ", round)
+			publishTo(t, nodes[1], "room:a", text)
+			if got := awaitEvent(t, watcher, "pub", ""); got != text {
+				t.Errorf("%q came, and not %q", got, text)
+			}
+			_ = other.CloseNow()
+			awaitEvent(t, watcher, "leave", id)
+		}
+	}
+}
+
+func publishTo(t *testing.T, node *process, channel, text string) {
+	t.Helper()
+	response, err := http.Post("http://"+node.internal+"/api/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"channel":%q,"data":%q}`, channel, text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatal(response.Status)
 	}
 }
