@@ -288,6 +288,11 @@ func TestDashboardFinds(t *testing.T) {
 			t.Errorf("%v: %d, more: %v", way, len(users), found.More)
 		}
 	}
+	for _, q := range []dashboard.Query{{By: "any", Max: 1}, {By: "address", Value: "127.0.0.1", Max: 1}, {By: "channel", Value: "news"}} {
+		if chosen, err := s.choose(q); err != nil || len(chosen) != q.Max+1 { // and no more is looked at
+			t.Errorf("%+v: %d, %v", q, len(chosen), err)
+		}
+	}
 	b, _ := find("user", "bob")
 	if c := b.Connections[0]; c.Protocol != "Centrifuge JSON" || !slices.Equal(c.Channels, []string{"news"}) {
 		t.Errorf("bob: %+v", c)

@@ -11,7 +11,7 @@ import (
 
 // A few channels have much to do among very many that have little: they are found, with about their rates, at any load, and with bounded memory.
 func TestBusiest(t *testing.T) {
-	for _, perSecond := range []int{100, 5000, 200_000} {
+	for _, perSecond := range []int{100, 5000, 50_000, 200_000} {
 		t.Run(fmt.Sprint(perSecond), func(t *testing.T) {
 			t.Parallel()
 			var b Busiest
@@ -50,6 +50,21 @@ func TestBusiest(t *testing.T) {
 	}
 }
 
+// One that becomes busy when all places are taken, among others that are there once each, is not given up for the next of them.
+func TestBusiestComesLate(t *testing.T) {
+	var b Busiest
+	for i := range 4 * maxBusy { // few enough that each counts
+		b.Published(fmt.Sprint("old:", i%maxBusy), 0, 1)
+	}
+	for i := range 300 {
+		b.Published("late", 0, 1)
+		b.Published(fmt.Sprint("once:", i), 0, 1)
+	}
+	if list := b.Tick(1); list[0].Name != "late" || list[0].Messages < 250 {
+		t.Errorf("the busiest is %+v", list)
+	}
+}
+
 func TestBusiestFades(t *testing.T) {
 	var b Busiest
 	name := strings.Repeat("x", 10)
@@ -59,7 +74,11 @@ func TestBusiestFades(t *testing.T) {
 	if list := b.Tick(5); len(list) != 1 || list[0].Messages != 1000 || list[0].Deliveries != 5000 {
 		t.Fatalf("after a second: %+v", list)
 	}
-	seconds := 0
+	// Nothing in the second after: of a window of both that is 1000 × 0.8 / (1 + 0.8) in each.
+	if list := b.Tick(5); len(list) != 1 || math.Abs(list[0].Messages-444.4) > 1 || math.Abs(list[0].Deliveries-2222.2) > 1 {
+		t.Fatalf("after another: %+v", list)
+	}
+	seconds := 1
 	for ; len(b.Tick(5)) > 0; seconds++ {
 		if seconds > 100 {
 			t.Fatal("it never goes")
