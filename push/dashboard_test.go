@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -308,6 +309,8 @@ func TestDashboardFinds(t *testing.T) {
 func TestDashboardFindsTheSlow(t *testing.T) {
 	s := startServer(t, Config{Dev: true, MaxMessageBytes: 1 << 20})
 	fast, slow := dial(t, s.ws("/push?channels=news")), dial(t, s.ws("/push?channels=news"))
+	slower := dial(t, s.ws("/push?channels=news,more"))
+	next(t, slower)
 	fast.SetReadLimit(-1)
 	next(t, fast)
 	next(t, slow)
@@ -319,10 +322,21 @@ func TestDashboardFindsTheSlow(t *testing.T) {
 		}
 		next(t, fast)
 		s.ask(t, "", "find", `{"by":"slow"}`, &found)
-		return len(found.Connections) > 0 && found.Connections[0].OutboxBytes > 100_000
+		return len(found.Connections) == 2 && min(found.Connections[0].OutboxBytes, found.Connections[1].OutboxBytes) > 100_000
 	})
-	if c := found.Connections[0]; c.OutboxMessages < 2 || c.OutboxAge <= 0 {
+	if status, text := request(t, "POST", s.internalURL("/api/publish"), `{"channel":"more","data":`+string(message)+`}`); status != 200 {
+		t.Fatal(text)
+	}
+	eventually(t, "one has more", func() bool {
+		s.ask(t, "", "find", `{"by":"slow"}`, &found)
+		return len(found.Connections) == 2 && found.Connections[0].OutboxBytes != found.Connections[1].OutboxBytes
+	})
+	most, less := found.Connections[0], found.Connections[1]
+	if most.OutboxMessages < 2 || most.OutboxAge <= 0 || most.OutboxBytes < less.OutboxBytes || !slices.Contains(most.Channels, "more") {
 		t.Errorf("%+v", found)
+	}
+	if chosen := s.slowest(1); len(chosen) != 1 || strconv.FormatUint(chosen[0].ID(), 36) != most.ID {
+		t.Errorf("the slowest is %v, want %s", chosen, most.ID)
 	}
 }
 

@@ -326,7 +326,10 @@ func packets(t *testing.T, path string) (said map[string]string, comments []stri
 			t.Fatalf("%v", p)
 		}
 		from, to := fmt.Sprint(uint16(tcp.SrcPort)), fmt.Sprint(uint16(tcp.DstPort))
+		_, answered := next[to]
 		switch {
+		case tcp.SYN && (tcp.ACK != answered || tcp.ACK && tcp.Ack != next[to]):
+			t.Fatalf("a SYN with ack %t %d, want %t %d", tcp.ACK, tcp.Ack, answered, next[to])
 		case tcp.SYN:
 			next[from] = tcp.Seq
 		case tcp.Seq != next[from] || tcp.Ack != next[to]:

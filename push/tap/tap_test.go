@@ -30,19 +30,21 @@ func TestFilters(t *testing.T) {
 	b.mu.Unlock()
 	id := connectionID(two.session.ID())
 	for query, want := range map[string][]bool{
-		"":                                  {true, true},
-		"user=ada":                          {true, false},
-		"id=" + id:                          {false, true},
-		"path=/push":                        {false, true},
-		"channel=news":                      {true, true},
-		"channel=news&user=ada":             {true, false},
-		"channel=news&path=/push":           {false, true},
-		"user=ada&path=/push":               {false, false},
-		"address=127.0.0.0/8":               {true, true},
-		"address=127.0.0.1":                 {true, true},
-		"address=::ffff:127.0.0.1&user=ada": {true, false},
-		"address=10.0.0.0/8":                {false, false},
-		"channel=other":                     {false, false},
+		"":                                    {true, true},
+		"user=ada":                            {true, false},
+		"id=" + id:                            {false, true},
+		"path=/push":                          {false, true},
+		"channel=news":                        {true, true},
+		"channel=news&user=ada":               {true, false},
+		"channel=news&path=/push":             {false, true},
+		"user=ada&path=/push":                 {false, false},
+		"address=127.0.0.0/8":                 {true, true},
+		"address=127.0.0.1":                   {true, true},
+		"address=::ffff:127.0.0.1&user=ada":   {true, false},
+		"address=10.0.0.0/8":                  {false, false},
+		"channel=other":                       {false, false},
+		"id=" + id + "&user=ada&channel=news": {false, false},
+		"id=" + connectionID(one.session.ID()) + "&user=ada&channel=news": {true, false},
 	} {
 		r := b.capture("/tap?" + query)
 		n := 0
@@ -103,6 +105,23 @@ func TestOpensLater(t *testing.T) {
 	_ = c.Close()
 	r.until("end", func(l Line) bool { return l.Type == "end" && l.Kind == "peer_gone" })
 	b.attached(0)
+}
+
+// Those that nobody knows yet do not take the places of others.
+func TestUnknownConnectionsTakeNoPlace(t *testing.T) {
+	b := start(t, Limits{})
+	r := b.capture("/tap?user=ada&connections=1")
+	b.dial("/echo")
+	c := b.dial("/echo")
+	c.send(text("first"))
+	c.next()
+	b.mu.Lock()
+	b.users[c.session.ID()] = "ada"
+	b.mu.Unlock()
+	if open := r.until("opening", func(l Line) bool { return l.Type == "open" }); open.Synthesised {
+		t.Errorf("%+v", open)
+	}
+	r.frame("first")
 }
 
 // One of so many is chosen at random, and at most so many at a time.
