@@ -37,7 +37,7 @@ func TestImage(t *testing.T) {
 
 	root := filepath.Join(dir, "root")
 	makeTarget(t, "image-root", "BIN="+filepath.Dir(millpond(t)), "VERSION="+testVersion, "IMAGE_ROOT="+root)
-	run("bud", "--isolation=chroot", "--pull-never", "-t", "millpond", "-f", "container/Containerfile", root)
+	run("bud", "--format=docker", "--isolation=chroot", "--pull-never", "-t", "millpond", "-f", "container/Containerfile", root)
 	var image struct {
 		OCIv1 struct {
 			Config struct {
@@ -45,6 +45,9 @@ func TestImage(t *testing.T) {
 				Entrypoint, Cmd  []string
 				Volumes          map[string]any
 			} `json:"config"`
+		}
+		Docker struct {
+			Config struct{ Healthcheck struct{ Test []string } } `json:"config"`
 		}
 	}
 	if err := json.Unmarshal([]byte(run("inspect", "--type=image", "millpond")), &image); err != nil {
@@ -54,6 +57,9 @@ func TestImage(t *testing.T) {
 	if _, volume := config.Volumes["/var/lib/millpond"]; config.User != "65532:65532" || config.StopSignal != "SIGTERM" || !volume ||
 		strings.Join(append(config.Entrypoint, config.Cmd...), " ") != "/millpond serve" {
 		t.Errorf("the image is %+v", config)
+	}
+	if check := strings.Join(image.Docker.Config.Healthcheck.Test, " "); check != "CMD /millpond health" {
+		t.Errorf("its health is asked by %q", check)
 	}
 	container := run("from", "--pull-never", "millpond")
 	mount := run("mount", container)

@@ -28,6 +28,7 @@ type cli struct {
 	Tap       tapCommand       `cmd:"" help:"Print the frames of chosen connections, or write them for Wireshark."`
 	Token     tokenCommand     `cmd:"" help:"Sign a token for a first try, or look into one."`
 	Doctor    doctorCommand    `cmd:"" help:"Say whether this machine can carry so many connections, and what mends it if not."`
+	Health    healthCommand    `cmd:"" help:"Say whether the server of this host is ready; the exit code is 0 if so, for the health check of a container."`
 	Config    configCommand    `cmd:"" help:"Check, print and describe the configuration of serve."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }

@@ -75,9 +75,14 @@ func (p *process) awaitLog(parts ...string) {
 
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	command := exec.Command(os.Args[0], append([]string{"serve", "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0"}, args...)...)
+	return startCommand(t, serveCommandLine(append([]string{"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0"}, args...)...))
+}
+
+// serveCommandLine is a server with these flags and no others.
+func serveCommandLine(args ...string) *exec.Cmd {
+	command := exec.Command(os.Args[0], append([]string{"serve"}, args...)...)
 	command.Env = append(os.Environ(), "MILLPOND_TEST_PROCESS=1")
-	return startCommand(t, command)
+	return command
 }
 
 // startCommand starts it and waits until it listens.
