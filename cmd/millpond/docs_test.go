@@ -134,8 +134,8 @@ const millpondScript = `#!/bin/bash
 export MILLPOND_TEST_PROCESS=1
 case "$1" in
 serve) export MILLPOND_LISTEN=127.0.0.1:@PUBLIC MILLPOND_INTERNAL_LISTEN=127.0.0.1:@INTERNAL MILLPOND_DRAIN_GRACE=0s ;;
-publish|tap) set -- "$@" --url=http://127.0.0.1:@INTERNAL ;;
-subscribe) set -- "$@" --url=ws://127.0.0.1:@PUBLIC ;;
+publish|tap) set -- --url=http://127.0.0.1:@INTERNAL "$@"; set -- "$2" "$1" "${@:3}" ;;
+subscribe) set -- --url=ws://127.0.0.1:@PUBLIC "$@"; set -- "$2" "$1" "${@:3}" ;;
 bench) export MILLPOND_TEST_PROCESS=tree; [ "$2" = compare ] || set -- "$@" --connections=20 --duration=500ms ;;
 esac
 case "$*" in tap*--duration*) exec @BINARY "$@" ;; serve*|tap*|subscribe*) ;; *) exec @BINARY "$@" ;; esac
@@ -166,7 +166,15 @@ func TestCommandsOfDocuments(t *testing.T) {
 				used[document+key] = true
 				continue
 			}
-			t.Run(fmt.Sprintf("%s:%d", document, b.line), func(t *testing.T) { b.run(t, server) })
+			t.Run(fmt.Sprintf("%s:%d", document, b.line), func(t *testing.T) {
+				if strings.Contains(b.text, "--cluster-name") {
+					if testing.Short() {
+						t.Skip("three processes")
+					}
+					t.Parallel() // most of it is the servers' elections
+				}
+				b.run(t, server)
+			})
 		}
 	}
 	for document, reasons := range notRun {
@@ -195,7 +203,7 @@ func (b *block) run(t *testing.T, server string) {
 	executable("bin/millpond", replace.Replace(millpondScript))
 	executable("bin/produce", "#!/bin/sh\necho '{\"channel\":\"news\",\"data\":1}'\n")
 	b.fixtures(t, dir)
-	script := strings.NewReplacer(":8000", ":"+public, ":8001", ":"+internal, "…", "--dev", "/var/lib/millpond", dir+"/data").Replace(b.text)
+	script := strings.NewReplacer(":8000", ":"+public, ":8001", ":"+internal, ":6222", ":"+freePort(t), "…", "--dev", "/var/lib/millpond", dir+"/data").Replace(b.text)
 	if !strings.Contains(script, "millpond serve") {
 		script = server + "\n" + script
 	}
@@ -203,7 +211,7 @@ func (b *block) run(t *testing.T, server string) {
 	command.Dir = dir
 	command.Env = append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"), "KEY=key", "SECRET=secret")
 	command.WaitDelay = time.Second
-	timer := time.AfterFunc(time.Minute, func() { _ = command.Process.Kill() })
+	timer := time.AfterFunc(3*time.Minute, func() { _ = command.Process.Kill() })
 	defer timer.Stop()
 	output, err := command.CombinedOutput()
 	t.Cleanup(func() { b.end(t, dir) })
