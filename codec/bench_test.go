@@ -2,6 +2,8 @@ package codec
 
 import (
 	"bytes"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -176,5 +178,29 @@ func BenchmarkFrame(b *testing.B) {
 				dst = AppendFrame(dst[:0], OpText, payload)
 			}
 		})
+	}
+}
+
+// BenchmarkDeflate is what compressing a message costs, once for all that are sent it; wire-B is what then leaves.
+func BenchmarkDeflate(b *testing.B) {
+	line := `{"id":12345,"symbol":"ABCD","price":%d.25,"volume":100,"side":"buy","time":"2026-01-02T03:04:05Z"},`
+	var text strings.Builder
+	for n := 0; text.Len() < 16<<10; n++ {
+		text.WriteString(strings.Replace(line, "%d", strconv.Itoa(n*n), 1))
+	}
+	for _, level := range []int{1, 6} {
+		for _, size := range []int{256, 1 << 10, 16 << 10} {
+			b.Run(fmt.Sprintf("level=%d/%dB", level, size), func(b *testing.B) {
+				payload := []byte(text.String()[:size])
+				d := &Deflate{Level: level}
+				var wire []byte
+				b.ReportAllocs()
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					wire = NewFrame(OpText, payload).Deflated(d)
+				}
+				b.ReportMetric(float64(len(wire)), "wire-B")
+			})
+		}
 	}
 }
