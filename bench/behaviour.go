@@ -87,7 +87,7 @@ func (v *visit) cut(end func()) {
 
 // goodbye begins the closing handshake.
 func (v *visit) goodbye() {
-	v.send(codec.AppendMaskedFrame(nil, codec.OpClose, true, codec.AppendClosePayload(nil, codec.StatusNormal, ""), [4]byte{}))
+	v.mustSend(codec.AppendMaskedFrame(nil, codec.OpClose, true, codec.AppendClosePayload(nil, codec.StatusNormal, ""), [4]byte{}))
 }
 
 // slow has a visit stop reading for a time in which the server may lose patience.
@@ -115,7 +115,7 @@ func (c *crowd) move(v *visit) {
 		v.conn.Close(err)
 		return
 	}
-	v.send(b)
+	v.mustSend(b)
 }
 
 const resubscribed = "unsubscribing on the same connection"
@@ -134,7 +134,7 @@ func (c *crowd) ask(v *visit) {
 		v.conn.Close(err)
 		return
 	}
-	v.send(b)
+	v.mustSend(b)
 }
 
 // answered returns when a visit asked who is there, and false if it did not.

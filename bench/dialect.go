@@ -132,7 +132,7 @@ func (d *dialect) greet(o *Options) (err error) {
 func (d *dialect) head(o *Options, host, path string) string {
 	subprotocol := o.Subprotocol
 	if subprotocol == "" && d.protocol == ProtocolProtobuf {
-		subprotocol = "centrifuge-protobuf"
+		subprotocol = protobufSubprotocol
 	}
 	headers := o.Headers
 	if !d.tokens.none() {

@@ -1,11 +1,19 @@
 package bench
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
+	"io"
+	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/millpond/millpond/bench/report"
+	"github.com/millpond/millpond/poller"
 )
 
 // loadOf is a part in this process that echoes.
@@ -76,5 +84,54 @@ func TestMemoryOfSubscribers(t *testing.T) {
 	}
 	if err := l.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A message that the load's own queue does not take was never sent: it is the load's, and not lost.
+func TestJammedMessagesAreTheLoads(t *testing.T) {
+	target := accepting(t, func(c net.Conn) { // it opens, and reads nothing more
+		_, _ = bufio.NewReader(c).ReadString('\n')
+		_, _ = io.WriteString(c, "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "+string(acceptKey())+"\r\n\r\n")
+	})
+	for _, raw := range []bool{false, true} {
+		o := Options{Protocol: ProtocolEcho, Size: 64, Timeout: time.Minute}
+		if raw {
+			o.Protocol, o.Raw.Message = ProtocolRaw, "a"
+		}
+		l, err := newLocal(t.Context(), plan{Job: "load", Target: target, Connections: 2, Share: 1, Config: json.RawMessage(`{}`), Options: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.order(t.Context(), "open", json.RawMessage(`{}`)); err != nil {
+			t.Fatal(err)
+		}
+		load := l.job.(*load)
+		for _, c := range load.clients {
+			for frame := make([]byte, 64<<10); err == nil; {
+				_, err = c.conn.Send(frame, poller.Out{})
+			}
+			if !errors.Is(err, poller.ErrQueueFull) {
+				t.Fatal(err)
+			}
+			err = nil
+		}
+		if _, err := l.order(t.Context(), "pace", json.RawMessage(`{"rate":1000,"for":10000000}`)); err != nil {
+			t.Fatal(err)
+		}
+		if load.jammed.Load() != 10 || load.sent.Load() != 0 || load.lost.Load() != 0 || len(l.part.faults.all()) > 0 {
+			t.Errorf("%d jammed, %d sent, %d lost: %v", load.jammed.Load(), load.sent.Load(), load.lost.Load(), l.part.faults.all())
+		}
+		r := Run{Report: report.New("echo", 2)}
+		if r.paceFigures(l.part.collect(false)); len(r.Report.Warnings) == 0 || !strings.Contains(r.Report.Warnings[0], "the load was the bottleneck") {
+			t.Errorf("%q", r.Report.Warnings)
+		}
+		load.clients[0].mustSend([]byte{1}) // as what a connection cannot go on without
+		jammed := func() bool { return l.part.faults.all()[errJammed.Error()] == 1 }
+		if err := await(t.Context(), 30*time.Second, jammed); err != nil || !jammed() {
+			t.Errorf("%v: %v", err, l.part.faults.all())
+		}
+		if err := l.close(); err != nil {
+			t.Errorf("%v: %v", err, l.part.faults.all())
+		}
 	}
 }

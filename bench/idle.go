@@ -124,7 +124,9 @@ func (s *idling) first(ctx context.Context) (err error) {
 	t, err2 := s.run.take(c)
 	err = errors.Join(err, err3)
 	if err = errors.Join(err, err2, s.run.dismiss(c)); err == nil && t.Counts[countOpen] == 0 {
-		err = errors.New("the first connection of all failed")
+		err = fmt.Errorf("the first connection of all failed: it spoke --protocol %s%s", s.run.Options.Protocol, map[bool]string{
+			true: ", which wants a server that sends messages back",
+		}[s.run.Options.Protocol == ProtocolEcho])
 	}
 	return err
 }

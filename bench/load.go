@@ -27,6 +27,7 @@ const (
 	countUnsent  = "unsent"   // that were due, but all connections waited for answers
 	countLost    = "lost"     // that never came back
 	countRefused = "refused"  // connections, if they may be
+	countJammed  = "jammed"   // that the load's own queue did not take
 )
 
 // loadConfig is the job's.
@@ -61,6 +62,7 @@ type load struct {
 	refused *atomic.Int64
 	unsent  *atomic.Int64
 	lost    *atomic.Int64
+	jammed  *atomic.Int64
 
 	// Owned by whoever carries out orders, of which those below come one after the other.
 	clients []*client
@@ -128,7 +130,8 @@ func newLoad(p *part) (job, error) {
 	l := &load{
 		part: p, trips: p.latency(roundTrip), sent: p.counter(countSent), back: p.counter(countBack), late: p.counter(countLate),
 		refused: p.counter(countRefused), unsent: p.counter(countUnsent), lost: p.counter(countLost),
-		begun: make(chan struct{}), clients: make([]*client, 0, p.Connections),
+		jammed: p.counter(countJammed),
+		begun:  make(chan struct{}), clients: make([]*client, 0, p.Connections),
 	}
 	if err := json.Unmarshal(p.Config, &l.config); err != nil {
 		return nil, err
@@ -270,8 +273,18 @@ func (c *client) send(due time.Duration) {
 	payload := raw.message.append(nil, fill{n: int(c.number), i: c.message(), token: token, size: raw.size})
 	if c.due = due; c.waiting.CompareAndSwap(claimed, 1) {
 		c.load.sent.Add(1)
-		c.speaker.send(maskedFrame(raw.text, payload))
+		c.entrust(maskedFrame(raw.text, payload), 1)
 	}
+}
+
+// entrust sends frames of n messages that count as sent, or counts them as the load's own if its queue does not take them:
+// the server is not to blame for what never left.
+func (c *client) entrust(frames []byte, n int) {
+	if c.speaker.send(frames) || !c.waiting.CompareAndSwap(int32(n), idle) {
+		return
+	}
+	c.load.sent.Add(-int64(n))
+	c.load.jammed.Add(int64(n))
 }
 
 // message is the number of the last batch, from 0.
@@ -285,10 +298,11 @@ func (c *client) sendBatch(b *batch, due time.Duration) {
 	}
 	if b == &c.load.flood {
 		c.load.flooded.Add(int64(n))
-	} else {
-		c.load.sent.Add(int64(n))
+		c.mustSend(b.frames)
+		return
 	}
-	c.speaker.send(b.frames)
+	c.load.sent.Add(int64(n))
+	c.entrust(b.frames, n)
 }
 
 // onMessage implements listener.

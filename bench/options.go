@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -67,6 +68,9 @@ const (
 	ProtocolRaw      Protocol = "raw"
 )
 
+// protobufSubprotocol is what those who speak ProtocolProtobuf ask for.
+const protobufSubprotocol = "centrifuge-protobuf"
+
 // path is where millpond speaks it.
 func (p Protocol) path() string {
 	switch p {
@@ -83,8 +87,18 @@ func (p Protocol) path() string {
 // centrifuge tells whether it is that, in either encoding.
 func (p Protocol) centrifuge() bool { return p == ProtocolJSON || p == ProtocolProtobuf }
 
-// Speak is the protocol, which must be one of those, of which the first is the default.
+// Speak is the protocol, which must be one of those. The default is the one whose path --url has at millpond, or the
+// first.
 func (o *Options) Speak(scenario string, protocols ...Protocol) error {
+	if u, err := url.Parse(o.Target.URL); err == nil && o.Protocol == "" && u.Path != "" {
+		at := func(p Protocol) bool { return p != ProtocolRaw && p.path() == u.Path }
+		if i := slices.IndexFunc(protocols, at); i >= 0 {
+			o.Protocol = protocols[i]
+		}
+		if o.Protocol == ProtocolJSON && o.Subprotocol == protobufSubprotocol {
+			o.Protocol = ProtocolProtobuf
+		}
+	}
 	o.Protocol = cmp.Or(o.Protocol, protocols[0])
 	if !slices.Contains(protocols, o.Protocol) {
 		var names []string

@@ -235,3 +235,27 @@ func TestNoYardstick(t *testing.T) {
 		t.Errorf("%d connections: %q", maxConnections, why)
 	}
 }
+
+// Who names a path of millpond's speaks what is spoken there.
+func TestProtocolOfTheURL(t *testing.T) {
+	for _, tt := range []struct {
+		url         string
+		protocol    Protocol
+		subprotocol string
+		want        Protocol
+	}{
+		{"", "", "", ProtocolEcho},
+		{"ws://h:1", "", "", ProtocolEcho},
+		{"ws://h:1/elsewhere", "", "", ProtocolEcho},
+		{"ws://h:1/echo", "", "", ProtocolEcho},
+		{"ws://h:1/push?channels=a", "", "", ProtocolPlain},
+		{"ws://h:1/connection/websocket", "", "", ProtocolJSON},
+		{"ws://h:1/connection/websocket", "", "centrifuge-protobuf", ProtocolProtobuf},
+		{"ws://h:1/push", ProtocolRaw, "", ProtocolRaw},
+	} {
+		o := Options{Target: Target{URL: tt.url}, Protocol: tt.protocol, Subprotocol: tt.subprotocol}
+		if err := (Idle{}).Prepare(&o); err != nil || o.Protocol != tt.want {
+			t.Errorf("%+v: %s, %v", tt, o.Protocol, err)
+		}
+	}
+}

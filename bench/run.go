@@ -267,6 +267,10 @@ func (r *Run) paceFigures(t tally) {
 		r.Report.Warn(fmt.Sprintf("%d of %d messages were sent more than %v late, though a connection was free: the load was the bottleneck",
 			late, sent, lateAfter))
 	}
+	if n := t.Counts[countJammed]; n > 0 {
+		r.Report.Warn(fmt.Sprintf("%d messages were refused by the load's own queues, and never sent: the load was the bottleneck, or the "+
+			"server does not read; they do not count as lost", n))
+	}
 	if n := t.Counts[countUnsent]; n > 0 {
 		r.Report.Warn(fmt.Sprintf("%d messages that were due could not be sent, because every connection waited for an answer; "+
 			"they count in the latencies with the time that they had waited", n))

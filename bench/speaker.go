@@ -70,8 +70,22 @@ func (s *speaker) dial(d *dialect, l listener, source netip.AddrPort) error {
 	return err
 }
 
-// send sends frames, which nobody may change any more.
-func (s *speaker) send(frame []byte) { _, _ = s.conn.Send(frame, poller.Out{}) }
+// send sends frames, which nobody may change any more. It reports whether the load's own queue has taken them: it does
+// not if more waits there than it may hold, because the server does not read. What is closed takes all, and sends nothing.
+func (s *speaker) send(frame []byte) bool {
+	_, err := s.conn.Send(frame, poller.Out{})
+	return !errors.Is(err, poller.ErrQueueFull)
+}
+
+// errJammed is the load's own fault, or that of a server that sends and does not read.
+var errJammed = errors.New("the load's own queue is full: it could not send")
+
+// mustSend is send of what a connection cannot go on without.
+func (s *speaker) mustSend(frame []byte) {
+	if !s.send(frame) {
+		s.conn.Close(errJammed)
+	}
+}
 
 // OnConnected implements poller.Events.
 func (s *speaker) OnConnected() {

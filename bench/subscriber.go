@@ -166,7 +166,7 @@ func (v *visit) subscribe(i int) error {
 	}
 	b, err := v.dialect.subscribing(subscribeID+uint32(i), v.subscriber.channel(i), since)
 	if err == nil {
-		v.send(b)
+		v.mustSend(b)
 	}
 	return err
 }
