@@ -134,7 +134,8 @@ func (a *apiConns) take(ctx context.Context) (*apiConn, error) {
 	return &apiConn{conn: conn, in: bufio.NewReader(conn)}, nil
 }
 
-// waiting returns the connection that waits for the least time, nil if none does, and closes those that wait for too long.
+// waiting returns the connection that waits for the least time, nil if none does, and closes those that wait for too
+// long.
 func (a *apiConns) waiting() *apiConn {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -23,8 +23,8 @@ import (
 // barefan.go, sends to all others). No locks, no
 // limits, no checks, no heartbeats; it must not be used for anything else.
 
-// ServeBare serves the yardstick on a free port of loopback until ctx ends, with one loop per core. It writes its URL to
-// out.
+// ServeBare serves the yardstick on a free port of loopback until ctx ends, with one loop per core. It writes its URL
+// to out.
 func ServeBare(ctx context.Context, out io.Writer) error { return serveBare(ctx, out, nil) }
 
 func serveBare(ctx context.Context, out io.Writer, f *fan) error {

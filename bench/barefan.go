@@ -13,8 +13,8 @@ import (
 	"github.com/millpond/millpond/codec"
 )
 
-// This file is the yardstick of broadcast: what one connection sends goes to all others, by a plain send for each. It knows
-// no channels, and queues nothing for anybody.
+// This file is the yardstick of broadcast: what one connection sends goes to all others, by a plain send for each. It
+// knows no channels, and queues nothing for anybody.
 
 // ServeBareFan is ServeBare for that.
 func ServeBareFan(ctx context.Context, out io.Writer) error { return serveBare(ctx, out, &fan{}) }

@@ -35,8 +35,8 @@ func (r *Run) noYardstick(ctx context.Context) string {
 // echoPairs is how often the server and the yardstick are measured, unless --compare says it.
 const echoPairs = 3
 
-// besides reports whether the server is to be measured beside the yardstick. If it cannot be, the report says why, unless
-// --compare asks for it: then that is an error.
+// besides reports whether the server is to be measured beside the yardstick. If it cannot be, the report says why,
+// unless --compare asks for it: then that is an error.
 func (e Echo) besides(ctx context.Context, r *Run) (bool, error) {
 	if e.NoBare {
 		return false, nil

@@ -10,11 +10,13 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Connect measures a storm of connects: how long it takes until every one is in or refused, and what it does to those who are in: the
-// round trips of an echo at a steady rate, before it and during it. The storm is made by other processes, of low priority: it is the
-// server that is measured. An own server has the bounds below, and the same storm comes upon another such server first.
+// Connect measures a storm of connects: how long it takes until every one is in or refused, and what it does to those
+// who are in: the round trips of an echo at a steady rate, before it and during it. The storm is made by other
+// processes, of low priority: it is the server that is measured. An own server has the bounds below, and the same storm
+// comes upon another such server first.
 type Connect struct {
-	// Established connections send messages before the storm and during it. Zero means 1,000 with --protocol echo, negative none.
+	// Established connections send messages before the storm and during it. Zero means 1,000 with --protocol echo,
+	// negative none.
 	Established int
 	// MaxConnections and AcceptRate are the own server's. Zero means 13,000, so that some are refused, and 2,000 a second.
 	MaxConnections int

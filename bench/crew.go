@@ -132,7 +132,8 @@ func (c *crew) order(ctx context.Context, name string, args any) ([]json.RawMess
 	return answers, errors.Join(errs...)
 }
 
-// collect asks all parts for what they have counted. Latencies, if they are wanted, are those since the last time; they are kept for take.
+// collect asks all parts for what they have counted. Latencies, if they are wanted, are those since the last time; they
+// are kept for take.
 func (c *crew) collect(latencies bool) (now tally, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

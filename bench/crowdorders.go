@@ -12,8 +12,8 @@ import (
 	"github.com/millpond/millpond/bench/verify"
 )
 
-// This file is what a crowd is told to do by the process that measures, one order at a time; what happens to its subscribers meanwhile is in
-// crowd.go.
+// This file is what a crowd is told to do by the process that measures, one order at a time; what happens to its
+// subscribers meanwhile is in crowd.go.
 
 // order implements job.
 func (c *crowd) order(ctx context.Context, name string, args json.RawMessage) (any, error) {

@@ -10,8 +10,9 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Echo measures what a message costs the server that sends it back. Without a rate it is a closed loop: each connection waits for its
-// answers, so the latencies are those of a server that is not overrun. With one, latencies count from when a message was due.
+// Echo measures what a message costs the server that sends it back. Without a rate it is a closed loop: each connection
+// waits for its answers, so the latencies are those of a server that is not overrun. With one, latencies count from
+// when a message was due.
 type Echo struct {
 	// Depth is how many messages each sends before it waits for all of them. Zero means 1.
 	Depth int

@@ -28,8 +28,8 @@ func commandLine(pid int) []string {
 	return Redact(args)
 }
 
-// Redact returns a command line in which values of flags that may be secret, and passwords and queries of URLs, are "***". What names a file is
-// not secret.
+// Redact returns a command line in which values of flags that may be secret, and passwords and queries of URLs, are
+// "***". What names a file is not secret.
 func Redact(args []string) []string {
 	out := make([]string, len(args))
 	secret := false // the next one is a value

@@ -50,7 +50,8 @@ var figures = map[string]string{
 		costNamesOf("single") + costNamesOf("batch") + costNamesOf("broadcast") + costNamesOf("bulk"),
 }
 
-// CheckLimits says, before a scenario runs, which limits are on figures that it never has, or in units that those have not.
+// CheckLimits says, before a scenario runs, which limits are on figures that it never has, or in units that those have
+// not.
 func CheckLimits(s Scenario, limits []report.Limit) error {
 	var all []report.Figure
 	for name := range strings.FieldsSeq(figures[s.Name()]) {

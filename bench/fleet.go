@@ -66,8 +66,8 @@ func newFleet(p *part) (*fleet, error) {
 	return f, nil
 }
 
-// localPorts is how many connections one source address opens to one target: half of the kernel's local ports. connect(2) tries the
-// even ones first, one after the other: beyond half of the range it takes ten times as long.
+// localPorts is how many connections one source address opens to one target: half of the kernel's local ports.
+// connect(2) tries the even ones first, one after the other: beyond half of the range it takes ten times as long.
 func localPorts() int {
 	const usual = 14_000
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
@@ -92,9 +92,9 @@ func (f *fleet) source(n int) netip.AddrPort {
 // maxDialing is how many connections may be on their way at once: a listen backlog holds more.
 const maxDialing = 256
 
-// grow opens connections until there are n, and returns when each is ready or has failed. one makes one and returns it with who
-// listens to it. rate is how many are begun in a second, 0 for as many as window, which may be on their way at once; dialed is called when
-// all are begun, and may be nil.
+// grow opens connections until there are n, and returns when each is ready or has failed. one makes one and returns it
+// with who listens to it. rate is how many are begun in a second, 0 for as many as window, which may be on their way at
+// once; dialed is called when all are begun, and may be nil.
 func (f *fleet) grow(ctx context.Context, n int, rate float64, window int, one func(number int) (*speaker, listener), dialed func()) error {
 	begin, first := time.Since(began), len(f.members)
 	f.settled = newSettled(n - first)
@@ -168,8 +168,8 @@ func (f *fleet) giveUp() {
 	}
 }
 
-// opened notes that a member is ready: its listener says when, and then or later, when it has all that grow waits for, calls settle. The
-// loop goroutine.
+// opened notes that a member is ready: its listener says when, and then or later, when it has all that grow waits for,
+// calls settle. The loop goroutine.
 func (f *fleet) opened(s *speaker) {
 	s.counted = true
 	f.open.Add(1)

@@ -10,7 +10,8 @@ import (
 	"github.com/millpond/millpond/bench/report"
 )
 
-// Idle measures what an open, idle connection costs the server: with --protocol echo after one message each, else after the login.
+// Idle measures what an open, idle connection costs the server: with --protocol echo after one message each, else after
+// the login.
 type Idle struct {
 	// Rounds of connecting, holding and leaving. Zero means 1.
 	Rounds int
@@ -131,7 +132,8 @@ func (s *idling) first(ctx context.Context) (err error) {
 	return err
 }
 
-// maxWithout is how long the server is measured without connections, however long these are held: what it takes then is steady.
+// maxWithout is how long the server is measured without connections, however long these are held: what it takes then is
+// steady.
 const maxWithout = 10 * time.Second
 
 // hold measures the server while nothing is done.
@@ -264,7 +266,8 @@ func (r *Run) openNow() (n int64) {
 	return n
 }
 
-// figures adds what was found. Of several rounds the first one counts, with all as samples, but for what is left in the end.
+// figures adds what was found. Of several rounds the first one counts, with all as samples, but for what is left in the
+// end.
 func (s *idling) figures(without costs) {
 	r := s.run
 	if len(s.rounds) == 0 {

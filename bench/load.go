@@ -102,8 +102,8 @@ type client struct {
 	// Immutable after it is made.
 	load *load
 
-	// Owned by whoever has claimed it, until what it sends is on its way; then by the loop goroutine. So is due, when it is
-	// ready: when the batch left, or should have, since the program began.
+	// Owned by whoever has claimed it, until what it sends is on its way; then by the loop goroutine. So is due, when it
+	// is ready: when the batch left, or should have, since the program began.
 	batch *batch // nil for a raw message
 	turn  int32  // batches that were sent
 
@@ -277,8 +277,8 @@ func (c *client) send(due time.Duration) {
 	}
 }
 
-// entrust sends frames of n messages that count as sent, or counts them as the load's own if its queue does not take them:
-// the server is not to blame for what never left.
+// entrust sends frames of n messages that count as sent, or counts them as the load's own if its queue does not take
+// them: the server is not to blame for what never left.
 func (c *client) entrust(frames []byte, n int) {
 	if c.speaker.send(frames) || !c.waiting.CompareAndSwap(int32(n), idle) {
 		return
@@ -386,9 +386,9 @@ const (
 	lateAfter = 5 * time.Millisecond
 )
 
-// pace sends the messages that are due for as long as it is told, in turn by all clients whose answers are there. A message that was due
-// while all waited keeps its time, and may be sent for as long again: what a slow server delays is not hidden. In the end it waits for all
-// answers.
+// pace sends the messages that are due for as long as it is told, in turn by all clients whose answers are there. A
+// message that was due while all waited keeps its time, and may be sent for as long again: what a slow server delays is
+// not hidden. In the end it waits for all answers.
 func (l *load) pace(ctx context.Context, args json.RawMessage) error {
 	var a paceArgs
 	if err := json.Unmarshal(args, &a); err != nil {

@@ -70,8 +70,9 @@ func rss(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// cpu returns the CPU time that a process's threads have used, 0 if pid is 0. /proc/PID/schedstat has nanoseconds, but of
-// the first thread alone; threads of Go's runtime do not end while the process lives. Without schedstat it is in hundredths of a second.
+// cpu returns the CPU time that a process's threads have used, 0 if pid is 0. /proc/PID/schedstat has nanoseconds, but
+// of the first thread alone; threads of Go's runtime do not end while the process lives. Without schedstat it is in
+// hundredths of a second.
 func cpu(pid int) (sum time.Duration, err error) {
 	if pid == 0 {
 		return 0, nil

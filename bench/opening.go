@@ -49,7 +49,8 @@ type opening struct {
 	header *[]byte // while it is incomplete
 }
 
-// take returns the response's header, nil while it is not all there, and what follows it. Both are valid as long as b is.
+// take returns the response's header, nil while it is not all there, and what follows it. Both are valid as long as b
+// is.
 func (o *opening) take(b []byte) (head, rest []byte, err error) {
 	if o.header != nil {
 		*o.header = append(*o.header, b...)
@@ -70,7 +71,8 @@ func (o *opening) take(b []byte) (head, rest []byte, err error) {
 	return nil, nil, nil
 }
 
-// accepted says whether the header is that of a WebSocket that opens: RFC 6455 §4.1. A status that is not 101 is a *refusal.
+// accepted says whether the header is that of a WebSocket that opens: RFC 6455 §4.1. A status that is not 101 is a
+// *refusal.
 func accepted(head, accept []byte) error {
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
 	proto, rest, _ := bytes.Cut(line, []byte(" "))

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Options are what all scenarios take. Zero leaves a value to the scenario. They are sent to the processes that make the load, by a
-// pipe, because there are secrets among them.
+// Options are what all scenarios take. Zero leaves a value to the scenario. They are sent to the processes that make
+// the load, by a pipe, because there are secrets among them.
 type Options struct {
 	// Target is the server.
 	Target Target
@@ -28,13 +28,14 @@ type Options struct {
 	// Compare is how often the server and the yardstick of the scenario are measured, in turn.
 	Compare int
 
-	// ConnectRate is how many connections are begun in a second; Ramp is the time in which all are. At most one of them is set.
+	// ConnectRate is how many connections are begun in a second; Ramp is the time in which all are. At most one of them is
+	// set.
 	ConnectRate float64
 	Ramp        time.Duration
 	// Timeout bounds every wait for the server: for a handshake, for an answer. Zero means 30 s.
 	Timeout time.Duration
-	// Sources are the addresses to connect from. Empty means those of loopback for a server there, one for every so many ports; the
-	// kernel's choice else.
+	// Sources are the addresses to connect from. Empty means those of loopback for a server there, one for every so many
+	// ports; the kernel's choice else.
 	Sources []netip.Addr
 	// Processes make the load. Zero means as many as the limit on open files asks for.
 	Processes int

@@ -154,7 +154,8 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// What a slow server delays counts: latencies are from when a message was due, also of those that could not be sent at all.
+// What a slow server delays counts: latencies are from when a message was due, also of those that could not be sent at
+// all.
 func TestPaceHidesNothing(t *testing.T) {
 	const pause = 500 * time.Millisecond
 	target := server(t, func(n int, b []byte) [][]byte {
@@ -170,7 +171,8 @@ func TestPaceHidesNothing(t *testing.T) {
 	if n := r.Latencies[0].Count(); n != 50 {
 		t.Errorf("%d latencies", n)
 	}
-	// Of the 50 messages some 25 were due while the one connection waited: half of the pause on average, not one value of it.
+	// Of the 50 messages some 25 were due while the one connection waited: half of the pause on average, not one value of
+	// it.
 	if p75 := r.Latencies[0].Quantile(0.75); p75 < int64(pause/10) {
 		t.Errorf("p75 %v", time.Duration(p75))
 	}

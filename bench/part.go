@@ -15,8 +15,8 @@ import (
 	"github.com/millpond/millpond/poller"
 )
 
-// A load is made by one process or by several, each of which has a part of it. What a part does is a job: it is the same code in
-// the process of the scenario and in others.
+// A load is made by one process or by several, each of which has a part of it. What a part does is a job: it is the
+// same code in the process of the scenario and in others.
 
 // began is when this process did: times are since then.
 var began = time.Now()
@@ -36,8 +36,8 @@ type plan struct {
 
 // job is what a part of a load does. Its methods may be called by several goroutines at once.
 type job interface {
-	// order carries out what the scenario asks for and returns what is to be told of it, which JSON must be able to say. When
-	// ctx ends it returns what there is so far.
+	// order carries out what the scenario asks for and returns what is to be told of it, which JSON must be able to say.
+	// When ctx ends it returns what there is so far.
 	order(ctx context.Context, name string, args json.RawMessage) (any, error)
 	// close ends the connections and waits until they are closed.
 	close()

@@ -36,7 +36,8 @@ func ownCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return command, nil
 }
 
-// orOwn returns t, or if that has no URL, an own server as t wants it, at the path unless there is one. stop ends that one.
+// orOwn returns t, or if that has no URL, an own server as t wants it, at the path unless there is one. stop ends that
+// one.
 func (t Target) orOwn(ctx context.Context, path string) (_ Target, stop func() error, err error) {
 	if t.URL != "" {
 		u, err := url.Parse(t.URL)

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Raw is a protocol of the user's: what the connections send, and what counts. Texts have the placeholders {n} for the number
-// of the connection, from 0, {i} for that of its message, from 0, {token} and {pad}, which fills the message up to the size; and
-// the escapes \n, \r, \t, \\ and \xHH.
+// Raw is a protocol of the user's: what the connections send, and what counts. Texts have the placeholders {n} for the
+// number of the connection, from 0, {i} for that of its message, from 0, {token} and {pad}, which fills the message up
+// to the size; and the escapes \n, \r, \t, \\ and \xHH.
 type Raw struct {
 	// Open is sent when the connection is open. Empty sends nothing.
 	Open string
@@ -22,8 +22,8 @@ type Raw struct {
 	// Count is a text, CountRegexp a regular expression: messages that have it are answers. Neither means all.
 	Count       string
 	CountRegexp string
-	// Answers are PATTERN=REPLY: a message that has the pattern, a regular expression, is answered so and never counted. It is what a
-	// server's own pings need.
+	// Answers are PATTERN=REPLY: a message that has the pattern, a regular expression, is answered so and never counted.
+	// It is what a server's own pings need.
 	Answers []string
 	// Binary sends binary messages, not text.
 	Binary bool

@@ -62,8 +62,8 @@ func TestRawIsChecked(t *testing.T) {
 	}
 }
 
-// foreign is a server with a protocol of its own, by another library: who connects with a token says hello, and is welcome;
-// then it may ask, between pings of the server, and gets answers, between other messages.
+// foreign is a server with a protocol of its own, by another library: who connects with a token says hello, and is
+// welcome; then it may ask, between pings of the server, and gets answers, between other messages.
 type foreign struct {
 	hellos, pongs atomic.Int64
 	skip          atomic.Bool // it gives the answer of the message before

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// This file is how parts of a load in other processes are told what to do: JSON-RPC over their standard input and output. The scenario's
-// process asks, they answer; when their input ends, they do.
+// This file is how parts of a load in other processes are told what to do: JSON-RPC over their standard input and
+// output. The scenario's process asks, they answer; when their input ends, they do.
 
 // remote is a part in another process.
 type remote struct {

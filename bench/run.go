@@ -49,8 +49,8 @@ type Run struct {
 // ErrCut is a run that was ended before its time. Its report is of what was done.
 var ErrCut = errors.New("the run was cut short")
 
-// Measure runs a scenario. There is a report unless the options make no sense or nothing could be started; an error beside it says
-// what it must not hide: that the run was cut short, or that something failed.
+// Measure runs a scenario. There is a report unless the options make no sense or nothing could be started; an error
+// beside it says what it must not hide: that the run was cut short, or that something failed.
 func Measure(ctx context.Context, s Scenario, o Options, stage Stage) (_ *report.Report, err error) {
 	if err := errors.Join(s.Prepare(&o), o.validate()); err != nil {
 		return nil, err
@@ -78,8 +78,8 @@ func Measure(ctx context.Context, s Scenario, o Options, stage Stage) (_ *report
 	return r.Report, errors.Join(err, r.failed())
 }
 
-// gcPercent lets garbage of the load take a quarter of what is live: there is little but the connections, which live on.
-// While they are made it stays so, lest they lie scattered among the garbage of handshakes.
+// gcPercent lets garbage of the load take a quarter of what is live: there is little but the connections, which live
+// on. While they are made it stays so, lest they lie scattered among the garbage of handshakes.
 const gcPercent = 25
 
 // easeGarbage lets garbage take garbageBytes, if that is more, of a load whose connections are made: of a small one a
@@ -230,8 +230,8 @@ func (r *Run) serverFigure(f report.Figure, visible bool) {
 	r.Report.Add(f)
 }
 
-// costFigures adds what the server and the load took for so many messages, or whatever each is. samples are the server's of several
-// runs.
+// costFigures adds what the server and the load took for so many messages, or whatever each is. samples are the
+// server's of several runs.
 func (r *Run) costFigures(c costs, n int64, each string, samples ...float64) {
 	perOne := func(d time.Duration) float64 { return d.Seconds() * 1e6 / float64(max(n, 1)) }
 	r.serverFigure(report.Figure{

@@ -27,7 +27,8 @@ type listener interface {
 	onClosed(cause error)
 }
 
-// speaker is one connection of the load: with what poller and netpoll have for it some 330 bytes. Whoever has it embeds it.
+// speaker is one connection of the load: with what poller and netpoll have for it some 330 bytes. Whoever has it embeds
+// it.
 type speaker struct {
 	conn poller.Conn
 
@@ -71,7 +72,8 @@ func (s *speaker) dial(d *dialect, l listener, source netip.AddrPort) error {
 }
 
 // send sends frames, which nobody may change any more. It reports whether the load's own queue has taken them: it does
-// not if more waits there than it may hold, because the server does not read. What is closed takes all, and sends nothing.
+// not if more waits there than it may hold, because the server does not read. What is closed takes all, and sends
+// nothing.
 func (s *speaker) send(frame []byte) bool {
 	_, err := s.conn.Send(frame, poller.Out{})
 	return !errors.Is(err, poller.ErrQueueFull)

@@ -16,8 +16,8 @@ import (
 
 // Target is the server to load.
 type Target struct {
-	// URL is ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. Without a path it is where millpond speaks the protocol. Empty starts an own
-	// server.
+	// URL is ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. Without a path it is where millpond speaks the protocol. Empty
+	// starts an own server.
 	URL string
 	// OwnTLS starts that with a certificate made for it.
 	OwnTLS bool

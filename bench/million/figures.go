@@ -77,8 +77,8 @@ func (p *probe) read() (f figures, err error) {
 	return f, err
 }
 
-// process returns a process's resident memory, how much that was at most, and its CPU time in seconds: zeros if there is none, or if it
-// has just ended.
+// process returns a process's resident memory, how much that was at most, and its CPU time in seconds: zeros if there
+// is none, or if it has just ended.
 func (p *probe) process(pid int) (rss, peak int64, cpu float64, err error) {
 	if pid == 0 {
 		return 0, 0, 0, nil

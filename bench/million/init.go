@@ -77,8 +77,8 @@ func prepare() (sysctls []string, err error) {
 			sysctls = append(sysctls, line)
 		}
 	}
-	// The clients are on this host, too: with the default range a source address is nearly out of ports at 25,000, and connect(2)
-	// tries thousands until it finds a free one.
+	// The clients are on this host, too: with the default range a source address is nearly out of ports at 25,000, and
+	// connect(2) tries thousands until it finds a free one.
 	sysctls = append(sysctls, "net.ipv4.ip_local_port_range = 1024 65535")
 	for _, line := range sysctls {
 		name, value, _ := strings.Cut(line, "=")

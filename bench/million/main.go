@@ -1,9 +1,10 @@
 // Command million measures a server with a million connections where no process may have a million descriptors: in an
-// emulated machine of its own. It is Debian's qemu with Debian's cloud kernel, and an initramfs that has this program as
-// init, bin/millpond and deploy/sysctl. Nothing of the host is changed, and no privilege is needed.
+// emulated machine of its own. It is Debian's qemu with Debian's cloud kernel, and an initramfs that has this program
+// as init, bin/millpond and deploy/sysctl. Nothing of the host is changed, and no privilege is needed.
 //
 // In the machine one `millpond serve` and one `millpond bench idle` speak over loopback. Init reads from /proc and
-// /metrics what it costs, tells on the console how it goes, and hands files back: report.json, the server's metrics and its heap profile.
+// /metrics what it costs, tells on the console how it goes, and hands files back: report.json, the server's metrics and
+// its heap profile.
 package main
 
 import (

@@ -126,8 +126,8 @@ func (m *measurement) startServer(ctx context.Context) error {
 	return errors.Join(errors.New("the server does not listen"), m.server.Wait())
 }
 
-// startOn starts the command on one CPU, so that it has one event loop there. Processes that take turns on an emulated CPU cost more
-// than they do by themselves: with each switch the emulator forgets what it knows of memory.
+// startOn starts the command on one CPU, so that it has one event loop there. Processes that take turns on an emulated
+// CPU cost more than they do by themselves: with each switch the emulator forgets what it knows of memory.
 func startOn(cpu int, command *exec.Cmd) error {
 	runtime.LockOSThread() // its CPUs are inherited
 	defer runtime.UnlockOSThread()
@@ -166,7 +166,8 @@ func (s said) Write(b []byte) (int, error) {
 
 var _ io.Writer = said{}
 
-// Figures are read every second, so that the moment is not missed when all connections are open, and told and kept less often.
+// Figures are read every second, so that the moment is not missed when all connections are open, and told and kept less
+// often.
 const (
 	lookEvery = time.Second
 	tellEvery = 10 * time.Second // or when they have changed
@@ -190,8 +191,8 @@ func (m *measurement) news(now figures) bool {
 // settledShare of the time that the connections are held is over when they count as settled.
 const settledShare = 0.75
 
-// watch reads figures until the client has ended and all sockets are gone: before connections open, when all of them just
-// have, when they have been held for most of the time, and after they left.
+// watch reads figures until the client has ended and all sockets are gone: before connections open, when all of them
+// just have, when they have been held for most of the time, and after they left.
 func (m *measurement) watch(ctx context.Context) (err error) {
 	r := &m.report
 	ticker := time.NewTicker(lookEvery)

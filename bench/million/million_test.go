@@ -17,10 +17,12 @@ import (
 	"github.com/millpond/millpond/internal/program"
 )
 
-// defaultConnections take the machine a minute, or three of a busy host; MILLPOND_MILLION_CONNECTIONS says how many else.
+// defaultConnections take the machine a minute, or three of a busy host; MILLPOND_MILLION_CONNECTIONS says how many
+// else.
 const defaultConnections = 5000
 
-// heartbeat is the time in which each connection has one: 333 of them a second are what emulated CPUs do that have a tenth of a real one.
+// heartbeat is the time in which each connection has one: 333 of them a second are what emulated CPUs do that have a
+// tenth of a real one.
 const heartbeat = 3 * time.Millisecond
 
 // build builds a command of ours as it ships: static.
@@ -35,8 +37,8 @@ func build(t *testing.T, dir, pkg string) string {
 	return to
 }
 
-// The machine boots, all connections open, each has its message back and stays open through heartbeats, and nothing is left
-// when they have gone.
+// The machine boots, all connections open, each has its message back and stays open through heartbeats, and nothing is
+// left when they have gone.
 func TestMachine(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the machine is an amd64") // and so would the programs in it have to be

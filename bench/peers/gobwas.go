@@ -81,7 +81,8 @@ func echoGobwas(conn net.Conn) {
 	}
 }
 
-// answers collects what is to be written, and writes it before the next read: the answers to what came in one read leave in one write.
+// answers collects what is to be written, and writes it before the next read: the answers to what came in one read
+// leave in one write.
 type answers struct {
 	conn net.Conn
 	out  *[]byte // nil while there is nothing

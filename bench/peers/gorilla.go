@@ -9,8 +9,8 @@ import (
 )
 
 func serveGorilla(l net.Listener) error {
-	// Without buffer sizes those of net/http are used again; a pool spares idle connections the one for writing. Pages of other
-	// sites are refused, and nothing is compressed, by default.
+	// Without buffer sizes those of net/http are used again; a pool spares idle connections the one for writing. Pages of
+	// other sites are refused, and nothing is compressed, by default.
 	upgrader := websocket.Upgrader{HandshakeTimeout: handshakeTimeout, WriteBufferPool: &sync.Pool{}}
 	return serveHTTP(l, func(w http.ResponseWriter, r *http.Request) {
 		conn, err := upgrader.Upgrade(w, r, nil)

@@ -1,6 +1,8 @@
-// Command peers measures millpond beside other WebSocket servers in Go, all with the same tool, in turns, on the same machine.
+// Command peers measures millpond beside other WebSocket servers in Go, all with the same tool, in turns, on the same
+// machine.
 //
-// It is a module of its own, so that the others are no dependencies of millpond. `make peers` runs it and writes docs/benchmarks/peers.md.
+// It is a module of its own, so that the others are no dependencies of millpond. `make peers` runs it and writes
+// docs/benchmarks/peers.md.
 package main
 
 import (

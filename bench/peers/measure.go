@@ -72,8 +72,8 @@ func (p *plan) servers() []string {
 // results are the outcomes of each case and server, one for each round.
 type results map[string]map[string][]*outcome
 
-// measure runs all rounds and writes what they found. In each round every server has its turn in every case, so that what else
-// the machine does troubles all of them; each turn has a fresh process.
+// measure runs all rounds and writes what they found. In each round every server has its turn in every case, so that
+// what else the machine does troubles all of them; each turn has a fresh process.
 func (p *plan) measure(ctx context.Context, out, progress io.Writer) error {
 	path, err := filepath.Abs(p.millpond)
 	if err != nil {

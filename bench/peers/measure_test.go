@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Servers are measured by the tool as it is, and are in the page. MILLPOND_PEERS=1 measures all of them, which takes minutes.
+// Servers are measured by the tool as it is, and are in the page. MILLPOND_PEERS=1 measures all of them, which takes
+// minutes.
 func TestMeasure(t *testing.T) {
 	measured, command := peers[3:4], "-duration=300ms -few=4 -many=40 -only=gobwas -rounds=1"
 	if os.Getenv("MILLPOND_PEERS") != "" {

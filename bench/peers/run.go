@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// This file is how the peers see `millpond bench`: as a command whose reports are JSON, so that this module and that one need nothing of each other.
+// This file is how the peers see `millpond bench`: as a command whose reports are JSON, so that this module and that
+// one need nothing of each other.
 
 // outcome is what the table needs of a report of bench.
 type outcome struct {

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// peer is an echo server. It sends every message back as it came, refuses pages of other sites, messages over maxMessage bytes with 1009 and
-// what breaks the protocol, answers pings, and compresses nothing. TCP_NODELAY is Go's default. Each is as its library's documentation
-// advises, with the settings for little memory where there are any.
+// peer is an echo server. It sends every message back as it came, refuses pages of other sites, messages over
+// maxMessage bytes with 1009 and what breaks the protocol, answers pings, and compresses nothing. TCP_NODELAY is Go's
+// default. Each is as its library's documentation advises, with the settings for little memory where there are any.
 type peer struct {
 	name   string
 	module string // whose version is shown
@@ -54,7 +54,8 @@ func named(name string) (peer, error) {
 	return peer{}, fmt.Errorf("no server %q; there are %s", name, strings.Join(names, ", "))
 }
 
-// serve runs a peer on a free port of loopback until ctx ends. It writes two lines to out: its URL, and that of a page with the number of goroutines.
+// serve runs a peer on a free port of loopback until ctx ends. It writes two lines to out: its URL, and that of a page
+// with the number of goroutines.
 func serve(ctx context.Context, name string, out io.Writer) error {
 	p, err := named(name)
 	if err != nil {

@@ -26,8 +26,8 @@ type tick struct {
 // wanted is about how many ticks an axis has.
 const wanted = 5
 
-// newAxis returns an axis for values between low and high: logarithmic if they differ much and wide says that they may, else from
-// zero, so that a small change does not look like a large one.
+// newAxis returns an axis for values between low and high: logarithmic if they differ much and wide says that they may,
+// else from zero, so that a small change does not look like a large one.
 func newAxis(unit string, low, high float64, wide bool) axis {
 	a := axis{unit: unit, low: min(low, 0), high: high}
 	if wide && low > 0 && high/low > 40 {
@@ -81,7 +81,8 @@ func (a axis) scale() float64 {
 	return 1
 }
 
-// ticks are those of the axis, the lowest first. down is for an axis that begins at the bottom: SVG counts from the top.
+// ticks are those of the axis, the lowest first. down is for an axis that begins at the bottom: SVG counts from the
+// top.
 func (a axis) ticks(down bool) (out []tick) {
 	add := func(v float64) {
 		label := "0"

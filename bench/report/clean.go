@@ -17,8 +17,8 @@ func clean(s string) string {
 	}, s)
 }
 
-// tidy says of figures that are no number that they were not measured, and leaves out such samples and points: JSON has no such
-// numbers, and a quotient by zero must not cost a report.
+// tidy says of figures that are no number that they were not measured, and leaves out such samples and points: JSON has
+// no such numbers, and a quotient by zero must not cost a report.
 func (r *Report) tidy() {
 	for i := range r.Figures {
 		f := &r.Figures[i]

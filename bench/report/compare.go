@@ -12,7 +12,8 @@ import (
 // Verdict is what a comparison can say of a figure.
 type Verdict string
 
-// What can be said: Same is no difference, or none that is more than chance; Unknown has too few samples, or was not measured.
+// What can be said: Same is no difference, or none that is more than chance; Unknown has too few samples, or was not
+// measured.
 const (
 	Better  Verdict = "better"
 	Worse   Verdict = "worse"
@@ -58,8 +59,8 @@ type Comparison struct {
 	Notes     []string             `json:"notes,omitempty"` // what else differs, and what makes either doubtful
 }
 
-// pool makes one report of several runs of one load: the value of a figure is the median of the runs', its samples are their
-// values, distributions add. One run stays as it is: then the samples are those of its intervals.
+// pool makes one report of several runs of one load: the value of a figure is the median of the runs', its samples are
+// their values, distributions add. One run stays as it is: then the samples are those of its intervals.
 func pool(runs []*Report) (*Report, error) {
 	if len(runs) == 0 {
 		return nil, errors.New("no report to compare")
@@ -295,13 +296,15 @@ func orElse(s, otherwise string) string {
 // Change is the relative change, infinite from zero to something.
 func (d Difference) Change() float64 { return relative(d.Before, d.After) }
 
-// CheckLimits says what is wrong with limits on differences: names that there are not, values without a sign, units that don't fit.
+// CheckLimits says what is wrong with limits on differences: names that there are not, values without a sign, units
+// that don't fit.
 func (c *Comparison) CheckLimits(limits []Limit) error {
 	return c.each(limits, func(Limit, Difference, float64) error { return nil })
 }
 
-// FailIf returns an error with a line for each limit that does not hold, nil if all do. A difference that is chance by its samples
-// holds; one that there are too few samples for is taken as it is. What either report did not measure does not hold.
+// FailIf returns an error with a line for each limit that does not hold, nil if all do. A difference that is chance by
+// its samples holds; one that there are too few samples for is taken as it is. What either report did not measure does
+// not hold.
 func (c *Comparison) FailIf(limits []Limit) error {
 	return c.each(limits, func(l Limit, d Difference, limit float64) error {
 		if d.beforeMissing || d.afterMissing {

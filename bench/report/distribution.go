@@ -70,8 +70,9 @@ func (d *Distribution) Max() int64 { return d.h.Max() }
 // Mean returns the mean value.
 func (d *Distribution) Mean() float64 { return d.h.Mean() }
 
-// Figures are the quantiles as figures: prefix "" makes "p50", "p90", "p99", "p99.9" and "max", "connect-" makes "connect-p50". text is what
-// the distribution is of, in words. Those that there are too few values for are there as not measured.
+// Figures are the quantiles as figures: prefix "" makes "p50", "p90", "p99", "p99.9" and "max", "connect-" makes
+// "connect-p50". text is what the distribution is of, in words. Those that there are too few values for are there as
+// not measured.
 func (d *Distribution) Figures(prefix, text string) []Figure {
 	var out []Figure
 	add := func(name, words string, value int64, wanted float64) {

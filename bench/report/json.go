@@ -47,8 +47,8 @@ func ReadFile(name string) (*Report, error) {
 	return r, nil
 }
 
-// Read reads what WriteJSON wrote, and nothing else: up to 32 MiB, of this version, without unknown keys, with numbers that
-// belong together.
+// Read reads what WriteJSON wrote, and nothing else: up to 32 MiB, of this version, without unknown keys, with numbers
+// that belong together.
 func Read(from io.Reader) (*Report, error) {
 	b, err := io.ReadAll(io.LimitReader(from, maxFileBytes+1))
 	if err != nil {
@@ -127,7 +127,8 @@ func (s Series) check() error {
 	return nil
 }
 
-// distribution is how a Distribution is written. Quantiles, minimum and so on are for other readers: those of HDR are what counts.
+// distribution is how a Distribution is written. Quantiles, minimum and so on are for other readers: those of HDR are
+// what counts.
 type distribution struct {
 	Name      string           `json:"name"`
 	Unit      string           `json:"unit,omitempty"`

@@ -18,7 +18,8 @@ type Limit struct {
 	Change bool    // Value is a difference between two reports: "p99>+10%"
 }
 
-// operators are in the order in which they are looked for: ">=" before ">". In words they say what a figure that holds is.
+// operators are in the order in which they are looked for: ">=" before ">". In words they say what a figure that holds
+// is.
 var operators = []struct{ op, words string }{{">=", "under"}, {"<=", "over"}, {"!=", "exactly"}, {">", "at most"}, {"<", "at least"}}
 
 // ParseLimit reads a limit: the name of a figure, an operator, and a number with a unit. After a sign the number is a
@@ -130,8 +131,8 @@ func (l Limit) broken(value, limit float64) bool {
 	}
 }
 
-// CheckLimits says what is wrong with limits on these figures: names that they don't have, units that don't fit. A scenario asks
-// before it runs, with figures that have only their names and units.
+// CheckLimits says what is wrong with limits on these figures: names that they don't have, units that don't fit. A
+// scenario asks before it runs, with figures that have only their names and units.
 func CheckLimits(scenario string, limits []Limit, figures []Figure) error {
 	r := Report{Scenario: scenario, Figures: figures}
 	var all []error
@@ -164,7 +165,8 @@ func (r *Report) named(l Limit) (Figure, error) {
 	return Figure{}, fmt.Errorf("%s has no figure %s; is %s meant? It has %s", clean(r.Scenario), l.Name, clean(nearest.Name(l.Name, names)), clean(strings.Join(names, ", ")))
 }
 
-// FailIf returns an error with a line for each limit that does not hold, nil if all do. What was not measured does not hold.
+// FailIf returns an error with a line for each limit that does not hold, nil if all do. What was not measured does not
+// hold.
 func (r *Report) FailIf(limits []Limit) error {
 	r.tidy()
 	var all []error

@@ -7,9 +7,10 @@ import (
 	"sort"
 )
 
-// Merge adds what others found who shared r's load, as child processes do: distributions of one name add, figures and series are
-// joined as they say, connections, errors and warnings add. Figures that can't be joined, as quantiles, are left out of both sides: who merges
-// makes them anew of the distributions. An error means that the reports don't belong together; r is then as it was.
+// Merge adds what others found who shared r's load, as child processes do: distributions of one name add, figures and
+// series are joined as they say, connections, errors and warnings add. Figures that can't be joined, as quantiles, are
+// left out of both sides: who merges makes them anew of the distributions. An error means that the reports don't belong
+// together; r is then as it was.
 func (r *Report) Merge(others ...*Report) error {
 	all := append([]*Report{r}, others...)
 	for i, a := range all {

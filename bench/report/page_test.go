@@ -128,7 +128,8 @@ func comparisonOf(t *testing.T, a, b *Report) *Comparison {
 	return compare(t, []*Report{a}, []*Report{b}, false)
 }
 
-// page returns what an expression of JavaScript is in the tab. The browser's own evaluation is not the page's, so its policy does not hold for it.
+// page returns what an expression of JavaScript is in the tab. The browser's own evaluation is not the page's, so its
+// policy does not hold for it.
 func evaluate[T any](ctx context.Context, t *testing.T, expression string) T {
 	t.Helper()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))

@@ -42,8 +42,8 @@ type Environment struct {
 // Join says what becomes of the figures, or series, of one name when the reports of several processes are merged.
 type Join string
 
-// The zero Join is that of what can't be joined, as a quantile: [Report.Merge] leaves it out, and who merges makes it anew of what is
-// merged.
+// The zero Join is that of what can't be joined, as a quantile: [Report.Merge] leaves it out, and who merges makes it
+// anew of what is merged.
 const (
 	Sum Join = "sum"
 	Max Join = "max"

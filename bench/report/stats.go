@@ -12,8 +12,8 @@ const significance = 0.05
 // exactly is up to how many samples in all probabilities are counted out. It is a millisecond's work.
 const exactly = 60
 
-// enough says whether n and m samples can show a difference at all: if each of the one were over each of the other, chance would do
-// that in less than one of 20 cases. It takes four and four.
+// enough says whether n and m samples can show a difference at all: if each of the one were over each of the other,
+// chance would do that in less than one of 20 cases. It takes four and four.
 func enough(n, m int) bool {
 	ways := 1.0 // n+m over n
 	for i := range min(n, m) {
@@ -22,8 +22,9 @@ func enough(n, m int) bool {
 	return 2/ways < significance
 }
 
-// mannWhitney returns how probable it is that two sets of samples of one distribution are at least as far from one another as a and b:
-// the two-sided U test. It asks only for the order of the samples, so that outliers do no harm. Ties are exact up to 60 samples.
+// mannWhitney returns how probable it is that two sets of samples of one distribution are at least as far from one
+// another as a and b: the two-sided U test. It asks only for the order of the samples, so that outliers do no harm.
+// Ties are exact up to 60 samples.
 func mannWhitney(a, b []float64) float64 {
 	ranks, away, ties := ranked(a, b)
 	if len(ranks) <= exactly {
@@ -32,8 +33,8 @@ func mannWhitney(a, b []float64) float64 {
 	return approximately(float64(len(a)), float64(len(b)), away, ties)
 }
 
-// ranked returns twice the ranks of all samples, in order; equal ones share the mean of theirs, which may be a half. away is how far the sum of a's
-// is from what is expected, ties is the sum of t³-t over groups of t equal ones.
+// ranked returns twice the ranks of all samples, in order; equal ones share the mean of theirs, which may be a half.
+// away is how far the sum of a's is from what is expected, ties is the sum of t³-t over groups of t equal ones.
 func ranked(a, b []float64) (ranks []int, away, ties float64) {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
@@ -58,7 +59,8 @@ func ranked(a, b []float64) (ranks []int, away, ties float64) {
 	return ranks, math.Abs(float64(sum - len(a)*(len(all)+1))), ties
 }
 
-// approximately is the chance of being so far away by the normal distribution, corrected for ties and for U being whole.
+// approximately is the chance of being so far away by the normal distribution, corrected for ties and for U being
+// whole.
 func approximately(n, m, away, ties float64) float64 {
 	size := n + m
 	variance := n * m / 12 * (size + 1 - ties/(size*(size-1)))
@@ -112,8 +114,8 @@ const (
 	drawn     = 1000
 )
 
-// bootstrap returns between which relative changes that of the medians is in 95 of 100 cases. It draws the same each time, so that the same files
-// give the same answer.
+// bootstrap returns between which relative changes that of the medians is in 95 of 100 cases. It draws the same each
+// time, so that the same files give the same answer.
 func bootstrap(a, b []float64) (low, high float64) {
 	random := rand.New(rand.NewPCG(1, 2))
 	draw := func(from []float64) float64 {
