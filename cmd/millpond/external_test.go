@@ -223,6 +223,36 @@ func TestExternalNATS(t *testing.T) {
 	}
 }
 
+// The connection to NATS loses what is said to it, and then its answers: publications of which nobody knows are refused, those that were
+// stored come once when they are tried again, and those that were not come at all.
+func TestExternalNATSUnheard(t *testing.T) {
+	if testing.Short() {
+		t.Skip("processes")
+	}
+	t.Parallel() // most of it is waiting
+	n := startNATSProcess(t, "")
+	w := newWire(t, n.address)
+	p := &pond{t: t, nodes: make([]*process, 1), config: historyFile(t)}
+	p.nodes[0] = startProcess(
+		t, "--dev", "--nats-url=nats://"+w.address, "--nats-groups=4", "--nats-store-bytes=67108864", "--config="+p.config, "--max-recovered=1000",
+		"--nats-publish-timeout=1s", "--api-timeout=5s",
+	)
+	l := startLoad(t, p, 4)
+	for _, now := range []way{{silent: true}, {mute: true}, {silent: true}, {mute: true}} {
+		l.goOn("NATS is heard", 10)
+		refused := l.refused.Load()
+		w.set(now)
+		eventually(t, "publications are refused", func() bool { return l.refused.Load() >= refused+3 })
+		w.set(way{cut: true}) // what was on the way is lost
+		w.set(way{})
+	}
+	l.goOn("NATS is heard again", 20)
+	if n := l.comeback.Load(); n > 0 {
+		t.Errorf("%d clients lost their connection", n)
+	}
+	l.finish()
+}
+
 // What NATS refuses is said at the start.
 func TestExternalNATSRefuses(t *testing.T) {
 	n := startNATSProcess(t, `authorization { token: "right" }`)

@@ -27,6 +27,7 @@ type wire struct {
 type way struct {
 	cut    bool          // connections are closed, and none are made
 	silent bool          // nothing arrives, and nobody is told; what was sent comes when this is over, as with TCP
+	mute   bool          // what the server says does not arrive, as with silent
 	delay  time.Duration // of each piece of up to pieceBytes, one after the other: it bounds the rate, too
 }
 
@@ -91,9 +92,9 @@ func (w *wire) carry(in net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+	for i, pair := range [][2]net.Conn{{in, out}, {out, in}} {
 		both.Go(func() {
-			w.copy(pair[0], pair[1])
+			w.copy(pair[0], pair[1], i == 1)
 			_ = in.Close()
 			_ = out.Close()
 		})
@@ -105,7 +106,7 @@ func (w *wire) carry(in net.Conn) {
 func (w *wire) admit(c net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.awaitVoiceLocked()
+	w.awaitVoiceLocked(false)
 	if w.way.cut {
 		return false
 	}
@@ -113,8 +114,8 @@ func (w *wire) admit(c net.Conn) bool {
 	return true
 }
 
-func (w *wire) awaitVoiceLocked() {
-	for w.way.silent && !w.way.cut {
+func (w *wire) awaitVoiceLocked(server bool) {
+	for (w.way.silent || w.way.mute && server) && !w.way.cut {
 		w.changed.Wait()
 	}
 }
@@ -126,13 +127,13 @@ func (w *wire) forget(c net.Conn) {
 	delete(w.conns, c)
 }
 
-func (w *wire) copy(from, to net.Conn) {
+func (w *wire) copy(from, to net.Conn, server bool) {
 	piece := make([]byte, pieceBytes)
 	for {
 		n, err := from.Read(piece)
 		if n > 0 {
 			w.mu.Lock()
-			w.awaitVoiceLocked()
+			w.awaitVoiceLocked(server)
 			delay := w.way.delay
 			w.carried += int64(n)
 			w.mu.Unlock()
