@@ -17,6 +17,7 @@ import (
 
 	"github.com/millpond/millpond/push/api"
 	"github.com/millpond/millpond/push/dashboard"
+	"github.com/millpond/millpond/session"
 )
 
 // ask posts a request of the page, with a key, and decodes the answer into out if it is good.
@@ -307,7 +308,7 @@ func TestDashboardFinds(t *testing.T) {
 
 // What waits in outboxes is found, the most first.
 func TestDashboardFindsTheSlow(t *testing.T) {
-	s := startServer(t, Config{Dev: true, MaxMessageBytes: 1 << 20})
+	s := startServer(t, Config{Dev: true, MaxMessageBytes: 1 << 20, Engine: session.Config{OutboxBytes: 64 << 20}})
 	fast, slow := dial(t, s.ws("/push?channels=news")), dial(t, s.ws("/push?channels=news"))
 	slower := dial(t, s.ws("/push?channels=news,more"))
 	next(t, slower)
@@ -324,15 +325,21 @@ func TestDashboardFindsTheSlow(t *testing.T) {
 		s.ask(t, "", "find", `{"by":"slow"}`, &found)
 		return len(found.Connections) == 2 && min(found.Connections[0].OutboxBytes, found.Connections[1].OutboxBytes) > 100_000
 	})
-	if status, text := request(t, "POST", s.internalURL("/api/publish"), `{"channel":"more","data":`+string(message)+`}`); status != 200 {
-		t.Fatal(text)
+	for range 12 { // what the kernel took of the others differs by some
+		if status, text := request(t, "POST", s.internalURL("/api/publish"), `{"channel":"more","data":`+string(message)+`}`); status != 200 {
+			t.Fatal(text)
+		}
 	}
-	eventually(t, "one has more", func() bool {
+	var most dashboard.Connection
+	eventually(t, "the first has more by these messages", func() bool {
 		s.ask(t, "", "find", `{"by":"slow"}`, &found)
-		return len(found.Connections) == 2 && found.Connections[0].OutboxBytes != found.Connections[1].OutboxBytes
+		if len(found.Connections) != 2 {
+			return false
+		}
+		most = found.Connections[0]
+		return most.OutboxBytes > found.Connections[1].OutboxBytes+6*len(message)
 	})
-	most, less := found.Connections[0], found.Connections[1]
-	if most.OutboxMessages < 2 || most.OutboxAge <= 0 || most.OutboxBytes < less.OutboxBytes || !slices.Contains(most.Channels, "more") {
+	if most.OutboxMessages < 2 || most.OutboxAge <= 0 || !slices.Contains(most.Channels, "more") {
 		t.Errorf("%+v", found)
 	}
 	if chosen := s.slowest(1); len(chosen) != 1 || strconv.FormatUint(chosen[0].ID(), 36) != most.ID {
