@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -209,8 +210,16 @@ func (t *Tracer) Follow(ctx context.Context, parent any, channel string) (publis
 	return published, delivered, carry(ctx)
 }
 
+// maxText bounds a string of a span, in bytes.
+const maxText = 512
+
+// clean makes a string one that OTLP takes, UTF-8 of a bounded length: a name that a client has made up would cost all spans that are sent together.
+func clean(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), maxText)], "\uFFFD")
+}
+
 func destination(channel string) trace.SpanStartEventOption {
-	return trace.WithAttributes(attribute.String("messaging.system", "millpond"), attribute.String("messaging.destination.name", channel))
+	return trace.WithAttributes(attribute.String("messaging.system", "millpond"), attribute.String("messaging.destination.name", clean(channel)))
 }
 
 // traceparent is the header's name, of which the value is a carrier.
@@ -239,14 +248,14 @@ func (t *Tracer) Arrived(carrier, channel string) (delivered func()) {
 // Name gives the span another name, when more is known.
 func (s *Span) Name(name string) {
 	if s != nil {
-		s.span.SetName(name)
+		s.span.SetName(clean(name))
 	}
 }
 
 // Set notes something about the span. There may be nothing secret in it.
 func (s *Span) Set(key, value string) {
 	if s != nil {
-		s.span.SetAttributes(attribute.String(key, value))
+		s.span.SetAttributes(attribute.String(key, clean(value)))
 	}
 }
 
@@ -256,7 +265,7 @@ func (s *Span) End(err error) {
 		return
 	}
 	if err != nil {
-		s.span.SetStatus(codes.Error, err.Error())
+		s.span.SetStatus(codes.Error, clean(err.Error()))
 	}
 	s.span.End()
 }

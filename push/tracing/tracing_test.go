@@ -1,9 +1,16 @@
 package tracing
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
+	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -47,5 +54,41 @@ func TestOffCostsNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("for a publication that nobody follows there are %v allocations", n)
+	}
+}
+
+// Names that strangers made up, which need not be UTF-8, cost no spans of others: OTLP takes nothing else, and a receiver not all lengths.
+func TestStrangeNames(t *testing.T) {
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "10") // ms
+	var mu sync.Mutex
+	var got []byte
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		b, _ := io.ReadAll(r.Body)
+		got = append(got, b...)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	defer receiver.Close()
+	tracer, err := New(Config{Endpoint: receiver.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close(t.Context())
+	ctx, root := tracer.Client(t.Context(), "root")
+	published, delivered, _ := tracer.Follow(ctx, (*Trace)(nil), "strange\xff\xfe")
+	published(errors.New("no such channel: \xff" + strings.Repeat("x", 10_000)))
+	delivered()
+	root.Set("key", "\xff")
+	root.End(nil)
+	for deadline := time.Now().Add(30 * time.Second); tracer.Stats().Exported+tracer.Stats().Failed < 3; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", tracer.Stats())
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if st := tracer.Stats(); st.Exported != 3 || !bytes.Contains(got, []byte("strange\uFFFD")) || len(got) > 6000 {
+		t.Errorf("%+v, %d bytes", st, len(got))
 	}
 }
