@@ -35,13 +35,42 @@ func readText(t *testing.T, path string) string {
 	return string(b)
 }
 
+// Each file for Prometheus in deploy is checked by its own tool; a file that nobody knows is a fault.
 func TestPromtoolLikesTheFiles(t *testing.T) {
 	promtool := program.Find(t, "promtool")
-	for _, args := range [][]string{{"check", "config", configFile}, {"check", "rules", rulesFile}, {"test", "rules", rulesTestFile}} {
+	run := func(args ...string) {
+		t.Helper()
 		if out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
 	}
+	files, err := filepath.Glob("../deploy/*/*.yml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("files: %v, %v", files, err)
+	}
+	for _, path := range files {
+		switch text := readText(t, path); {
+		case strings.Contains(text, "\nscrape_configs:"):
+			// Of the compose file the rules and the key are where it mounts them: beside it, and a secret.
+			dir := t.TempDir()
+			for name, content := range map[string]string{
+				"api.keys": "key\n", "millpond.rules.yml": readText(t, rulesFile),
+				"prometheus.yml": strings.ReplaceAll(text, "/run/secrets/", ""),
+			} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run("check", "config", filepath.Join(dir, "prometheus.yml"))
+		case strings.Contains(text, "\ntests:"):
+			run("test", "rules", path)
+		case strings.Contains(text, "\ngroups:"):
+			run("check", "rules", path)
+		default:
+			t.Errorf("%s: what is it?", path)
+		}
+	}
+	run("check", "config", configFile) // with the rules where they are
 	tests := readText(t, rulesTestFile)
 	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(readText(t, rulesFile), -1) {
 		for _, is := range []string{" fires", " is quiet"} {
