@@ -43,7 +43,7 @@ CONTAINER ?= docker
 image-root: build
 	@mkdir -p $(IMAGE_ROOT)/data
 	install -m 755 $(BIN)/millpond $(IMAGE_ROOT)/
-	install -m 644 /etc/ssl/certs/ca-certificates.crt $(IMAGE_ROOT)/
+	install -m 644 /etc/ssl/certs/ca-certificates.crt LICENSE THIRD_PARTY_LICENSES.txt $(IMAGE_ROOT)/
 
 image: image-root ## Build the container's image, by CONTAINER=docker, podman or buildah.
 	$(CONTAINER) build -t $(IMAGE) -f deploy/container/Containerfile $(IMAGE_ROOT)
@@ -75,9 +75,9 @@ format: $(TOOLS)
 	@unformatted=$$(bin/tools/gofumpt -l .); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change these (bin/tools/gofumpt -w FILE):"; echo "$$unformatted"; exit 1; fi
 
-generate: $(TOOLS) ## Write the Go code of the .proto files, and what docs have of the settings.
+generate: $(TOOLS) ## Write the Go code of the .proto files, what docs have of the settings, and the licences of what is linked.
 	bin/tools/generate $(PROTOS)
-	MILLPOND_WRITE_DOCS=1 go test ./cmd/millpond -run 'TestReference|TestSchema' -count=1
+	MILLPOND_WRITE_DOCS=1 go test ./cmd/millpond ./internal/licenses -run 'TestReference|TestSchema|TestThirdParty' -count=1
 
 generated: $(TOOLS)
 	@bin/tools/generate -l $(PROTOS) || { echo "the code above is not what its .proto says: make generate"; exit 1; }

@@ -32,7 +32,7 @@ func TestPackages(t *testing.T) {
 	}
 
 	out, err := exec.CommandContext(t.Context(), rpm, "-qpl", find("*.rpm")).CombinedOutput()
-	for _, file := range []string{"/usr/bin/millpond", "/etc/millpond/millpond.yaml", "/usr/lib/systemd/system/millpond.service"} {
+	for _, file := range []string{"/usr/bin/millpond", "/etc/millpond/millpond.yaml", "/usr/lib/systemd/system/millpond.service", "/usr/share/doc/millpond/THIRD_PARTY_LICENSES.txt"} {
 		if err != nil || !strings.Contains(string(out), file+"\n") {
 			t.Errorf("the rpm has no %s: %v\n%s", file, err, out)
 		}

@@ -179,6 +179,7 @@ var table = []row{
 	{"internal/eventsink", "a backend for tests of events", []string{"push/events", "push/webhook/sign"}, nil},
 	{"internal/histogram", "counts durations", nil, nil},
 	{"internal/program", "finds programs that tests start", nil, nil},
+	{"internal/licenses", "has a test, of the program's dependencies", nil, nil},
 	{"internal/testcert", "makes certificates for tests and for the servers that bench starts", nil, nil},
 	{
 		"docs/examples/webhooks", "a backend, which checks signatures",
