@@ -41,7 +41,7 @@ func (b *Behaviour) pause(attempts int) time.Duration {
 }
 
 // behave has subscribers do what they do, until ctx ends.
-func (c *crowd) behave(ctx context.Context) error {
+func (c *crowd) behave(ctx context.Context) {
 	b := &c.config.Behaviour
 	c.coming.Store(true)
 	kinds := []struct {
@@ -75,7 +75,6 @@ func (c *crowd) behave(ctx context.Context) error {
 			}
 		}
 	})
-	return nil
 }
 
 // cut ends a visit that stays.

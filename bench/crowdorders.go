@@ -34,9 +34,9 @@ func (c *crowd) order(ctx context.Context, name string, args json.RawMessage) (a
 	case "await":
 		return arguments(args, func(a awaited) (any, error) { return nil, c.await(ctx, a) })
 	case "behave":
-		return nil, c.behave(ctx)
+		c.behave(ctx)
 	case "visit":
-		return nil, c.receive(ctx)
+		c.receive(ctx)
 	case "disperse":
 		return nil, c.disperse(ctx)
 	case "returned":
@@ -271,7 +271,7 @@ func (c *crowd) returned(ctx context.Context, since time.Duration, cut bool) err
 }
 
 // receive has visitors come, so many in a second, until ctx ends: each stays a while.
-func (c *crowd) receive(ctx context.Context) error {
+func (c *crowd) receive(ctx context.Context) {
 	rate := c.config.VisitRate * c.part.Share
 	next := 0
 	c.often(ctx, rate, func() {
@@ -281,7 +281,6 @@ func (c *crowd) receive(ctx context.Context) error {
 			c.turnedAway.Add(1)
 		}
 	})
-	return nil
 }
 
 // often does something at a rate until ctx ends, and looks meanwhile for visits that wait too long for an answer.

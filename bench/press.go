@@ -253,7 +253,7 @@ func (t turns) take(ctx context.Context, do func(i int, due int64) error) error 
 	at := step(0) * time.Duration(t.first)
 	for i := 0; at < t.d; i++ {
 		due := t.begin + int64(at)
-		if sleep(ctx, time.Duration(due-monotonic())) != nil {
+		if ended := sleep(ctx, time.Duration(due-monotonic())) != nil; ended {
 			return nil
 		}
 		if err := do(i, due); err != nil {
