@@ -160,6 +160,9 @@ func (e Echo) figures(r *Run, m echoed, perMessage []float64) {
 	r.paceFigures(m.tally)
 }
 
+// slept sleeps, and reports whether it was for as long as d.
+func slept(ctx context.Context, d time.Duration) bool { return sleep(ctx, d) == nil }
+
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

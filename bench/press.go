@@ -253,8 +253,8 @@ func (t turns) take(ctx context.Context, do func(i int, due int64) error) error 
 	at := step(0) * time.Duration(t.first)
 	for i := 0; at < t.d; i++ {
 		due := t.begin + int64(at)
-		if ended := sleep(ctx, time.Duration(due-monotonic())) != nil; ended {
-			return nil
+		if !slept(ctx, time.Duration(due-monotonic())) {
+			break
 		}
 		if err := do(i, due); err != nil {
 			return err
