@@ -231,6 +231,9 @@ func (c *crowd) judge(a settlement) verdict {
 			subs[i].track.Settle(&v.Counts, offset, a.Sequences[k]...)
 		}
 	}
+	if c.gaps.Load() { // what a track had no room to remember was counted before that was known
+		v.Counts.Offsets.Lost = 0
+	}
 	return v
 }
 
