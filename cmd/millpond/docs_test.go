@@ -344,7 +344,7 @@ func TestLinksOfDocuments(t *testing.T) {
 }
 
 // othersFlags are of other programs.
-var othersFlags = []string{"--system", "--now", "--signal", "--reload", "--no-pager", "--version", "--privileged", "--ulimit", "--dry-run", "--set", "--values", "--from-file", "--subjects", "--retention", "--storage", "--defaults", "--max-age"}
+var othersFlags = []string{"--system", "--now", "--signal", "--reload", "--no-pager", "--version", "--privileged", "--ulimit", "--dry-run", "--set", "--values", "--from-file", "--format", "--subjects", "--retention", "--storage", "--defaults", "--max-age"}
 
 // Each flag that a document names exists.
 func TestFlagsOfDocuments(t *testing.T) {
