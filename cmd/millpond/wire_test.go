@@ -20,7 +20,6 @@ type wire struct {
 	way     way
 	closed  bool
 	conns   map[net.Conn]bool
-	carried int64 // bytes
 }
 
 // way is what a wire does to what is sent.
@@ -135,7 +134,6 @@ func (w *wire) copy(from, to net.Conn, server bool) {
 			w.mu.Lock()
 			w.awaitVoiceLocked(server)
 			delay := w.way.delay
-			w.carried += int64(n)
 			w.mu.Unlock()
 			time.Sleep(delay)
 			if _, err := to.Write(piece[:n]); err != nil {
@@ -146,11 +144,4 @@ func (w *wire) copy(from, to net.Conn, server bool) {
 			return
 		}
 	}
-}
-
-// bytes is what was carried so far, in both directions.
-func (w *wire) bytes() int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.carried
 }

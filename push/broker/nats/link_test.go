@@ -220,16 +220,14 @@ func TestLinkBacksOff(t *testing.T) {
 		t.Errorf("%d attempts of %d nodes within %v", attempts.Load(), nodes, time.Since(began))
 	}
 	seen := map[time.Duration]bool{}
-	for attempt, most := range []time.Duration{1: 20, 2: 40, 3: 80, 4: 160, 5: 160, 100: 160} {
-		if most == 0 {
-			continue
-		}
+	for attempt, most := range map[int]time.Duration{
+		1: 20 * time.Millisecond, 2: 40 * time.Millisecond, 3: 80 * time.Millisecond, 4: 160 * time.Millisecond, 5: 160 * time.Millisecond, 100: 160 * time.Millisecond,
+	} {
 		for range 50 {
 			d := config.reconnectDelay(attempt)
-			if most *= time.Millisecond; d < most/2 || d > most {
+			if d < most/2 || d > most {
 				t.Errorf("after attempt %d: %v, of at most %v", attempt, d, most)
 			}
-			most /= time.Millisecond
 			seen[d] = true
 		}
 	}

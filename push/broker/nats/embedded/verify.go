@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/minio/highwayhash"
@@ -151,11 +150,7 @@ func verifyBlock(d *damage, stream, path, name string, torn bool) error {
 	if err != nil {
 		return err
 	}
-	number, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), blockSuffix), 10, 32)
-	if err != nil {
-		return nil // it is none of the server's
-	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%s-%d", filepath.Base(stream), number))
+	key := sha256.Sum256(fmt.Appendf(nil, "%s-%s", filepath.Base(stream), strings.TrimSuffix(filepath.Base(path), blockSuffix)))
 	hash, err := highwayhash.New64(key[:])
 	if err != nil {
 		return err
