@@ -129,7 +129,7 @@ func TestOrder(t *testing.T) {
 		case 2:
 			n.channels = nil
 		}
-		if n.channels != nil && (n.fail == nil || n.fail(1) != hub.ErrUnknownChannel) { //nolint:errorlint // it is this very one
+		if n.channels != nil && (n.fail == nil || n.fail(1) != hub.ErrUnknownChannel) {
 			for _, c := range n.channels {
 				want[c] = append(want[c], i)
 			}
