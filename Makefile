@@ -40,9 +40,13 @@ IMAGE_ROOT ?= build/image
 IMAGE ?= millpond:latest
 CONTAINER ?= docker
 
+# The bill of materials of a program, $(call sbom,PROGRAM,FILE); tools/sbom is a small module, which need not be built before.
+sbom = env -u GOOS -u GOARCH go -C tools/sbom run . -root $(CURDIR) -version $(VERSION) $(abspath $(1)) > $(2)
+
 image-root: build
 	@mkdir -p $(IMAGE_ROOT)/data
 	install -m 755 $(BIN)/millpond $(IMAGE_ROOT)/
+	$(call sbom,$(BIN)/millpond,$(IMAGE_ROOT)/millpond.cdx.json)
 	install -m 644 /etc/ssl/certs/ca-certificates.crt LICENSE THIRD_PARTY_LICENSES.txt $(IMAGE_ROOT)/
 
 image: image-root ## Build the container's image, by CONTAINER=docker, podman or buildah.
@@ -54,12 +58,14 @@ ARCHES ?= amd64 arm64
 export PACKAGE_VERSION = $(subst -,+,$(if $(filter v%,$(VERSION)),$(VERSION:v%=%),0.0.0~$(VERSION)))
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-dist: $(DEPLOY_TOOLS) ## Build what is released, in build/dist: programs, deb and rpm for amd64 and arm64, and their checksums.
+dist: $(DEPLOY_TOOLS) ## Build what is released, in build/dist: programs, their bills of materials, deb and rpm for amd64 and arm64, and checksums.
 	@rm -rf $(DIST) && mkdir -p $(DIST)
 	@for arch in $(ARCHES); do \
 		GOARCH=$$arch $(MAKE) --no-print-directory build BIN=$(DIST)/$$arch; \
+		bill=$(DIST)/millpond_$(PACKAGE_VERSION)_linux_$$arch.cdx.json; \
+		$(call sbom,$(DIST)/$$arch/millpond,$$bill); \
 		for kind in deb rpm; do \
-			ARCH=$$arch PROGRAM=$(DIST)/$$arch/millpond bin/tools/nfpm package -f deploy/nfpm.yaml -p $$kind -t $(DIST)/; \
+			ARCH=$$arch PROGRAM=$(DIST)/$$arch/millpond BILL=$$bill bin/tools/nfpm package -f deploy/nfpm.yaml -p $$kind -t $(DIST)/; \
 		done; \
 		mv $(DIST)/$$arch/millpond $(DIST)/millpond_$(PACKAGE_VERSION)_linux_$$arch; rmdir $(DIST)/$$arch; \
 	done
@@ -68,6 +74,7 @@ dist: $(DEPLOY_TOOLS) ## Build what is released, in build/dist: programs, deb an
 test: setup $(TOOLS) $(DEPLOY_TOOLS) ## Run all tests, the real-browser ones among them.
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) ./...
 	cd bench/peers && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) ./...
+	cd tools/sbom && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) ./...
 
 check: format generated vet lint vuln race ## Run everything a change must pass before it lands, except make test.
 
@@ -85,12 +92,14 @@ generated: $(TOOLS)
 vet:
 	go vet ./...
 	cd bench/peers && go vet ./...
+	cd tools/sbom && go vet ./...
 
 # staticcheck runs by itself, at its own release; golangci-lint leaves it out.
 lint: $(TOOLS)
 	bin/tools/golangci-lint run
 	bin/tools/staticcheck ./...
 	cd bench/peers && ../../bin/tools/golangci-lint run && ../../bin/tools/staticcheck ./...
+	cd tools/sbom && ../../bin/tools/golangci-lint run && ../../bin/tools/staticcheck ./...
 
 vuln: $(TOOLS)
 	@.ci/vuln
@@ -100,6 +109,7 @@ vuln: $(TOOLS)
 race: setup $(TOOLS) $(DEPLOY_TOOLS)
 	bin/tools/gotestsum --format pkgname --format-hide-empty-pkg -- $(GOTEST) -race ./...
 	cd bench/peers && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) -race ./...
+	cd tools/sbom && ../../bin/tools/gotestsum --format pkgname -- $(GOTEST) -race ./...
 
 bench: build ## Measure what an idle connection costs.
 	bin/millpond bench idle

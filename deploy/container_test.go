@@ -70,7 +70,7 @@ func TestImage(t *testing.T) {
 		}
 		return err
 	})
-	if want := "/etc/ssl/certs/ca-certificates.crt /licenses/LICENSE /licenses/THIRD_PARTY_LICENSES.txt /millpond"; err != nil || strings.Join(files, " ") != want {
+	if want := "/etc/ssl/certs/ca-certificates.crt /licenses/LICENSE /licenses/THIRD_PARTY_LICENSES.txt /licenses/millpond.cdx.json /millpond"; err != nil || strings.Join(files, " ") != want {
 		t.Errorf("its files are %v, want %s: %v", files, want, err)
 	}
 	if version := run("run", "--isolation=chroot", container, "--", "/millpond", "version"); !strings.Contains(version, testVersion) {

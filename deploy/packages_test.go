@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,7 @@ import (
 	"github.com/millpond/millpond/internal/program"
 )
 
-// The packages are the same in two builds; the deb is installed, installed again and purged by dpkg, in a directory; rpm reads the rpm.
+// The packages and bills of materials are the same in two builds; the deb is installed, installed again and purged by dpkg, in a directory; rpm reads the rpm.
 func TestPackages(t *testing.T) {
 	program.Find(t, "../bin/tools/nfpm")
 	dpkg, rpm := program.Find(t, "dpkg"), program.Find(t, "rpm")
@@ -19,7 +21,7 @@ func TestPackages(t *testing.T) {
 	for _, dir := range []string{dist, again} {
 		makeTarget(t, "dist", "DIST="+dir, "ARCHES="+runtime.GOARCH, "VERSION="+testVersion)
 	}
-	if a, b := readFile(t, filepath.Join(dist, "SHA256SUMS")), readFile(t, filepath.Join(again, "SHA256SUMS")); a != b || strings.Count(a, "\n") != 3 {
+	if a, b := readFile(t, filepath.Join(dist, "SHA256SUMS")), readFile(t, filepath.Join(again, "SHA256SUMS")); a != b || strings.Count(a, "\n") != 4 {
 		t.Errorf("checksums\n%sand then\n%s", a, b)
 	}
 	find := func(pattern string) string {
@@ -32,7 +34,7 @@ func TestPackages(t *testing.T) {
 	}
 
 	out, err := exec.CommandContext(t.Context(), rpm, "-qpl", find("*.rpm")).CombinedOutput()
-	for _, file := range []string{"/usr/bin/millpond", "/etc/millpond/millpond.yaml", "/usr/lib/systemd/system/millpond.service", "/usr/share/doc/millpond/THIRD_PARTY_LICENSES.txt"} {
+	for _, file := range []string{"/usr/bin/millpond", "/etc/millpond/millpond.yaml", "/usr/lib/systemd/system/millpond.service", "/usr/share/doc/millpond/THIRD_PARTY_LICENSES.txt", "/usr/share/doc/millpond/millpond.cdx.json"} {
 		if err != nil || !strings.Contains(string(out), file+"\n") {
 			t.Errorf("the rpm has no %s: %v\n%s", file, err, out)
 		}
@@ -59,6 +61,10 @@ func TestPackages(t *testing.T) {
 	run("-i", find("*.deb"))
 	if readFile(t, in("/usr/bin/millpond")) != readFile(t, millpond(t)) {
 		t.Error("the package's program is another one")
+	}
+	bill := readFile(t, in("/usr/share/doc/millpond/millpond.cdx.json"))
+	if bill != readFile(t, find("*_"+runtime.GOARCH+".cdx.json")) || !strings.Contains(bill, fmt.Sprintf("%x", sha256.Sum256([]byte(readFile(t, millpond(t)))))) {
+		t.Errorf("the bill of materials is another program's: %.500s", bill)
 	}
 	keys := readFile(t, in("/etc/millpond/token.secret")) + readFile(t, in("/etc/millpond/api.keys"))
 	if info, err := os.Stat(in("/etc/millpond/token.secret")); err != nil || info.Mode() != 0o600 || len(keys) != 2*65 {
