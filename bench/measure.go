@@ -15,13 +15,14 @@ import (
 
 // This file reads what processes and the kernel take.
 
-// gauge is a process as it can be seen from here: by its PID, or if that is not known, by its metrics.
+// gauge is a server as it can be seen from here: by the PIDs of its processes, or if they are not known, by its metrics.
 type gauge struct {
 	pid     int
 	metrics string // URL; empty without
+	beside  []int  // more processes of it, with a pid
 }
 
-func (t Target) gauge() gauge { return gauge{t.PID, t.Metrics} }
+func (t Target) gauge() gauge { return gauge{t.PID, t.Metrics, t.Beside} }
 
 // visible tells whether anything is known of it.
 func (g gauge) visible() bool { return g.pid != 0 || g.metrics != "" }
@@ -36,9 +37,12 @@ type usage struct {
 // use reads it; all is 0 if nothing is known.
 func (g gauge) use(ctx context.Context) (u usage, err error) {
 	if g.pid != 0 {
-		cpu, err1 := cpu(g.pid)
-		rss, err2 := rss(g.pid)
-		return usage{CPU: cpu, RSS: rss}, errors.Join(err1, err2)
+		for _, pid := range append([]int{g.pid}, g.beside...) {
+			cpu, err1 := cpu(pid)
+			rss, err2 := rss(pid)
+			u.CPU, u.RSS, err = u.CPU+cpu, u.RSS+rss, errors.Join(err, err1, err2)
+		}
+		return u, err
 	}
 	if g.metrics == "" {
 		return u, nil

@@ -28,6 +28,8 @@ type Target struct {
 	Config string
 	// PID is the server's process, for its memory and CPU. Zero means unknown.
 	PID int
+	// Beside are its further processes, such as the other nodes of a cluster, whose memory and CPU are added.
+	Beside []int
 	// Metrics is the URL of the server's /metrics, for its goroutines. Empty means unknown.
 	Metrics string
 	// API is the URL of the server's API, which ends in /api/, for those who publish. APIKey is a key for it.

@@ -125,7 +125,7 @@ func (w *watch) once(ctx context.Context) {
 		all.add(t)
 	}
 	now := moment{at: time.Now(), counts: all.Counts}
-	now.server, _ = gauge{pid: r.Target.PID}.use(ctx)
+	now.server, _ = gauge{pid: r.Target.PID, beside: r.Target.Beside}.use(ctx)
 	now.client, _, _ = r.own()
 	w.show(w.line(now, all))
 	if w.recording.Load() && !w.last.at.IsZero() {

@@ -61,7 +61,7 @@ type benchFlags struct {
 	TLS      bool   `name:"tls" help:"Start the own server with TLS."`
 	CA       string `name:"ca" help:"File with the authorities to trust for wss://, in PEM; default: the system's." type:"existingfile" placeholder:"FILE"`
 	Insecure bool   `help:"Trust any server of wss://."`
-	PID      int    `name:"pid" help:"Process of the server at --url, for its memory and CPU."`
+	PID      []int  `name:"pid" help:"Process of the server at --url, for its memory and CPU; may be repeated for those of a cluster, which are added up."`
 	Metrics  string `help:"URL of that server's /metrics, for its goroutines, and without --pid for its memory and CPU." placeholder:"URL"`
 
 	API        string `name:"api" help:"URL of that server's API, which ends in /api/." placeholder:"URL"`
@@ -119,9 +119,13 @@ type exitError struct {
 func (e exitError) Unwrap() error { return e.error }
 
 func (b *benchFlags) target() bench.Target {
-	return bench.Target{
-		URL: b.URL, PID: b.PID, Metrics: b.Metrics, API: b.API, OwnTLS: b.TLS, TLS: bench.TLS{CA: b.CA, Insecure: b.Insecure},
+	t := bench.Target{
+		URL: b.URL, Metrics: b.Metrics, API: b.API, OwnTLS: b.TLS, TLS: bench.TLS{CA: b.CA, Insecure: b.Insecure},
 	}
+	if len(b.PID) > 0 {
+		t.PID, t.Beside = b.PID[0], b.PID[1:]
+	}
+	return t
 }
 
 // options are what the flags say.
@@ -138,7 +142,7 @@ func (b *benchFlags) options() (o bench.Options, err error) {
 	var errs []error
 	if b.URL == "" {
 		for flag, set := range map[string]bool{
-			"pid": b.PID != 0, "metrics": b.Metrics != "", "api": b.API != "", "api-key-file": b.APIKeyFile != "", "ca": b.CA != "", "insecure": b.Insecure,
+			"pid": len(b.PID) > 0, "metrics": b.Metrics != "", "api": b.API != "", "api-key-file": b.APIKeyFile != "", "ca": b.CA != "", "insecure": b.Insecure,
 			"token": b.Token != "", "token-file": b.TokenFile != "", "token-hmac-secret-file": b.TokenHmacSecretFile != "",
 		} {
 			if set {

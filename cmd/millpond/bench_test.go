@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -225,6 +226,17 @@ func TestBenchAPI(t *testing.T) {
 	for _, way := range []string{bench.PublishSingle, bench.PublishBatch, bench.PublishBroadcast, bench.PublishBulk} {
 		if figure(t, r, way+"/s") == 0 || figure(t, r, "cpu-us/"+way) <= 0 {
 			t.Errorf("%s: %+v", way, r.Figures)
+		}
+	}
+}
+
+// The first --pid is the process that is asked for what only one has; the others are beside it.
+func TestBenchProcesses(t *testing.T) {
+	for _, pids := range [][]int{nil, {1}, {1, 2, 3}} {
+		target := (&benchFlags{PID: pids}).target()
+		got := append([]int{target.PID}, target.Beside...)
+		if want := append([]int{}, pids...); !slices.Equal(got, want) && (len(want) > 0 || !slices.Equal(got, []int{0})) {
+			t.Errorf("--pid %v: %v", pids, got)
 		}
 	}
 }

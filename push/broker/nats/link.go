@@ -390,6 +390,8 @@ type LinkStats struct {
 	Slow        int64     // times that a subscription dropped messages because it did not keep up
 	Messages    [2]uint64 // in, out
 	Bytes       [2]uint64
+	// Subscriptions are the connection's: of partitions, groups, and what nodes tell each other.
+	Subscriptions int
 }
 
 // Stats returns them.
@@ -398,7 +400,7 @@ func (l *Link) Stats() LinkStats {
 	return LinkStats{
 		Connected: l.Connected(), Server: l.conn.ConnectedServerName(),
 		Disconnects: l.disconnects.Load(), Reconnects: l.reconnects.Load(), Attempts: l.attempts.Load(), Slow: l.dropped.Load(),
-		Messages: [2]uint64{st.InMsgs, st.OutMsgs}, Bytes: [2]uint64{st.InBytes, st.OutBytes},
+		Messages: [2]uint64{st.InMsgs, st.OutMsgs}, Bytes: [2]uint64{st.InBytes, st.OutBytes}, Subscriptions: l.conn.NumSubscriptions(),
 	}
 }
 

@@ -81,8 +81,20 @@ func external(t *testing.T, o *server.Options) string {
 func TestLinkInProcess(t *testing.T) {
 	l := openLink(t, LinkConfig{Server: startEmbedded(t, t.TempDir()), Node: "n"})
 	exchange(t, l)
-	if st := l.Stats(); !st.Connected || st.Messages[1] == 0 {
+	st := l.Stats()
+	if !st.Connected || st.Messages[1] == 0 || st.Subscriptions == 0 {
 		t.Errorf("%+v", st)
+	}
+	stop, err := l.Subscribe("test.one", 1, func(Message) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := l.Stats().Subscriptions; n != st.Subscriptions+1 {
+		t.Errorf("%d subscriptions, after one more than %d", n, st.Subscriptions)
+	}
+	stop()
+	if n := l.Stats().Subscriptions; n != st.Subscriptions {
+		t.Errorf("%d subscriptions, after %d and one that ended", n, st.Subscriptions)
 	}
 }
 

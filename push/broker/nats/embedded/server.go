@@ -393,12 +393,14 @@ type Stats struct {
 	Failed     bool  // the storage takes nothing: Trouble says why
 	FreeBytes  int64 // on the disk
 	Restarts   int64 // of the server of NATS, after its storage had failed
+	Interest   int   // subscriptions that it knows, its own and what the cluster's other servers have told it of theirs
 }
 
 // Stats returns them.
 func (s *Server) Stats() Stats {
 	st := Stats{Failed: s.Trouble() != nil, FreeBytes: s.free.Load(), Restarts: s.restarts.Load()}
 	n, _ := s.current()
+	st.Interest = int(n.NumSubscriptions())
 	if z, err := n.Jsz(nil); err == nil {
 		st.StoreBytes, st.Streams = int64(z.Store), z.Streams
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	gonats "github.com/nats-io/nats.go"
 
 	"github.com/millpond/millpond/internal/testcert"
 )
@@ -214,6 +216,7 @@ func TestRoutes(t *testing.T) {
 		return strings.Contains(log.String(), "uthentication") || strings.Contains(log.String(), "uthorization")
 	})
 	turnedAway(t, servers)
+	interest(t, servers)
 	if strings.Contains(log.String(), "secret") || strings.Contains(log.String(), ":other") {
 		t.Errorf("a password is in the log: %s", log.String())
 	}
@@ -239,6 +242,31 @@ func TestRoutesOverTLS(t *testing.T) {
 	}
 	eventually(t, "the third is turned away", func() bool { return strings.Contains(log.String(), "unknown authority") })
 	turnedAway(t, servers)
+}
+
+// interest checks that the second server knows what is subscribed to on the first, and the third does not.
+func interest(t *testing.T, servers []*Server) {
+	t.Helper()
+	const many = 1000 // more than the servers have among themselves
+	for i, s := range servers {
+		if n := s.Stats().Interest; n < 1 || n >= many {
+			t.Fatalf("%d has %d subscriptions before", i, n)
+		}
+	}
+	c, err := gonats.Connect("", gonats.InProcessServer(servers[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range many {
+		if _, err := c.SubscribeSync(fmt.Sprint("interest.", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "both know", func() bool { return servers[0].Stats().Interest > many && servers[1].Stats().Interest > many })
+	if n := servers[2].Stats().Interest; n >= many {
+		t.Errorf("the third, which is no peer, has %d", n)
+	}
 }
 
 // turnedAway checks that the third is no peer of the others. It takes them for its own until they answer what it shows them, and tries again.
