@@ -363,6 +363,24 @@ func TestRingBytes(t *testing.T) {
 	}
 }
 
+// Versions are forgotten with the channels, also of those of which nothing is kept in the history.
+func TestVersionsAreForgotten(t *testing.T) {
+	n := newNode(t, startEmbedded(t, t.TempDir()), Config{Groups: 1, RingChannels: 10})
+	n.Subscribe(t, "c", kept10)
+	const channels = 100
+	for i := range channels {
+		n.Publish(t, fmt.Sprint(i), "x", keep(hub.PublishOptions{Version: 1, SkipHistory: i%2 == 0}))
+	}
+	g := &of(n).groups[0]
+	brokertest.Eventually(t, "all were read", func() bool { g.mu.Lock(); defer g.mu.Unlock(); return len(g.rings.versions) == channels })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.rings.expire(1<<30, 1<<30, 10)
+	if len(g.rings.versions) > 0 || g.rings.table.Len() > 0 {
+		t.Errorf("%d versions of %d channels are left", len(g.rings.versions), g.rings.table.Len())
+	}
+}
+
 // What others put into the streams is passed by.
 func TestForeignMessages(t *testing.T) {
 	n := newNode(t, startEmbedded(t, t.TempDir()), Config{Groups: 1, Partitions: 1})

@@ -643,10 +643,13 @@ func (g *group) applyLocking(ctx context.Context, channel string, env envelope, 
 		g.rings.clear(g.rings.get(channel), e.seq)
 		return false, nil
 	}
-	if env.rare.Version != 0 && !g.rings.newer(channel, env.rare.Version, env.rare.VersionEpoch) {
-		return false, nil
-	}
 	now := g.broker.now()
+	if env.rare.Version != 0 {
+		g.rings.get(channel).last = now // versions are forgotten with their rings
+		if !g.rings.newer(channel, env.rare.Version, env.rare.VersionEpoch) {
+			return false, nil
+		}
+	}
 	p := env.publication(0)
 	if env.retention.Enabled() && env.kind == kind(hub.KindMessage) {
 		p.Offset = e.seq
