@@ -111,6 +111,9 @@ type natsSide struct {
 	broker *nats.Broker
 }
 
+// giveUpTimeout bounds the end of what was begun when the server cannot start.
+const giveUpTimeout = 10 * time.Second
+
 // newBroker makes the broker.
 func (s *Server) newBroker() (err error) {
 	n := s.config.natsConfig()
@@ -122,7 +125,9 @@ func (s *Server) newBroker() (err error) {
 	side := &natsSide{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, side.close(context.Background()))
+			ctx, cancel := context.WithTimeout(context.Background(), giveUpTimeout)
+			defer cancel()
+			err = errors.Join(err, side.close(ctx))
 		}
 	}()
 	if n.Embedded {

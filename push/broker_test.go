@@ -77,3 +77,17 @@ func TestNATSConfigNamesAll(t *testing.T) {
 		}
 	}
 }
+
+// What a server that does not start says is what was wrong, and nothing of how it was given up.
+func TestBrokerThatDoesNotFit(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := onNATS(t, dir).Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(Config{Dev: true, DataDir: dir, NATS: NATS{Embedded: true, Server: NATSServer{StoreBytes: 128 << 20}, Broker: NATSBroker{Groups: 3}}})
+	if err == nil || !strings.Contains(err.Error(), "nats-groups") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+}
