@@ -36,7 +36,7 @@ type natsFlags struct {
 	NATSTLSKey      string        `name:"nats-tls-key" help:"File with its key." type:"existingfile" placeholder:"FILE"`
 	NATSPrefix      string        `name:"nats-prefix" help:"Beginning of all subjects and streams; installations that share servers have different ones." default:"millpond"`
 	NATSGroups      int           `name:"nats-groups" help:"Streams among which channels with history are spread; fixed when they are made." default:"32"`
-	NATSPartitions  int           `name:"nats-partitions" help:"Subjects among which channels without history are spread; the same on all nodes." default:"4096"`
+	NATSPartitions  int           `name:"nats-partitions" help:"Subjects among which channels without history are spread; fixed like --nats-groups." default:"4096"`
 	NATSMessages    int           `name:"nats-channel-messages" help:"Publications of a channel in the log, if its history is smaller: so far a node may fall behind without a loss." default:"1000"`
 	NATSPublish     time.Duration `name:"nats-publish-timeout" help:"Time that the log has to acknowledge a publication." default:"5s"`
 	NATSPending     int           `name:"nats-max-pending" help:"Publications that wait for the log." default:"16384"`

@@ -14,7 +14,7 @@ type Config struct {
 
 	// Groups is the number of streams, among which channels with history are spread. It is fixed when the streams are made. Zero means 32.
 	Groups int
-	// Partitions is the number of subjects among which channels without history are spread. Zero means 4096.
+	// Partitions is the number of subjects among which channels without history are spread. It is fixed like Groups. Zero means 4096.
 	Partitions int
 	// Replicas is the number of servers that have each stream: 1, 3 or 5. Zero means 1.
 	Replicas int

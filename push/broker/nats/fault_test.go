@@ -66,9 +66,11 @@ func TestStreamsOfAnotherConfig(t *testing.T) {
 	for i := range 5 {
 		n.Publish(t, "c", fmt.Sprint(i), o)
 	}
-	_, err := New(t.Context(), Config{Link: openLink(t, LinkConfig{Server: s}), Groups: 8, Logger: silent})
-	if err == nil || !strings.Contains(err.Error(), "nats-groups") {
-		t.Errorf("another number of groups: %v", err)
+	for want, c := range map[string]Config{"for \"4\" groups, not for 8": {Groups: 8}, "nats-partitions": {Groups: 4, Partitions: 7}} {
+		c.Link, c.Logger = openLink(t, LinkConfig{Server: s}), silent
+		if _, err := New(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 	// A deeper history: what went for the smaller one is known to be gone.
 	deeper := newNode(t, s, Config{Groups: 4, MaxHistorySize: 50})

@@ -15,9 +15,10 @@ import (
 
 // What a stream's metadata says.
 const (
-	metaGroups = "millpond_groups"
-	metaEpoch  = "millpond_epoch" // another one says that the positions of before mean nothing
-	metaFloor  = "millpond_floor" // of channels whose subjects have been at a smaller bound: nothing after it is missing
+	metaGroups     = "millpond_groups"
+	metaPartitions = "millpond_partitions" // nodes with different ones would not hear each other
+	metaEpoch      = "millpond_epoch"      // another one says that the positions of before mean nothing
+	metaFloor      = "millpond_floor"      // of channels whose subjects have been at a smaller bound: nothing after it is missing
 )
 
 // pendingFloor is a floor that is not known yet: that of the end.
@@ -58,8 +59,13 @@ func (b *Broker) stream(ctx context.Context, n int) (state, error) {
 		return state{}, fmt.Errorf("stream %s: %w", b.streamName(n), err)
 	}
 	info := s.CachedInfo()
-	if groups := info.Config.Metadata[metaGroups]; groups != strconv.Itoa(b.config.Groups) {
-		return state{}, fmt.Errorf("%w: nats-groups: stream %s was made for %q groups, not for %d; give that number, or another nats-prefix", errMisfit, b.streamName(n), groups, b.config.Groups)
+	for _, fixed := range []struct {
+		key, what string
+		want      int
+	}{{metaGroups, "groups", b.config.Groups}, {metaPartitions, "partitions", b.config.Partitions}} {
+		if is := info.Config.Metadata[fixed.key]; is != strconv.Itoa(fixed.want) {
+			return state{}, fmt.Errorf("%w: nats-%s: stream %s was made for %q %[2]s, not for %[5]d; give that number, or another nats-prefix", errMisfit, fixed.what, b.streamName(n), is, fixed.want)
+		}
 	}
 	if info, err = b.adapt(ctx, info); err != nil {
 		return state{}, fmt.Errorf("stream %s: %w", b.streamName(n), err)
@@ -93,7 +99,7 @@ func (b *Broker) streamConfig(n int) jetstream.StreamConfig {
 		Subjects: []string{subjectOf(prefix, kindHistory, n, "*"), subjectOf(prefix, kindTransient, n, "*"), subjectOf(prefix, kindVersion, n, "*")},
 		Storage:  jetstream.FileStorage, Replicas: c.Replicas, Discard: jetstream.DiscardOld, AllowDirect: true,
 		MaxMsgsPerSubject: int64(max(c.ChannelMessages, c.MaxHistorySize+1)), MaxAge: c.MaxAge, MaxBytes: c.StoreBytes / int64(c.Groups), Duplicates: min(dedupWindow, c.MaxAge),
-		Metadata: map[string]string{metaGroups: strconv.Itoa(c.Groups), metaEpoch: newEpoch()},
+		Metadata: map[string]string{metaGroups: strconv.Itoa(c.Groups), metaPartitions: strconv.Itoa(c.Partitions), metaEpoch: newEpoch()},
 	}
 }
 
