@@ -19,6 +19,7 @@ type questions struct {
 	press      *press
 	prefix     string
 	publishers int // of each channel
+	everywhere int // channels, the first ones, in which messages to several are published, too
 	most       int // who may be in a channel
 
 	// Guarded by mu.
@@ -32,6 +33,7 @@ type inquiry struct {
 	refused int64 // answers that the channel has no such thing
 	wrong   int64
 	faults  faults
+	holes   faults // that are faults unless the server's offsets have gaps
 }
 
 // The kinds.
@@ -41,15 +43,19 @@ const (
 )
 
 func newQuestions(a *audience, most int) *questions {
-	q := &questions{press: a.press, prefix: a.config.Prefix, publishers: a.config.Publishers, most: most, kinds: map[string]*inquiry{}}
+	q := &questions{press: a.press, prefix: a.config.Prefix, publishers: a.config.Publishers, everywhere: a.config.Everywhere, most: most, kinds: map[string]*inquiry{}}
 	for _, kind := range []string{askPresence, askHistory} {
 		q.kinds[kind] = &inquiry{latency: report.NewDistribution(kind+" by the API", "ns")}
 	}
 	return q
 }
 
-// errUntrue is an answer that cannot be.
-var errUntrue = errors.New("the API's answer is wrong")
+var (
+	// errUntrue is an answer that cannot be.
+	errUntrue = errors.New("the API's answer is wrong")
+	// errHole is one that cannot be if the server's offsets rise by one, which is known when all is over.
+	errHole = errors.New("offsets are missing")
+)
 
 // ask asks one question about channel k, which was due at a time of the clock. An answer that is wrong is counted, one
 // that does not come is an error.
@@ -76,6 +82,9 @@ func (a *inquiry) judged(err error) (known bool, _ error) {
 	case unavailable(err):
 		a.refused++
 		return false, nil
+	case errors.Is(err, errHole):
+		a.holes.add(err)
+		return true, nil
 	case errors.Is(err, errUntrue):
 		a.wrong++
 		a.faults.add(err)
@@ -108,11 +117,16 @@ func (q *questions) history(ctx context.Context, k int) error {
 	if err != nil {
 		return err
 	}
-	in := verify.Channel{Sum: verify.Sum(name), Publishers: q.publishers, Gaps: q.press.gaps.Load()}
-	if err := h.check(in, last, min(published, historyLimit), q.press.strict); err != nil {
-		return fmt.Errorf("%w: history: %w", errUntrue, err)
+	in := verify.Channel{Sum: verify.Sum(name), Publishers: q.publishers, Everywhere: k < q.everywhere, Gaps: q.press.gaps.Load()}
+	err = h.check(in, last, min(published, historyLimit), q.press.strict)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("%w: history: %w", errUntrue, err)
+	if in.Gaps = true; !q.press.strict && h.check(in, last, min(published, historyLimit), false) == nil {
+		return fmt.Errorf("%w: %w", errHole, err)
+	}
+	return err
 }
 
 // check looks at a history of a channel that had come to an offset before it was asked for, and of which it must have
@@ -159,12 +173,19 @@ func (q *questions) await(ctx context.Context, k, want int, timeout time.Duratio
 	return err
 }
 
-// figures adds what was found.
+// figures adds what was found, when nothing more is published.
 func (q *questions) figures(r *Run, took time.Duration) {
+	gaps := q.press.gapped()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, kind := range []string{askPresence, askHistory} {
 		of := q.kinds[kind]
+		for what, n := range of.holes.all() {
+			if !gaps {
+				of.wrong += int64(n)
+				r.Report.Fail(what, n)
+			}
+		}
 		r.Report.Add(
 			report.Figure{
 				Name: kind + "-calls/s", Value: float64(of.latency.Count()) / max(took.Seconds(), 1e-9), Unit: "/s", Higher: true,

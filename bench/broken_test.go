@@ -25,6 +25,7 @@ import (
 type brokenServer struct {
 	fault string
 	every int
+	step  uint64        // from one offset of a channel to the next
 	delay time.Duration // of what is late
 
 	mu       sync.Mutex
@@ -53,6 +54,7 @@ const (
 	faultGarbage   = "sends what is no message"
 	faultCuts      = "closes connections"
 	faultUnheard   = "drops what goes to all"
+	faultLoud      = "sends to others what goes to all"
 	faultPast      = "has a history with a gap"
 	faultStale     = "has a history that is behind"
 	faultGhosts    = "counts who has left"
@@ -60,11 +62,16 @@ const (
 	faultNobody    = "has no presence" // which is none
 )
 
+// gapped is added to a fault, also to none, of a server whose offsets rise by more than one, as those of a stream that
+// several channels share.
+const gapped = ", offsets with gaps"
+
 // startBroken starts one, and returns it as the tool is told of it.
 func startBroken(t *testing.T, fault string, every int, p Protocol) Target {
 	t.Helper()
+	fault, gaps := strings.CutSuffix(fault, gapped)
 	s := &brokenServer{
-		fault: fault, every: every, delay: 3 * time.Second, channels: map[string][]published{}, clients: map[*brokenClient]struct{}{},
+		fault: fault, every: every, step: map[bool]uint64{false: 1, true: 3}[gaps], delay: 3 * time.Second, channels: map[string][]published{}, clients: map[*brokenClient]struct{}{},
 		quit: make(chan struct{}),
 	}
 	mux := http.NewServeMux()
@@ -170,7 +177,7 @@ func (c *brokenClient) read(b []byte) {
 		name := m.Payload.Channel
 		switch m.Type {
 		case "subscribe":
-			reply := map[string]any{"type": "reply", "id": m.ID, "ok": true, "channel": name, "epoch": "e", "offset": len(c.server.channels[name])}
+			reply := map[string]any{"type": "reply", "id": m.ID, "ok": true, "channel": name, "epoch": "e", "offset": c.server.top(name)}
 			var missed []published
 			if since := m.Payload.Since; since != nil {
 				if missed, reply["recovered"] = c.missed(name, since.Offset); reply["recovered"] == true {
@@ -205,7 +212,7 @@ func (c *brokenClient) read(b []byte) {
 			c.reply(&wire.Reply{Id: m.Id, Connect: &wire.ConnectResult{Client: "c", Version: "broken"}})
 		case m.Subscribe != nil && c.server.fault != faultMute:
 			name := m.Subscribe.Channel
-			r := &wire.SubscribeResult{Recoverable: true, Positioned: true, Epoch: "e", Offset: uint64(len(c.server.channels[name]))}
+			r := &wire.SubscribeResult{Recoverable: true, Positioned: true, Epoch: "e", Offset: c.server.top(name)}
 			if m.Subscribe.Recover {
 				missed, ok := c.missed(name, m.Subscribe.Offset)
 				if r.WasRecovering, r.Recovered = true, ok; ok {
@@ -232,6 +239,9 @@ func (c *brokenClient) read(b []byte) {
 	}
 }
 
+// top is where a channel has come to. The lock is held.
+func (s *brokenServer) top(channel string) uint64 { return uint64(len(s.channels[channel])) * s.step }
+
 // present lists who is in a channel. The lock is held.
 func (s *brokenServer) present(channel string) (ids []string) {
 	for c := range s.clients {
@@ -255,10 +265,10 @@ func (c *brokenClient) reply(r *wire.Reply) {
 // missed is what a client did not get, if that is known.
 func (c *brokenClient) missed(channel string, since uint64) ([]published, bool) {
 	all := c.server.channels[channel]
-	if since > uint64(len(all)) {
+	if since > c.server.top(channel) {
 		return nil, false
 	}
-	if all = all[since:]; c.server.fault == faultGap && len(all) > 0 {
+	if all = all[since/c.server.step:]; c.server.fault == faultGap && len(all) > 0 {
 		all = all[1:]
 	}
 	return all, true
@@ -275,7 +285,7 @@ func (c *brokenClient) push(channel string, p published) func() []byte {
 func (s *brokenServer) accept(channel string, data []byte) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := published{uint64(len(s.channels[channel])) + 1, bytes.Clone(data)}
+	p := published{s.top(channel) + s.step, bytes.Clone(data)}
 	s.channels[channel] = append(s.channels[channel], p)
 	for c := range s.clients {
 		c.deliver(channel, p)
@@ -286,13 +296,22 @@ func (s *brokenServer) accept(channel string, data []byte) uint64 {
 // deliver has a publication sent to who is subscribed, or not.
 func (c *brokenClient) deliver(channel string, p published) {
 	s := c.server
+	stamp, err := verify.Parse(p.data)
+	toAll := err == nil && stamp.Channel == verify.Everywhere
+	if s.fault == faultLoud && toAll && c.subscribed[channel] {
+		for name := range c.subscribed {
+			if name != channel { // once, and without an offset: by its numbers it could be the channel's
+				c.out <- c.push(name, published{0, p.data})
+			}
+		}
+	}
 	if !c.subscribed[channel] {
 		if c.count++; s.fault == faultForeign && c.count%s.every == 0 && len(c.subscribed) > 0 { // before that it is no message of the protocol
 			c.out <- c.push(channel, p)
 		}
 		return
 	}
-	if stamp, err := verify.Parse(p.data); s.fault == faultUnheard && err == nil && stamp.Channel == verify.Everywhere {
+	if s.fault == faultUnheard && toAll {
 		return
 	}
 	c.count++
@@ -425,13 +444,13 @@ func (s *brokenServer) history(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	all := s.channels[m.Channel]
 	s.mu.Unlock()
-	top := len(all)
+	top := uint64(len(all)) * s.step
 	switch n := len(all); {
 	case s.fault == faultPast && n > 2:
 		all = append(slices.Clone(all[:n-2]), all[n-1])
 	case s.fault == faultStale && n > 0:
 		all = all[:n-1]
-		top = len(all)
+		top -= s.step
 	}
 	publications := []any{}
 	for _, p := range slices.Backward(all[max(len(all)-m.Limit, 0):]) {

@@ -23,6 +23,7 @@ type crowdConfig struct {
 	Personal   bool    // its first channel is its own: Channels is how many there are of those and of shared ones together
 	Shared     int     // of them, the last ones
 	OnlyShared bool    // it has none of its own, and shared ones
+	Everywhere int     // channels, the first ones, in which messages to several are published, too
 	Positions  bool    // channels must have recovery
 	Bare       bool    // the server is the yardstick
 	Visitors   bool    // they come one by one, when they are ordered to
@@ -204,9 +205,9 @@ func (c *crowd) delivered(loop, k int, s verify.Stamp) {
 	c.latencies[c.kind(k, s)].record(loop, sinceBegan(s.Time))
 }
 
-// channel is what tracks have to know of the one whose name has that sum.
-func (c *crowd) channel(sum uint32) verify.Channel {
-	return verify.Channel{Sum: sum, Publishers: c.config.Publishers, Gaps: c.gaps.Load()}
+// channel is what tracks have to know of channel k, whose name has that sum.
+func (c *crowd) channel(k int, sum uint32) verify.Channel {
+	return verify.Channel{Sum: sum, Publishers: c.config.Publishers, Gaps: c.gaps.Load(), Everywhere: k < c.config.Everywhere}
 }
 
 // got takes note of a publication that was right.

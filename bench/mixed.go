@@ -94,7 +94,7 @@ func (s *mixing) summon(ctx context.Context, publisher *api) (err error) {
 	r := s.run
 	n := r.Options.Connections
 	config := crowdConfig{
-		Channels: n + s.Channels, Each: min(3, 1+s.Channels), Personal: true, Shared: s.Channels, Positions: true,
+		Channels: n + s.Channels, Each: min(3, 1+s.Channels), Personal: true, Shared: s.Channels, Everywhere: n, Positions: true,
 		Overdue: cmp.Or(s.Overdue, 5*time.Second), Apart: true,
 		Behaviour: Behaviour{
 			Stay: cmp.Or(s.Stay, 15*time.Second), SlowFor: 3 * time.Second, Reset: 2, FIN: 6, Close: 4, Slow: 1, Moves: 7, Asks: 7,
@@ -106,7 +106,7 @@ func (s *mixing) summon(ctx context.Context, publisher *api) (err error) {
 	s.users.publishBy(publisher, 4)
 	s.herald = s.users.press.herald(s.users.config.Prefix, n)
 	visits := crowdConfig{
-		Prefix: s.users.config.Prefix, Channels: n + s.Channels, Each: 1, OnlyShared: true, Shared: s.Channels, Positions: true,
+		Prefix: s.users.config.Prefix, Channels: n + s.Channels, Each: 1, OnlyShared: true, Shared: s.Channels, Everywhere: n, Positions: true,
 		Visitors: true, VisitRate: s.Visits, Behaviour: Behaviour{Stay: 3 * time.Second},
 	}
 	c := Churn{Visits: s.Visits, Stay: visits.Behaviour.Stay}

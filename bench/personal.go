@@ -111,7 +111,7 @@ func (p *personal) hold(ctx context.Context, n int) (err error) {
 	}
 	if p.all, err = r.summon(ctx, summoned{
 		target: r.Target, connections: n, publishers: 1,
-		crowdConfig: crowdConfig{Channels: n + 1, Each: 2, Personal: true, Shared: 1, Positions: true},
+		crowdConfig: crowdConfig{Channels: n + 1, Each: 2, Personal: true, Shared: 1, Everywhere: n + 1, Positions: true},
 	}); err != nil {
 		return err
 	}

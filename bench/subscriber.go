@@ -318,7 +318,7 @@ func (v *visit) take(d *desk, p *parsed, missed bool) {
 	} else {
 		d.counts.Delivered++
 	}
-	if !sub.track.Take(&d.counts, c.channel(p.sum), p.stamp, p.offset) {
+	if !sub.track.Take(&d.counts, c.channel(p.channel, p.sum), p.stamp, p.offset) {
 		return
 	}
 	if !missed && !v.is(visitSlowed) { // what waited while it did not read is not the server's

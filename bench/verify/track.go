@@ -72,6 +72,7 @@ type Channel struct {
 	Sum        uint32 // of its name
 	Publishers int    // they have the numbers 0 to Publishers-1, and each numbers its messages
 	Gaps       bool   // offsets rise, but not by one
+	Everywhere bool   // messages to several channels are published in it, too
 }
 
 // Track follows one channel as one subscriber sees it, from subscription to subscription. A load has very many of them:
@@ -202,7 +203,7 @@ func (t *Track) each(do func(l *line)) {
 // Take looks at one publication in the channel: its stamp, and its offset, or 0 if the channel has none. It reports
 // whether the publication belongs there and is new.
 func (t *Track) Take(c *Counts, in Channel, s Stamp, offset uint64) (isNew bool) {
-	if s.Channel != in.Sum && s.Channel != Everywhere || int(s.Publisher) >= in.Publishers {
+	if s.Channel != in.Sum && (s.Channel != Everywhere || !in.Everywhere) || int(s.Publisher) >= in.Publishers {
 		c.Misplaced++
 		return false
 	}

@@ -77,6 +77,7 @@ func TestTrackJudges(t *testing.T) {
 		"an offset twice":            {[]event{place(0, 0), pub(1), pubAt(2, 1), settle(1, 2)}, Counts{Offsets: Order{Doubled: 1}}},
 		"another channel's":          {[]event{place(0, 0), pub(1), misplaced, pub(2), settle(2, 2)}, Counts{Misplaced: 1}},
 		"to several channels":        {[]event{place(0, 0), everywhere, pub(2), settle(2, 2)}, Counts{}},
+		"to others":                  {[]event{place(0, 0), everywhere, pub(1), settle(1, 1)}, Counts{Misplaced: 1}},
 		"a publisher that is none":   {[]event{place(0, 0), pubOf(2, 1, 1)}, Counts{Misplaced: 1}},
 		"two publishers":             {[]event{place(0, 0, 0), pubOf(0, 1, 1), pubOf(1, 1, 2), pubOf(1, 2, 3), pubOf(0, 2, 4), settle(4, 2, 2)}, Counts{}},
 		"two, one of which loses":    {[]event{place(0, 0, 0), pubOf(0, 1, 1), pubOf(1, 2, 3), pubOf(0, 2, 4), settle(4, 2, 2)}, both(Order{Lost: 1})},
@@ -94,7 +95,7 @@ func TestTrackJudges(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := Channel{Sum: Sum("news"), Publishers: 1}
+			in := Channel{Sum: Sum("news"), Publishers: 1, Everywhere: name == "to several channels"}
 			if strings.HasPrefix(name, "two") {
 				in.Publishers = 2
 			}
