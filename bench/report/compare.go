@@ -177,8 +177,8 @@ func (c *Comparison) byValues(d *Difference, of string) {
 		}
 		d.Verdict = q.Verdict
 		d.Why = "by " + grouped(float64(q.counts[0])) + " and " + grouped(float64(q.counts[1])) + " values"
-		if before := float64(q.Before[1]); before > 0 {
-			d.Low, d.High = float64(q.After[0]-q.Before[2])/before, float64(q.After[2]-q.Before[0])/before
+		if q.Before[0] > 0 {
+			d.Low, d.High = relative(float64(q.Before[2]), float64(q.After[0])), relative(float64(q.Before[0]), float64(q.After[2]))
 		}
 	}
 }

@@ -106,6 +106,27 @@ func TestCompareQuantiles(t *testing.T) {
 	}
 }
 
+// What quantiles of few, scattered values may have changed by is around the change, and no latency falls by more than
+// all of it.
+func TestCompareScattered(t *testing.T) {
+	of := func(each func(i int) int64) *Report {
+		r := New("echo", 1)
+		d := r.Distribution("d", "ns")
+		for i := range 40 {
+			d.Record(each(i))
+		}
+		r.Add(d.Figures("", "d")...)
+		return r
+	}
+	scattered, few := of(func(i int) int64 { return 1000 << (i / 2) }), of(func(int) int64 { return 1000 })
+	for _, tt := range []struct{ before, after *Report }{{scattered, few}, {few, scattered}} {
+		d := find(t, compare(t, []*Report{tt.before}, []*Report{tt.after}, false), "p50")
+		if d.Low <= -1 || d.Low >= d.Change() || d.High <= d.Change() {
+			t.Errorf("%v, between %v and %v", d.Change(), d.Low, d.High)
+		}
+	}
+}
+
 func TestComparePools(t *testing.T) {
 	before := []*Report{run(10), run(10.2), run(10.1), run(10.3)}
 	after := []*Report{run(12), run(12.2), run(12.1), run(12.3)}

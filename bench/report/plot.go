@@ -38,6 +38,9 @@ type hit struct {
 	Text             string
 }
 
+// colours are as many as the page's style has for lines.
+const colours = 8
+
 // maxHits bounds the strips of a plot, maxDrawn the points of a line: a screen has no more.
 const (
 	maxHits  = 120
@@ -49,7 +52,7 @@ func (p *plot) draw(x, y axis, area bool) {
 	p.X, p.Y = spaced(x.ticks(false)), y.ticks(true)
 	for i := range p.Lines {
 		l := &p.Lines[i]
-		l.Class = cmp.Or(l.Class, "c"+strconv.Itoa(i%6))
+		l.Class = cmp.Or(l.Class, "c"+strconv.Itoa(i%colours))
 		var b strings.Builder
 		for k, point := range thinned(l.points) {
 			letter := byte('L')
@@ -150,7 +153,7 @@ func percentiles(title string, distributions []*Distribution, names []string) (p
 			continue
 		}
 		far = max(far, math.Log10(float64(d.Count())))
-		l := line{Name: names[i], Class: "c" + strconv.Itoa(i%6), Last: d.value(0.99), unit: d.Unit}
+		l := line{Name: names[i], Class: "c" + strconv.Itoa(i%colours), Last: d.value(0.99), unit: d.Unit}
 		if l.Last != "–" {
 			l.Last = "p99 " + l.Last
 		}
@@ -201,7 +204,7 @@ func frequencies(title string, distributions []*Distribution, names []string) (p
 		if len(shares) == 0 {
 			continue
 		}
-		l := line{Name: names[i], Class: "c" + strconv.Itoa(i%6), unit: "%"}
+		l := line{Name: names[i], Class: "c" + strconv.Itoa(i%colours), unit: "%"}
 		for bin, share := range shares {
 			most = max(most, share)
 			l.points = append(l.points, [2]float64{float64(bin), share})
