@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,26 @@ func TestEcho(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+// Figures of a process that does nothing are not taken for the server's without a word.
+func TestCostsOfAnotherProcess(t *testing.T) {
+	for name, tt := range map[string]struct {
+		costs costs
+		n     int64
+		warns bool
+	}{
+		"none of many": {costs{took: time.Second, visible: true}, suspicious, true},
+		"none of few":  {costs{took: time.Second, visible: true}, suspicious - 1, false},
+		"some of many": {costs{took: time.Second, visible: true, server: time.Microsecond}, suspicious, false},
+		"not measured": {costs{took: time.Second}, suspicious, false},
+	} {
+		r := Run{Report: report.New("echo", 1)}
+		r.costFigures(tt.costs, tt.n, "message")
+		if warned := slices.ContainsFunc(r.Report.Warnings, func(w string) bool { return strings.Contains(w, "--pid") }); warned != tt.warns {
+			t.Errorf("%s: %q", name, r.Report.Warnings)
+		}
 	}
 }
 

@@ -238,9 +238,15 @@ func (r *Run) costFigures(c costs, n int64, each string, samples ...float64) {
 		Name: "cpu-us/" + each, Value: perOne(c.server), Unit: "us", Text: "server CPU for each " + each + ": as many seconds for a million",
 		Samples: samples,
 	}, c.visible)
+	if c.visible && c.server == 0 && n >= suspicious {
+		r.Report.Warn("the server took no CPU at all: --pid or --metrics seem to be another process's, such as the one that started it")
+	}
 	r.Report.Add(report.Figure{Name: "client-cpu-us/" + each, Value: perOne(c.client), Unit: "us", Text: "client CPU for each " + each})
 	r.loadFigures(c)
 }
+
+// suspicious is how many messages no server carries without any CPU, be it counted in hundredths of a second.
+const suspicious = 20_000
 
 // loadFigures adds how busy the server and the load were, and warns if it was the load that was the bottleneck.
 func (r *Run) loadFigures(c costs) {

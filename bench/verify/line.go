@@ -50,7 +50,7 @@ func (l *line) take(o *Order, skipped *int64, n uint64) bool {
 	case n == l.last+1:
 	case n > l.last:
 		l.miss(o, span{l.last + 1, n - 1})
-	case l.fill(n):
+	case l.fill(o, n):
 		o.Reordered++
 		return true
 	default:
@@ -72,8 +72,8 @@ func (l *line) miss(o *Order, s span) {
 	*l.holes = append(*l.holes, s)
 }
 
-// fill takes n out of the holes.
-func (l *line) fill(n uint64) bool {
+// fill takes n out of the holes. Of one that falls in two, and there is room for one, the lesser part is lost.
+func (l *line) fill(o *Order, n uint64) bool {
 	if l.holes == nil {
 		return false
 	}
@@ -87,6 +87,14 @@ func (l *line) fill(n uint64) bool {
 		}
 		if n < s.to {
 			left = append(left, span{n + 1, s.to})
+		}
+		if len(left) == 2 && len(*l.holes) >= maxHoles {
+			lesser := 0
+			if left[1].size() < left[0].size() {
+				lesser = 1
+			}
+			o.Lost += left[lesser].size()
+			left = slices.Delete(left, lesser, lesser+1)
 		}
 		if *l.holes = slices.Replace(*l.holes, i, i+1, left...); len(*l.holes) == 0 {
 			l.holes = nil

@@ -144,6 +144,21 @@ func TestTrackBounded(t *testing.T) {
 	if track.Settle(&got, 0); got.Offsets.Lost < 10*maxHoles || got.faults() != 0 {
 		t.Errorf("%+v", got)
 	}
+
+	const top = 1 << 30 // one hole, of which each that comes late makes two
+	track, got = Track{}, Counts{}
+	track.Place("e", 0, 0)
+	pubAt(1, top)(&track, &got, in)
+	for n := range uint64(10 * maxHoles) {
+		pubAt(n+2, 2*n+2)(&track, &got, in)
+	}
+	if n := len(*track.more.holes[ofOffsets]); n > maxHoles {
+		t.Errorf("%d holes are remembered", n)
+	}
+	want := Order{Lost: top - 1 - 10*maxHoles, Reordered: 10 * maxHoles}
+	if track.Settle(&got, 0); got.Offsets != want {
+		t.Errorf("%+v, want %+v", got.Offsets, want)
+	}
 }
 
 // Every count reaches the sum, and every fault the message.
