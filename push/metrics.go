@@ -3,6 +3,7 @@ package push
 import (
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -222,6 +223,9 @@ func (c *collector) collectTokens(gauge emitInt, counter emitCount) {
 func (c *collector) collectCerts(out chan<- prometheus.Metric, counter emitCount) {
 	st := c.server.certs.Stats()
 	for file, end := range st.NotAfter {
+		if !utf8.ValidString(file) { // a path may be any bytes, and a label may not
+			file = strconv.QuoteToASCII(file)
+		}
 		out <- prometheus.MustNewConstMetric(descCertificate, prometheus.GaugeValue, float64(end.Unix()), file)
 	}
 	counter(descCertReloads, st.Reloads, "done")

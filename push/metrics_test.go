@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/millpond/millpond/internal/eventsink"
 	"github.com/millpond/millpond/internal/program"
+	"github.com/millpond/millpond/internal/testcert"
 	"github.com/millpond/millpond/session"
 )
 
@@ -210,5 +213,21 @@ func TestPromtoolLikesTheMetrics(t *testing.T) {
 	c.Stdout, c.Stderr = &out, &out
 	if err := c.Run(); err != nil || out.Len() > 0 {
 		t.Errorf("promtool: %v\n%s", err, out.String())
+	}
+}
+
+// A path may be any bytes, and a label only UTF-8: such a one is quoted, and the scrape lives.
+func TestMetricsOfACertificateWhosePathIsNotUTF8(t *testing.T) {
+	cert, key := testcert.PEM(testcert.NewAuthority().Issue("127.0.0.1"))
+	dir := t.TempDir()
+	pair := TLSPair{Certificate: filepath.Join(dir, "a\xffb.pem"), Key: filepath.Join(dir, "key.pem")}
+	for path, b := range map[string][]byte{pair.Certificate: cert, pair.Key: key} {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startServer(t, Config{TokenSecret: secret, TLS: TLS{Pairs: []TLSPair{pair}}})
+	if status, body := request(t, "GET", s.internalURL("/metrics"), ""); status != http.StatusOK || !strings.Contains(body, `a\\xffb.pem\""} `) {
+		t.Errorf("%d %.500s", status, body)
 	}
 }
