@@ -155,7 +155,8 @@ func TestQueueOfSeveral(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := startQueue(t)
-			first, second := b.read(QueueConfig{}), b.read(QueueConfig{})
+			c := QueueConfig{AckWait: pinned + 4*time.Second} // so that newer ones come to the other before those that the first had
+			first, second := b.read(c), b.read(c)
 			b.put(0, 50)
 			first.run()
 			awaitNumbers(t, first, "the first", 0, 50)
