@@ -392,3 +392,55 @@ func TestCentrifugeLineFeedsInData(t *testing.T) {
 	}
 	s.play(`< {"push":{"channel":"a","pub":{"data":{"a":"b\n c","d":1},"offset":1}}}`)
 }
+
+// On NATS there are gaps between the offsets of a channel. They are none between what a client of deltas has and what it gets, live or recovered.
+func TestCentrifugeDeltaWithGaps(t *testing.T) {
+	for _, codec := range []wire.Codec{wire.JSON, wire.Protobuf} {
+		t.Run(codecName(codec), func(t *testing.T) {
+			t.Parallel()
+			c := quiet()
+			c.DataDir, c.NATS = t.TempDir(), NATS{Embedded: true, Server: NATSServer{StoreBytes: 128 << 20}, Broker: NATSBroker{Groups: 1}}
+			s := newStage(t, c, codec, users)
+			publish := func(n int) {
+				s.publish("delta:another "+long(100+n), true) // in the same log
+				s.publish("delta:a "+long(n), true)
+			}
+			d := &deltaSDK{sdk: s.client("a")}
+			d.connect("<ann>")
+			r := d.subscribe(`{"channel":"delta:a","delta":"fossil"}`)
+			other := &deltaSDK{sdk: s.client("b")} // which goes on while the first is away
+			other.connect("<bob>")
+			other.subscribe(`{"channel":"delta:a","delta":"fossil"}`)
+			for i := range 3 {
+				publish(i)
+				d.expectPub(long(i), i > 0)
+				other.expectPub(long(i), i > 0)
+			}
+			publish(3)
+			other.expectPub(long(3), true)
+			latest := d.mustReply().Push.Pub
+			if data, delta := d.take(latest); data != long(3) || !delta {
+				t.Fatalf("%s, a delta: %t", data, delta)
+			}
+			last := latest.Offset
+			d.send(`{"id":7,"unsubscribe":{"channel":"delta:a"}}`)
+			d.mustReply()
+			for i := 4; i < 6; i++ {
+				publish(i)
+				other.expectPub(long(i), true)
+			}
+			r = d.subscribe(fmt.Sprintf(`{"channel":"delta:a","delta":"fossil","recover":true,"offset":%d,"epoch":%q}`, last, r.Epoch))
+			if !r.Recovered || len(r.Publications) != 2 {
+				t.Fatalf("%+v", r)
+			}
+			for i, p := range r.Publications {
+				if data, _ := d.take(p); data != long(4+i) || p.Offset != last+2*uint64(i+1) {
+					t.Errorf("recovered %s at %d", data, p.Offset)
+				}
+			}
+			publish(6)
+			d.expectPub(long(6), true)
+			other.expectPub(long(6), true)
+		})
+	}
+}
