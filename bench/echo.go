@@ -127,7 +127,9 @@ func (e *echoRun) measure(ctx context.Context) (m echoed, err error) {
 		_, err4 = c.order(ctx, "rest", nil) // what is still under way must come, but is not counted
 	}
 	after, err5 := e.take(c)
-	m.Counts[countLost] += before.Counts[countLost] + after.Counts[countLost]
+	for _, name := range []string{countLost, countJammed} { // of the warm-up, too
+		m.Counts[name] += before.Counts[name] + after.Counts[name]
+	}
 	return m, errors.Join(err, err2, err3, err4, err5)
 }
 

@@ -125,6 +125,9 @@ func TestJammedMessagesAreTheLoads(t *testing.T) {
 		if r.paceFigures(l.part.collect(false)); len(r.Report.Warnings) == 0 || !strings.Contains(r.Report.Warnings[0], "the load was the bottleneck") {
 			t.Errorf("%q", r.Report.Warnings)
 		}
+		if len(r.Report.Errors) != 1 {
+			t.Errorf("a run without a message went well: %v", r.Report.Errors)
+		}
 		load.clients[0].mustSend([]byte{1}) // as what a connection cannot go on without
 		jammed := func() bool { return l.part.faults.all()[errJammed.Error()] == 1 }
 		if err := await(t.Context(), 30*time.Second, jammed); err != nil || !jammed() {

@@ -276,6 +276,9 @@ func (r *Run) paceFigures(t tally) {
 	if n := t.Counts[countJammed]; n > 0 {
 		r.Report.Warn(fmt.Sprintf("%d messages were refused by the load's own queues, and never sent: the load was the bottleneck, or the "+
 			"server does not read; they do not count as lost", n))
+		if t.Counts[countBack] == 0 { // then nothing was measured
+			r.Report.Fail("messages that were never sent, and none came back: the server does not read", uint64(n))
+		}
 	}
 	if n := t.Counts[countUnsent]; n > 0 {
 		r.Report.Warn(fmt.Sprintf("%d messages that were due could not be sent, because every connection waited for an answer; "+
