@@ -151,6 +151,9 @@ done
 // Each block of commands of all documents is run in a directory of its own, beside a server in development mode if it starts none
 // itself, or has a reason above why it is not.
 func TestCommandsOfDocuments(t *testing.T) {
+	if raceEnabled {
+		t.Skip("minutes of whole processes, each part of which has its own tests with the race detector; make test runs them without")
+	}
 	used := map[string]bool{}
 	for _, document := range documents(t) {
 		blocks, _ := split(t, document)

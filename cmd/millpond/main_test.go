@@ -291,7 +291,7 @@ func TestCommandLine(t *testing.T) {
 		{"events without a place", serve("--dev", "--events=channel_occupied"), 1, []string{"events-url"}},
 		{"events without a secret", serve("--token-hmac-secret-file", write("secret2", "0123456789abcdef0123456789abcdef\n"), "--events=client_connected", "--events-url=http://127.0.0.1:1/"), 1, []string{"events-secret-file"}},
 		{"an unknown event", serve("--dev", "--events=channel_ocupied", "--events-url=http://127.0.0.1:1/"), 1, []string{"channel_ocupied"}},
-		{"an unknown event of a namespace", serve("--config", write("ev1.yaml", "dev: true\nevents_url: http://127.0.0.1:1/\nnamespaces:\n  - name: rooms\n    events: [client_connected]\n")), 1, []string{"namespaces", "client_connected", "channel_occupied"}},
+		{"an unknown event of a namespace", serve("--config", write("ev1.yaml", "dev: true\nevents_url: http://127.0.0.1:1/\nnamespaces:\n  - name: rooms\n    events: [client_connected]\n")), 2, []string{"ev1.yaml:5:13: namespaces[0].events", "client_connected", "channel_occupied"}},
 		{"bad network", serve("--dev", "--trusted-proxies=10.0.0.1"), 1, []string{"trusted-proxies"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -88,7 +88,7 @@ var notSecret = map[string]string{
 	"subscription-token-public-key-file": "public", "token-jwks-refresh": "a time", "token-jwks-interval": "a time", "token-jwks-timeout": "a time",
 	"token-jwks-bytes": "a size", "token-jwks-waiting": "a number", "token-hmac-previous-until": "a time", "subscription-token-hmac-previous-until": "a time",
 	"max-bad-tokens": "a number", "idempotency-keys": "a number", "idempotency-key": "a name", "secrets": "a switch", "tls-cert": "public",
-	"nats-tls-cert": "public", "cluster-tls-cert": "public", "header-timeout": "a time", "max-header-bytes": "a size",
+	"nats-tls-cert": "public", "queue-tls-cert": "public", "cluster-tls-cert": "public", "header-timeout": "a time", "max-header-bytes": "a size",
 	// Each of these is read as the one of the same kind above is: bench, publish and subscribe read what serve does.
 	"token-file": "a client's", "hmac-secret-file": "that of token", "private-key-file": "that of token",
 }
@@ -336,6 +336,15 @@ func TestNoSecretOfNATSIsTold(t *testing.T) {
 		"token": func(m *marked) []string {
 			return []string{"--nats-url=nats://127.0.0.1:1", "--nats-token-file=" + m.file("--nats-token-file", "%s")}
 		},
+		"queue's password": func(m *marked) []string {
+			return []string{"--queue-stream=q", "--queue-url=nats://127.0.0.1:1", "--queue-user=u", "--queue-password-file=" + m.file("--queue-password-file", "%s")}
+		},
+		"queue's token": func(m *marked) []string {
+			return []string{"--queue-stream=q", "--queue-url=nats://127.0.0.1:1", "--queue-token-file=" + m.file("--queue-token-file", "%s")}
+		},
+		"queue's URL": func(m *marked) []string {
+			return []string{"--queue-stream=q", "--queue-url=nats://user:" + m.text("--queue-url") + "@127.0.0.1:1"}
+		},
 		"URL": func(m *marked) []string {
 			return []string{"--nats-url=nats://user:" + m.text("--nats-url") + "@127.0.0.1:1"}
 		},
@@ -420,6 +429,10 @@ func TestErrorsTellNoSecret(t *testing.T) {
 		"an NKey":                     serve("--nats-url=nats://127.0.0.1:1", "--nats-nkey-file="+m.file("t", "SU%s")),
 		"a bad NATS URL":              serve("--nats-url=nats://u:" + m.text("u") + "@h:port"),
 		"NATS's key":                  serve("--nats-url=tls://127.0.0.1:1", "--nats-tls-cert="+cert.cert, "--nats-tls-key="+m.file("v", pem)),
+		"the queue's credentials":     serve("--queue-stream=q", "--queue-url=nats://127.0.0.1:1", "--queue-credentials-file="+m.file("va", "-----BEGIN USER NKEY SEED-----\n%s\n")),
+		"the queue's NKey":            serve("--queue-stream=q", "--queue-url=nats://127.0.0.1:1", "--queue-nkey-file="+m.file("vb", "SU%s")),
+		"a bad URL of the queue":      serve("--queue-stream=q", "--queue-url=nats://u:"+m.text("vc")+"@h:port"),
+		"the queue's key":             serve("--queue-stream=q", "--queue-url=tls://127.0.0.1:1", "--queue-tls-cert="+cert.cert, "--queue-tls-key="+m.file("vd", pem)),
 		"the cluster's key":           serve("--nats-embedded", "--data-dir="+m.dir, "--cluster-name=c", "--cluster-tls-ca="+cert.cert, "--cluster-tls-cert="+cert.cert, "--cluster-tls-key="+m.file("w", pem)),
 		"a subscription's secret":     serve("--subscription-token-hmac-secret-file=" + short("x")),
 		"a subscription's previous":   serve("--subscription-token-hmac-previous-secret-file=" + m.file("y", "%s")),
