@@ -72,6 +72,9 @@ func (s *Server) apiConfig() api.Config {
 		Hub: s.hub, Audience: api.Local{Hub: s.hub}, Clients: clients{s}, Info: func() []api.Node { return []api.Node{s.node()} }, Revoker: revoker{s}, Limits: s.config.API, TransportErrors: s.config.APIErrorMode == "transport",
 		Logger: s.config.Logger, OnInternalError: s.onInternalError, Tracer: s.tracer, Audit: s.audit, AuditPublishes: s.config.AuditPublishes,
 	}
+	if s.nats != nil {
+		c.Together = broadcastTogether
+	}
 	if s.nodes != nil {
 		c.Audience, c.Clients, c.Info = audience{s.nodes}, everyClient{s.nodes}, s.nodes.all
 	}
@@ -80,6 +83,9 @@ func (s *Server) apiConfig() api.Config {
 	}
 	return c
 }
+
+// broadcastTogether is how many publications of one broadcast wait for NATS at the same time: a log acknowledges many as fast as one.
+const broadcastTogether = 64
 
 // nodeName is what the node is called.
 func (s *Server) nodeName() string {

@@ -320,7 +320,7 @@ Linux $(uname -r), $("$tool" version | head -n 1). The load of the machine was $
 
 All servers, and the load, share these cores. Of three nodes, clients are connected to the second and what is published goes to the first; each publication is
 answered when two have it (\`--replicas 3\`). CPU is that of all processes of the service, the NATS server's too. Channels keep 10 publications, and there are no heartbeats.
-What one broadcast or bulk has is published one after another, each when the log has the one before; 8 of them are under way at a time.
+What one bulk has is published one after another, each when the log has the one before, of one broadcast 64 at a time; 8 of them are under way at a time.
 
 TEXT
 	table

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 )
 
 // maxParallel bounds the commands of one batch that are carried out at the same time.
@@ -30,23 +29,12 @@ func (h *Handler) batch(ctx context.Context, body []byte) (any, error) {
 		return nil, tooMany("commands", n, h.config.MaxCommands)
 	}
 	charge(callOf(ctx).key.requests, len(request.Commands)-1)
+	most := 1
+	if request.Parallel {
+		most = maxParallel
+	}
 	replies := make([][]byte, len(request.Commands))
-	if !request.Parallel {
-		for i, command := range request.Commands {
-			replies[i] = h.command(ctx, i, command)
-		}
-		return joinReplies(replies), nil
-	}
-	var group sync.WaitGroup
-	free := make(chan struct{}, maxParallel)
-	for i, command := range request.Commands {
-		free <- struct{}{}
-		group.Go(func() {
-			defer func() { <-free }()
-			replies[i] = h.command(ctx, i, command)
-		})
-	}
-	group.Wait()
+	together(len(replies), most, func(i int) { replies[i] = h.command(ctx, i, request.Commands[i]) })
 	return joinReplies(replies), nil
 }
 

@@ -114,9 +114,10 @@ func (c *Command) Do(ctx context.Context) error {
 	defer cancel()
 	var left []destination
 	var last error
-	for _, d := range c.to {
-		_, err := c.handler.send(ctx, d.channel, c.data, c.options)
-		switch {
+	errs := make([]error, len(c.to))
+	together(len(c.to), c.handler.config.Together, func(i int) { _, errs[i] = c.handler.send(ctx, c.to[i].channel, c.data, c.options) })
+	for i, d := range c.to {
+		switch err := errs[i]; {
 		case err == nil:
 		case isTemporary(err):
 			left, last = append(left, d), err

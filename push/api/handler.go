@@ -43,6 +43,10 @@ type Config struct {
 	// PersonalChannel returns the channel that is a user's own. Nil if there are none, and so no publishing to users.
 	PersonalChannel func(user string) (string, error)
 
+	// Together is the number of channels of one broadcast that are published to at the same time, for a broker that takes a while to answer. Zero
+	// means 1.
+	Together int
+
 	// Revoker revokes tokens. With nil that is not available.
 	Revoker Revoker
 

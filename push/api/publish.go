@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millpond/millpond/push/hub"
@@ -159,26 +161,53 @@ func (h *Handler) doBroadcast(ctx context.Context, request *broadcastRequest) (a
 	if err != nil {
 		return nil, err
 	}
-	responses := make([]response, 0, len(request.Channels)+len(request.Users))
-	answer := func(result any, err error) {
-		if err != nil {
-			responses = append(responses, response{Error: h.describe(callOf(ctx), err)})
-			return
+	responses := make([]response, len(request.Channels)+len(request.Users))
+	together(len(responses), h.config.Together, func(i int) {
+		if result, err := h.sendToPlace(ctx, request, i, data, options); err != nil {
+			responses[i].Error = h.describe(callOf(ctx), err)
+		} else {
+			responses[i].Result = result
 		}
-		responses = append(responses, response{Result: result})
-	}
-	for i, channel := range request.Channels {
-		answer(h.sendPermitted(ctx, "channels", i, channel, data, options))
-	}
-	for i, user := range request.Users {
-		channel, err := h.config.PersonalChannel(user)
-		if err != nil {
-			answer(nil, &fieldError{hub.ErrBadRequest, fmt.Sprintf("users[%d]", i), err.Error()})
-			continue
-		}
-		answer(h.sendPermitted(ctx, "users", i, channel, data, options))
-	}
+	})
 	return broadcastResult{responses}, nil
+}
+
+// sendToPlace publishes to one of a broadcast's channels and users.
+func (h *Handler) sendToPlace(ctx context.Context, request *broadcastRequest, i int, data []byte, options hub.PublishOptions) (any, error) {
+	if i < len(request.Channels) {
+		return h.sendPermitted(ctx, "channels", i, request.Channels[i], data, options)
+	}
+	i -= len(request.Channels)
+	channel, err := h.config.PersonalChannel(request.Users[i])
+	if err != nil {
+		return nil, &fieldError{hub.ErrBadRequest, fmt.Sprintf("users[%d]", i), err.Error()}
+	}
+	return h.sendPermitted(ctx, "users", i, channel, data, options)
+}
+
+// together calls do for 0 to n-1, at most so many at a time, and returns when all are done. A panic is the caller's.
+func together(n, most int, do func(i int)) {
+	var next atomic.Int64
+	var panicked atomic.Pointer[any]
+	work := func() {
+		defer func() {
+			if value := recover(); value != nil {
+				panicked.Store(&value)
+			}
+		}()
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			do(i)
+		}
+	}
+	var group sync.WaitGroup
+	for range min(n, most) - 1 {
+		group.Go(work)
+	}
+	work()
+	group.Wait()
+	if value := panicked.Load(); value != nil {
+		panic(*value)
+	}
 }
 
 // sendPermitted publishes to a channel at a place of a list, if the key is good for it.
