@@ -51,7 +51,7 @@ func fillDisk(parent string) {
 	}
 	append100(1)
 	must(j.Sync() == nil, "the first records were not written")
-	setLimit(uint64(j.Stats().DiskBytes) + 50) // the second hundred does not fit: its first write is a short one
+	setLimit(uint64(j.Stats().DiskBytes) + 15) // not even one more fits, should it be written alone: the next write is a short one
 	append100(101)
 	err = j.Sync()
 	must(errors.Is(err, syscall.EFBIG), "want EFBIG, have %v", err)
