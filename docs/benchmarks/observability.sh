@@ -149,6 +149,9 @@ scrape_cost() {
 # ticks are those of CPU that the server has used.
 ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
 
+# rounded prints figures as people read them.
+rounded() { awk -v v="$1" 'BEGIN { n = split(v, x); for (k = 1; k <= n; k++) printf "%s%.2f", (k > 1 ? " " : ""), x[k] }'; }
+
 # compare makes the pairs; what are the words for the columns.
 compare() {
 	local name=$1 question=$2 what=$3 i a b
@@ -163,7 +166,7 @@ compare() {
 		read -r a <"$work/a"
 		read -r b <"$work/b"
 		awk -v a="$a" -v b="$b" -v i="$i" 'BEGIN { n = split(a, x); split(b, y); s = ""; for (k = 1; k <= n; k++) s = s sprintf(" %.4f", x[k] / y[k]); print s }' >>"$work/ratios"
-		echo "  pair $i: with $a, without $b: ratio$(tail -n 1 "$work/ratios")"
+		echo "  pair $i: with $(rounded "$a"), without $(rounded "$b"): ratio$(tail -n 1 "$work/ratios")"
 	done
 	local column=0 word
 	for word in $what; do
