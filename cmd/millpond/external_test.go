@@ -199,7 +199,7 @@ func TestExternalNATS(t *testing.T) {
 				}
 				if c.config == "" {
 					if long() {
-						time.Sleep(time.Minute)
+						time.Sleep(time.Minute) // how long it is away is what is tested
 					}
 					// Half of 250 ms, 500 ms, 1 s, … up to 5 s is the least that is between two attempts.
 					eventually(t, "it tries again and again", func() bool { return metricOf(p.at(0), attempts) >= before+4 })

@@ -298,7 +298,7 @@ func (f *tail) run() {
 	for n := 0; f.load.ctx.Err() == nil; n++ {
 		if n > 0 {
 			f.load.comeback.Add(1)
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // so that one who is refused does not ask without a pause
 			f.at++
 		}
 		if node := f.load.pond.at(f.at); node != nil {
@@ -372,7 +372,7 @@ func (f *tail) follow(node *process) {
 			case m.Error != nil && m.ID == 1:
 				return
 			case m.Error != nil: // as an SDK does
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // the pause before it asks again
 				err = subscribe()
 			case m.ID == 1:
 				err = subscribe()

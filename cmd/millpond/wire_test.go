@@ -135,7 +135,7 @@ func (w *wire) copy(from, to net.Conn, server bool) {
 			w.awaitVoiceLocked(server)
 			delay := w.way.delay
 			w.mu.Unlock()
-			time.Sleep(delay)
+			time.Sleep(delay) // the slowness of the wire is what is tested
 			if _, err := to.Write(piece[:n]); err != nil {
 				return
 			}

@@ -26,7 +26,7 @@ func (d *distant) Publish(_ context.Context, channel string, _ []byte, _ hub.Pub
 	d.all++
 	d.most = max(d.most, d.at)
 	d.mu.Unlock()
-	time.Sleep(time.Second)
+	time.Sleep(time.Second) // of the synctest clock
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at--
