@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 )
 
 // file is a configuration file: each key is a flag of serve, with _ for -, or one of sections. Flags and
@@ -43,6 +46,11 @@ func newDocument(r io.Reader) (*document, error) {
 	if len(d.source) > maxFile {
 		return nil, fmt.Errorf("config: %s: more than %d bytes", d.name, maxFile)
 	}
+	d.source = bytes.TrimPrefix(d.source, []byte("\ufeff")) // a byte order mark, as editors of Windows write
+	if t := tooDeep(string(d.source)); t != nil {
+		p := problem{File: d.name, Line: t.Position.Line, Column: t.Position.Column, Message: fmt.Sprintf("nested more than %d deep", maxNesting)}
+		return nil, fmt.Errorf("config: %w", problems{p})
+	}
 	if err := yaml.Unmarshal(d.source, &d.values); err != nil && !errors.Is(err, io.EOF) {
 		return nil, d.syntax(err)
 	}
@@ -51,6 +59,32 @@ func newDocument(r io.Reader) (*document, error) {
 
 // maxFile is in bytes what a file may have.
 const maxFile = 16 << 20
+
+// maxNesting is how deep brackets may stand in each other, or dashes in a line: the parser takes gigabytes for some ten thousand.
+const maxNesting = 100
+
+// tooDeep returns where it is deeper, or nil.
+func tooDeep(source string) *token.Token {
+	brackets, line, dashes := 0, 0, 0
+	for _, t := range lexer.Tokenize(source) {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets--
+		case token.SequenceEntryType, token.MappingKeyType:
+			if t.Position.Line != line {
+				line, dashes = t.Position.Line, 0
+			}
+			dashes++
+		default:
+		}
+		if max(brackets, dashes) > maxNesting {
+			return t
+		}
+	}
+	return nil
+}
 
 // syntax says where the file is no YAML.
 func (d *document) syntax(err error) error {
