@@ -182,15 +182,17 @@ func (r *remote) fetch(ctx context.Context, now time.Time) {
 		return
 	}
 	if err != nil {
-		r.failed.Add(1)
 		r.logger.Error("token keys not fetched; those that are known stay in use", "url", redacted(r.url), "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.failed.Add(1)
 	} else {
 		r.keys.Store((*ring)(&keys))
 		r.fetches.Add(1)
 		r.latest.Store(time.Now().Unix())
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.fresh = err == nil
 	close(r.ended)
 	r.ended = make(chan struct{})
@@ -226,15 +228,20 @@ func (r *remote) get(ctx context.Context) ([]key, error) {
 	return parseJWKS(b)
 }
 
-// await returns when a fetch that began after the call has ended, as far as that is possible soon, and reports whether
-// the keys are then such that one which is not among them does not exist. It waits no longer than ctx.
-func (r *remote) await(ctx context.Context) bool {
+// await is for a token whose key is not among those that were looked through. It returns when there are others, or a
+// fetch that began after the call has ended; last says that it was the latter, so that a key which is not there now does
+// not exist. Where no fetch may begin soon, where too many wait, or ctx ends, it is refusedUnavailable.
+func (r *remote) await(ctx context.Context, looked *ring) (last bool, err error) {
 	r.mu.Lock()
+	if r.keys.Load() != looked { // they came while it looked
+		r.mu.Unlock()
+		return false, nil
+	}
 	soon := time.Since(r.begun) >= r.config.MinInterval || r.latest.Load() == 0 && r.failed.Load() == 0 // the first is under way
 	if !soon || r.waiting >= r.config.MaxWaiting {
 		r.mu.Unlock()
 		r.turned.Add(1)
-		return false
+		return false, refusedUnavailable
 	}
 	r.waiting++
 	ended := r.ended
@@ -253,7 +260,7 @@ func (r *remote) await(ctx context.Context) bool {
 	r.waiting--
 	if !r.fresh || ctx.Err() != nil {
 		r.turned.Add(1)
-		return false
+		return false, refusedUnavailable
 	}
-	return true
+	return true, nil
 }

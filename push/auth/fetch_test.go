@@ -105,6 +105,21 @@ func TestSecretsOfURLsAreNotLogged(t *testing.T) {
 	}
 }
 
+// Keys may come just after a token was looked at: it is looked at again, whether or not another fetch may begin.
+func TestKeysThatComeMeanwhile(t *testing.T) {
+	k := newKeyServer(t, says(set(rsaKey)))
+	v := newVerifier(t, Config{Keys: Keys{JWKSURL: k.URL}, JWKS: JWKS{MinInterval: time.Hour}})
+	before := new(ring)
+	r := v.connection.remote
+	eventually(t, "keys", func() bool { return v.Stats().Fetches == 1 })
+	if last, err := r.await(t.Context(), before); last || err != nil {
+		t.Errorf("after keys came: last %v, %v; want it looked at again", last, err)
+	}
+	if last, err := r.await(t.Context(), r.keys.Load()); last || !errors.Is(err, refusedUnavailable) {
+		t.Errorf("with the keys that are: last %v, %v; want that it is to come back later", last, err)
+	}
+}
+
 // However many tokens with kids that nobody knows come: the server is asked once, and those with known keys never wait.
 func TestFloodOfKeyIDs(t *testing.T) {
 	k := newKeyServer(t, says(set(rsaKey)))

@@ -304,12 +304,12 @@ func (v *Verifier) claims(ctx context.Context, s *source, token string) (*claims
 	if v.config.Insecure && !s.keys.Enabled() {
 		return v.believe(token)
 	}
-	c, unknown, err := v.parse(s, token)
-	if err != nil && unknown { // before anybody is sent away for good
-		if !s.remote.await(ctx) {
-			return nil, refusedUnavailable
+	c, looked, err := v.parse(s, token)
+	for last := false; looked != nil && !last; { // before anybody is sent away for good
+		if last, err = s.remote.await(ctx, looked); err != nil {
+			return nil, err
 		}
-		c, _, err = v.parse(s, token)
+		c, looked, err = v.parse(s, token)
 	}
 	if err != nil {
 		return nil, err
@@ -333,9 +333,9 @@ func (v *Verifier) believe(token string) (*claims, error) {
 	return c, nil
 }
 
-// parse verifies a token with the keys that are known now. If it fails, unknown says that another fetch may bring its
-// key.
-func (v *Verifier) parse(s *source, token string) (c *claims, unknown bool, err error) {
+// parse verifies a token with the keys that are known now. If it fails and another fetch may bring its key, looked is
+// the fetched set that it was not in.
+func (v *Verifier) parse(s *source, token string) (c *claims, looked *ring, err error) {
 	c = new(claims)
 	_, err = v.parser.ParseWithClaims(token, c, func(t *jwt.Token) (any, error) {
 		if _, found := t.Header["crit"]; found {
@@ -343,28 +343,31 @@ func (v *Verifier) parse(s *source, token string) (c *claims, unknown bool, err 
 		}
 		id, _ := t.Header["kid"].(string)
 		var set jwt.VerificationKeySet
-		set.Keys, unknown = s.find(id, t.Method.Alg(), time.Now())
+		set.Keys, looked = s.find(id, t.Method.Alg(), time.Now())
 		if len(set.Keys) == 0 {
 			return nil, refusedKey
 		}
 		return set, nil
 	})
 	if err != nil {
-		return nil, unknown, cause(err)
+		return nil, looked, cause(err)
 	}
-	return c, false, nil
+	return c, nil, nil
 }
 
-// find returns the keys that may verify a token. unknown says that its kid is not among those that were fetched, so
-// that a newer set may have it.
-func (s *source) find(id, alg string, now time.Time) (keys []jwt.VerificationKey, unknown bool) {
+// find returns the keys that may verify a token. If its kid is not among those that were fetched, so that a newer set
+// may have it, looked is that set.
+func (s *source) find(id, alg string, now time.Time) (keys []jwt.VerificationKey, looked *ring) {
 	keys, local := s.local.Load().find(nil, id, alg, now)
 	if s.remote == nil || slices.Contains(hmacAlgs, alg) { // no set has secrets
-		return keys, false
+		return keys, nil
 	}
-	fetched := *s.remote.keys.Load()
+	fetched := s.remote.keys.Load()
 	keys, named := fetched.find(keys, id, alg, now)
-	return keys, len(fetched) == 0 || id != "" && !named && !local
+	if len(*fetched) == 0 || id != "" && !named && !local {
+		return keys, fetched
+	}
+	return keys, nil
 }
 
 // cause names the fault in our own words, so that no byte of a token gets into a log or an answer. Expired is what is
