@@ -29,7 +29,7 @@ type summoned struct {
 	publishers  int
 	heralded    bool // there is one more, a herald
 	apart       bool
-	loops       int // 0 means one for each core
+	loops       int // 0 means defaultLoops
 }
 
 // prefix is of channels that no other run has.

@@ -43,7 +43,7 @@ type crewPlan struct {
 	config      any  // of the job, as JSON
 	apart       bool // not in this process, also if all connections fit
 	nice        int  // of other processes
-	loops       int  // of each process; 0 means one for each core
+	loops       int  // of each process; 0 means defaultLoops
 }
 
 // keptFiles is how many descriptors a process keeps for all but its connections.
