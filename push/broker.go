@@ -151,6 +151,11 @@ func (s *Server) newBroker() (err error) {
 	if side.broker, err = nats.New(context.Background(), n.Broker); err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
+	if side.server != nil {
+		if err := side.server.Namesake(); err != nil { // which the others know that are connected by now
+			return err
+		}
+	}
 	s.nats, s.broker = side, side.broker
 	return s.joinByNATS(n)
 }

@@ -3,6 +3,7 @@ package push
 var (
 	descNodes           = desc("cluster_nodes", "Nodes of the cluster that are known, this one among them.")
 	descNodesForeign    = desc("cluster_nodes_foreign", "Nodes among them whose messages are of another version, so that they cannot be asked.")
+	descNodesSameName   = desc("cluster_nodes_same_name", "Nodes too many that this one knows: others have their names.")
 	descNodesLost       = desc("cluster_nodes_lost_total", "Nodes that were not heard of for --cluster-timeout.")
 	descClusterMessages = desc("cluster_messages_total", "Messages between nodes, without publications.", "direction", "kind")
 	descClusterIgnored  = desc("cluster_messages_ignored_total", "Messages of others that were ignored.", "reason")
@@ -26,6 +27,11 @@ func (c *collector) collectCluster(gauge emitInt, counter emitCount) {
 	st := n.cluster.Stats()
 	gauge(descNodes, st.Nodes)
 	gauge(descNodesForeign, st.Foreign)
+	namesakes := st.Namesakes
+	if side := c.server.nats; side != nil && side.server != nil && side.server.Namesake() != nil {
+		namesakes++ // which is not connected
+	}
+	gauge(descNodesSameName, namesakes)
 	counter(descNodesLost, int64(st.Lost))
 	for kind, n := range st.Sent {
 		counter(descClusterMessages, int64(n), "out", kind)

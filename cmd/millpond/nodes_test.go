@@ -48,15 +48,21 @@ func newPond(t *testing.T, size int) *pond {
 	t.Helper()
 	p := &pond{t: t, nodes: make([]*process, size), config: historyFile(t)}
 	for i := range size {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:0", i+2))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = l.Close()
-		p.routes = append(p.routes, l.Addr().String())
+		p.routes = append(p.routes, freeAddress(t, fmt.Sprintf("127.0.0.%d", i+2)))
 		p.dirs = append(p.dirs, filepath.Join(t.TempDir(), "data"))
 	}
 	return p
+}
+
+// freeAddress returns one of a host on which nobody listened just now.
+func freeAddress(t *testing.T, host string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func (p *pond) startAll() {
@@ -83,6 +89,14 @@ func historyFile(t *testing.T) string {
 }
 
 func (p *pond) start(i int) {
+	n := startProcess(p.t, p.flags(i)...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.nodes[i] = n
+}
+
+// flags are those of a node.
+func (p *pond) flags(i int) []string {
 	routes, advertise := p.routes, p.routes[i]
 	if len(p.wires) > 0 {
 		routes, advertise = nil, "127.0.0.1:1" // so that nobody finds another way
@@ -92,14 +106,11 @@ func (p *pond) start(i int) {
 			}
 		}
 	}
-	n := startProcess(p.t, append([]string{
+	return append([]string{
 		"--dev", "--nats-embedded", "--data-dir=" + p.dirs[i], fmt.Sprint("--node-name=n", i), "--nats-store-bytes=268435456", "--nats-groups=4",
 		"--cluster-name=pond", "--cluster-listen=" + p.routes[i], "--cluster-advertise=" + advertise, "--cluster-routes=" + strings.Join(routes, ","), "--nats-start-timeout=60s",
 		"--cluster-timeout=3s", "--cluster-heartbeat=500ms", "--config=" + p.config, "--max-recovered=1000",
-	}, p.args...)...)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.nodes[i] = n
+	}, p.args...)
 }
 
 // end stops a node by a signal and returns its exit code.
@@ -438,6 +449,13 @@ func TestThreeProcesses(t *testing.T) {
 	p := startPond(t, 3)
 	l := startLoad(t, p, 6)
 	l.goOn("all are there", 20)
+	second := serveCommandLine(append(p.flags(0), "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--cluster-listen="+freeAddress(t, "127.0.0.5"))...)
+	timer := time.AfterFunc(time.Minute, func() { _ = second.Process.Kill() })
+	defer timer.Stop()
+	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), `"n0", too`) {
+		t.Errorf("another node with the name of one that runs: %v\n%s", err, out)
+	}
+	l.goOn("the one with a name that is taken does not start", 20)
 	for i := range 3 {
 		p.end(i, syscall.SIGKILL)
 		l.goOn(fmt.Sprint("node ", i, " is dead"), 20)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,10 @@ type Cluster struct {
 	stopped context.Context
 	running sync.WaitGroup // the loop, the questions of others, and what Go began
 	serving chan struct{}  // a place for each question of others
+
+	// Owned by the goroutine of loop.
+	alike     time.Time // since when there are nodes with the same name; zero without
+	toldAlike bool      // the log has it
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -112,6 +117,9 @@ func (k *Cluster) loop() {
 		before = now
 		k.beat(subjectBeats, false)
 		k.sweep(now)
+		if names := k.lastingNamesakes(now); names != nil {
+			k.config.Logger.Error("nodes of the cluster have the same name: give each a node-name of its own", "names", strings.Join(names, ","))
+		}
 	}
 }
 
@@ -189,6 +197,7 @@ func (*counts) kind(of *[len(kinds)]atomic.Uint64, kind string) {
 type Stats struct {
 	Nodes      int               // known at present, this one among them
 	Foreign    int               // of them those whose messages cannot be read
+	Namesakes  int               // of them those with a name that another has, too, but for one of each name
 	Lost       uint64            // nodes that were not heard of any more
 	Sent       map[string]uint64 // messages, by their kind
 	Received   map[string]uint64
@@ -225,6 +234,7 @@ func (k *Cluster) Stats() Stats {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s.Nodes += len(k.nodes)
+	s.Namesakes = len(k.namesakesLocked())
 	s.Asking = len(k.questions)
 	for _, n := range k.nodes {
 		if n.Foreign {

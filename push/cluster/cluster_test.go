@@ -63,7 +63,7 @@ var fast = Limits{Heartbeat: 20 * time.Millisecond, Timeout: 2 * time.Second}
 func start(t testing.TB, bus Bus, uid string, l Limits) *Cluster {
 	t.Helper()
 	k, err := New(Config{
-		Bus: bus, UID: uid, Name: "host-" + uid, Version: "1.2.3", Limits: l, Logger: logger(t),
+		Bus: bus, UID: uid, Name: "host-" + strings.TrimRight(uid, "0123456789"), Version: "1.2.3", Limits: l, Logger: logger(t),
 		Figures: func() json.RawMessage { return json.RawMessage(`{"n":1}`) },
 		Methods: map[string]Method{
 			"echo":   func(_ context.Context, body []byte, out *Answer) error { return out.Add(json.RawMessage(body)) },
@@ -291,6 +291,41 @@ func TestNodeThatHangs(t *testing.T) {
 		got, err := ask(t, a, "echo", "1")
 		return err == nil && slices.Equal(got, []string{"b 1", "c 1"})
 	})
+}
+
+// Whoever hears two nodes with one name says so; not at once, for one that was killed and started again is heard of twice, too.
+func TestSameName(t *testing.T) {
+	s := startNATS(t)
+	slow := Limits{Heartbeat: time.Hour, Timeout: 2 * time.Hour} // so that the loop does nothing
+	watching, err := New(Config{Bus: nats.NewBus(connect(t, s, "a")), UID: "a", Name: "host-a", Limits: slow, Logger: logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = watching.Close() })
+	now := time.Now()
+	look := func(after time.Duration, namesakes int, told ...string) {
+		t.Helper()
+		now = now.Add(after)
+		if names, st := watching.lastingNamesakes(now), watching.Stats(); st.Namesakes != namesakes || !slices.Equal(names, told) {
+			t.Errorf("%d and not %d too many; told %q, and not %q", st.Namesakes, namesakes, names, told)
+		}
+	}
+	start(t, nats.NewBus(connect(t, s, "b")), "b", slow)
+	knows(t, watching, "b")
+	look(time.Hour, 0)
+	second := start(t, nats.NewBus(connect(t, s, "b1")), "b1", slow)
+	knows(t, watching, "b", "b1")
+	look(0, 1)
+	look(patience*slow.Timeout, 1)
+	look(1, 1, "host-b")
+	look(time.Hour, 1)
+	_ = second.Close()
+	knows(t, watching, "b")
+	look(0, 0)
+	start(t, nats.NewBus(connect(t, s, "a1")), "a1", slow)
+	knows(t, watching, "a1", "b")
+	look(0, 1) // it is counted from anew
+	look(patience*slow.Timeout+1, 1, "host-a")
 }
 
 // A question is not answered by a node that goes meanwhile; it is not waited for.

@@ -149,3 +149,37 @@ func (k *Cluster) forget(uid, why string) {
 		q.without(uid, why == "left")
 	}
 }
+
+// patience is for how many Timeouts nodes may have the same name before the log says so: one that was killed and started again is known twice for one, and one that
+// takes over from another lives beside it for longer.
+const patience = 6
+
+// lastingNamesakes returns the names that are to be told of, once.
+func (k *Cluster) lastingNamesakes(now time.Time) []string {
+	k.mu.Lock()
+	names := k.namesakesLocked()
+	k.mu.Unlock()
+	switch {
+	case len(names) == 0:
+		k.alike, k.toldAlike = time.Time{}, false
+	case k.alike.IsZero():
+		k.alike = now
+	case !k.toldAlike && now.Sub(k.alike) > patience*k.config.Timeout:
+		k.toldAlike = true
+		return names
+	}
+	return nil
+}
+
+// namesakesLocked returns the names that nodes have which another has, too: twice for three. mu is held.
+func (k *Cluster) namesakesLocked() (names []string) {
+	seen := map[string]bool{k.config.Name: true}
+	for _, n := range k.nodes {
+		if seen[n.Name] && n.Name != "" {
+			names = append(names, n.Name)
+		}
+		seen[n.Name] = true
+	}
+	slices.Sort(names)
+	return names
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // logger brings the server's log to ours. What the server says of its own life is for debugging.
@@ -18,6 +19,7 @@ type logger struct {
 
 	// Any goroutine (atomic).
 	storeFailed atomic.Bool
+	namesake    atomic.Int64 // when a server with this one's name tried to connect, in Unix nanoseconds; 0 for never
 }
 
 // Noticef implements server.Logger.
@@ -26,11 +28,14 @@ func (l *logger) Noticef(format string, v ...any) { l.to.Debug("nats: " + fmt.Sp
 // Warnf implements server.Logger.
 func (l *logger) Warnf(format string, v ...any) { l.to.Warn("nats: " + fmt.Sprintf(format, v...)) }
 
-// Errorf implements server.Logger. That a part of the storage is given up, the server says nowhere else.
+// Errorf implements server.Logger. That a part of the storage is given up, or that another server has this one's name, the server says nowhere else.
 func (l *logger) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
-	if lower := strings.ToLower(text); strings.Contains(lower, "critical write error") || strings.Contains(lower, "will be disabled") {
+	switch lower := strings.ToLower(text); {
+	case strings.Contains(lower, "critical write error"), strings.Contains(lower, "will be disabled"):
 		l.storeFailed.Store(true)
+	case strings.Contains(lower, "remote server has a duplicate name"):
+		l.namesake.Store(time.Now().UnixNano())
 	}
 	l.to.Error("nats: " + text)
 }

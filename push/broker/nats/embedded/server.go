@@ -202,6 +202,9 @@ func (s *Server) start() (err error) {
 	if s.id, left, err = claim(c.Dir, c.Node, c.ClusterName); err != nil {
 		return err
 	}
+	if err := s.lookForNamesake(); err != nil {
+		return err
+	}
 	if err := s.examine(left); err != nil {
 		return err
 	}
