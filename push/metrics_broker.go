@@ -23,6 +23,7 @@ var (
 	descBrokerRings         = desc("broker_ring_channels", "Channels of which it keeps any, or knows that something is gone.")
 	descBrokerKept          = desc("broker_ring_publications", "Publications among them.")
 	descBrokerEvicted       = desc("broker_ring_evicted_total", "Publications that left memory before their time, for --history-bytes.")
+	descBrokerRecalls       = desc("broker_recalls_total", "Requests for a past that memory has let go or does not know, by result: found in the log, gone from it, refused when too many waited, or failed.", "result")
 	descBrokerPeers         = desc("broker_cluster_peers", "Other servers of the cluster that the embedded server is connected to.")
 	descBrokerInterest      = desc("broker_interest_subscriptions", "Subscriptions that the embedded server knows, its own and what the cluster's others have told it of theirs.")
 	descBrokerStore         = desc("broker_store_bytes", "Bytes of the embedded server's data on disk.")
@@ -71,6 +72,10 @@ func (c *collector) collectBroker(gauge emitInt, counter emitCount) {
 	gauge(descBrokerRings, st.RingChannels)
 	gauge(descBrokerKept, st.RingPublications)
 	counter(descBrokerEvicted, st.Evicted)
+	counter(descBrokerRecalls, st.Recalls.Found, "found")
+	counter(descBrokerRecalls, st.Recalls.Gone, "gone")
+	counter(descBrokerRecalls, st.Recalls.Refused, "refused")
+	counter(descBrokerRecalls, st.Recalls.Failed, "failed")
 	if n.server == nil {
 		return
 	}

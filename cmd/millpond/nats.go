@@ -43,6 +43,8 @@ type natsFlags struct {
 	NATSIdle        time.Duration `name:"nats-idle-timeout" help:"Time for which a group or partition without subscribers is still read." default:"60s"`
 	NATSResetRate   int           `name:"nats-reset-rate" help:"Channels in a second of which the subscribers are told to begin anew, when something may be missing." default:"5000"`
 	NATSCatchUp     int           `name:"nats-catch-up-bytes" help:"Bytes of a group that a node holds that was away, until it knows whether it missed too much." default:"67108864"`
+	NATSRecalls     int           `name:"nats-recalls" help:"Requests for a past that memory has let go that wait for the log; to more it is said to be missing." default:"32"`
+	NATSRecallBytes int           `name:"nats-recall-bytes" help:"Bytes that are read from the log for one of them; if there is more, it is said to be missing." default:"2097152"`
 	NATSFetch       int           `name:"nats-fetch-bytes" help:"Bytes of publications that wait in this node, for each group, to be handed over." default:"4194304"`
 	NATSConnect     time.Duration `name:"nats-connect-timeout" help:"Time for one attempt to connect." default:"5s"`
 	NATSReconnect   time.Duration `name:"nats-reconnect-wait" help:"Time after the first attempt in vain; it doubles with each, and chance takes up to a half off." default:"250ms"`
@@ -66,7 +68,7 @@ func (c *natsFlags) nats() (push.NATS, error) {
 		},
 		Broker: push.NATSBroker{
 			Groups: c.NATSGroups, Partitions: c.NATSPartitions, Replicas: c.Replicas, PublishTimeout: c.NATSPublish, MaxPending: c.NATSPending,
-			ChannelMessages: c.NATSMessages, IdleTimeout: c.NATSIdle, ResetRate: c.NATSResetRate, CatchUpBytes: c.NATSCatchUp, FetchBytes: c.NATSFetch, StartTimeout: c.NATSStart,
+			ChannelMessages: c.NATSMessages, IdleTimeout: c.NATSIdle, ResetRate: c.NATSResetRate, CatchUpBytes: c.NATSCatchUp, Recalls: c.NATSRecalls, RecallBytes: c.NATSRecallBytes, FetchBytes: c.NATSFetch, StartTimeout: c.NATSStart,
 		},
 	}
 	var errs []error

@@ -30,6 +30,7 @@ type Broker struct {
 	attach     semaphore     // groups that begin to be read at the same time
 	pending    chan struct{} // a place for each publication that waits for the log
 	resets     *rate.Limiter
+	recalls    recalls
 
 	running  spawner
 	handing  sync.Once
@@ -109,6 +110,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		config: c, js: js, start: time.Now(), groups: make([]group, c.Groups), partitions: make([]partition, c.Partitions),
 		attach: make(semaphore, 4), pending: make(chan struct{}, c.MaxPending), resets: rate.NewLimiter(rate.Limit(c.ResetRate), 100),
 	}
+	b.recalls.places, b.recalls.reading, b.recalls.waiting = make(chan struct{}, c.Recalls), make(semaphore, 1), map[string]*recall{}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for i := range b.groups {
 		b.groups[i].broker, b.groups[i].n = b, i
@@ -315,6 +317,15 @@ type Stats struct {
 	RingPublications            int
 	RingChannels                int
 	Evicted                     int64 // publications that left the rings before their time
+	Recalls                     RecallStats
+}
+
+// RecallStats are requests for a channel's past of which memory had let something go, by their end.
+type RecallStats struct {
+	Found   int64 // the log had it
+	Gone    int64 // it was not in the log any more, or beyond what is kept
+	Refused int64 // too many waited
+	Failed  int64 // the log could not be read in time, or it was too much
 }
 
 // Stats returns them.
@@ -323,6 +334,8 @@ func (b *Broker) Stats() Stats {
 		Published: b.published.Load(), Refused: b.refused.Load(), Unknown: b.unknown.Load(), Pending: len(b.pending), RingBytes: b.ringBytes.Load(),
 		Interruptions: b.interruptions.Load(), Resets: b.resetCount.Load(), Renewals: b.renewals.Load(), Foreign: b.foreigners.Load(), Dropped: b.coreDropped.Load(),
 	}
+	c := &b.recalls
+	st.Recalls = RecallStats{Found: c.found.Load(), Gone: c.gone.Load(), Refused: c.refused.Load(), Failed: c.failed.Load()}
 	for i := range b.groups {
 		g := &b.groups[i]
 		g.mu.Lock()

@@ -224,10 +224,14 @@ func (g *group) giveUp(ctx context.Context, c *catchUp) error {
 	if err != nil {
 		return err
 	}
+	solid := st.floor
 	st.floor, st.last, st.first = max(st.floor, c.seen), c.seen, s.from+1
 	if err := g.reset(ctx, st, "more was missed than nats-catch-up-bytes"); err != nil {
 		return err
 	}
+	g.mu.Lock()
+	g.rings.solid = solid // most of it is in the log
+	g.mu.Unlock()
 	for _, e := range s.held {
 		if err := g.apply(ctx, e); err != nil {
 			return err

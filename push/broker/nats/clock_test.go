@@ -43,7 +43,7 @@ func TestClockThatJumps(t *testing.T) {
 			t.Errorf("%v: %q did not come: %q", c.jump, text, got)
 		}
 		g.mu.Lock()
-		list, floor := g.rings.query("c", hub.HistoryQuery{Limit: -1}, of(n).now())
+		list, floor, _ := g.rings.query("c", hub.HistoryQuery{Limit: -1}, of(n).now())
 		for _, p := range list {
 			if left := time.Duration(p.Expires-of(n).now()) * time.Second; left > ttl+time.Second {
 				t.Errorf("%v: %q is kept for %v", c.jump, p.Data, left)

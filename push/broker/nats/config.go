@@ -35,6 +35,12 @@ type Config struct {
 	// CatchUpBytes bounds what is held while a node that was away finds out whether it missed too much. Zero means 64 MiB.
 	CatchUpBytes int
 
+	// Recalls bounds the requests that wait for a channel to be read from the log, because memory has let go what they
+	// are about; of more it is said to be missing. Zero means 32. RecallBytes bounds what is read for one of them; a
+	// channel of which that is more is said to be missing, too. Zero means 2 MiB.
+	Recalls     int
+	RecallBytes int
+
 	// FetchBytes bounds what waits in this node of each group that is read; a publication that is larger is alone. Zero means 4 MiB.
 	FetchBytes int
 
@@ -70,6 +76,7 @@ func (c Config) Validate() error {
 	for name, n := range map[string]int64{
 		"nats-groups": int64(c.Groups), "nats-partitions": int64(c.Partitions), "nats-store-bytes": c.StoreBytes,
 		"history-bytes": int64(c.RingBytes), "history-channels": int64(c.RingChannels), "nats-catch-up-bytes": int64(c.CatchUpBytes), "nats-fetch-bytes": int64(c.FetchBytes),
+		"nats-recalls": int64(c.Recalls), "nats-recall-bytes": int64(c.RecallBytes),
 		"nats-publish-timeout": int64(c.PublishTimeout), "nats-max-pending": int64(c.MaxPending), "nats-idle-timeout": int64(c.IdleTimeout),
 		"nats-reset-rate": int64(c.ResetRate), "nats-start-timeout": int64(c.StartTimeout), "history-position-ttl": int64(c.MaxAge),
 		"history_size": int64(c.MaxHistorySize), "nats-channel-messages": int64(c.ChannelMessages),
@@ -104,6 +111,8 @@ func (c Config) withDefaults() Config {
 		{&c.RingBytes, 256 << 20},
 		{&c.RingChannels, 1 << 20},
 		{&c.CatchUpBytes, 64 << 20},
+		{&c.Recalls, 32},
+		{&c.RecallBytes, 2 << 20},
 		{&c.FetchBytes, 4 << 20},
 		{&c.MaxPending, 16 << 10},
 		{&c.ResetRate, 5000},

@@ -355,9 +355,10 @@ func TestRingBytes(t *testing.T) {
 			first[channel] = p
 		}
 	}
-	h := n.History(t, "c0", hub.HistoryQuery{Limit: -1})
+	n.History(t, "c0", hub.HistoryQuery{}) // which has read all
+	h, more, err := of(n).groupOf("c0").remembered("c0", hub.HistoryQuery{Limit: -1})
 	p := first["c0"]
-	if h.Reaches(p.Offset-1) || len(h.Publications) > 9 {
+	if err != nil || !more || h.Reaches(p.Offset-1) || len(h.Publications) > 9 {
 		t.Errorf("%d from %d, though the first at %d is gone", len(h.Publications), h.Floor, p.Offset)
 	}
 	if st := of(n).Stats(); st.RingBytes > 110_000 || st.Evicted == 0 {
@@ -495,6 +496,9 @@ func TestThreeNodes(t *testing.T) {
 			t.Errorf("node %d has another order than node 0", n)
 		}
 	}
+	for n := range nodes { // whichever servers answer
+		recallAll(t, nodes[n])
+	}
 	of(nodes[2]).Close()
 	_ = of(nodes[2]).config.Link.Close(t.Context())
 	shutdown(t, servers[2])
@@ -511,6 +515,27 @@ func TestThreeNodes(t *testing.T) {
 		if texts := nodes[n].Sink.Data("c"); slices.ContainsFunc(nodes[n].Sink.Came("c"), func(p *hub.Publication) bool { return p.Kind == hub.KindReset }) {
 			t.Errorf("node %d was told to begin anew: %d", n, len(texts))
 		}
+	}
+}
+
+// recallAll makes a node forget what is kept of the channel "c", and compares what it says of it before and after.
+func recallAll(t *testing.T, n *brokertest.Node) {
+	t.Helper()
+	before := n.History(t, "c", hub.HistoryQuery{Limit: -1})
+	g := of(n).groupOf("c")
+	g.mu.Lock()
+	bytes := g.rings.bytes
+	g.rings.bound(0)
+	of(n).ringBytes.Add(int64(g.rings.bytes - bytes))
+	g.mu.Unlock()
+	found := of(n).Stats().Recalls.Found
+	var after hub.History
+	brokertest.Eventually(t, "the log is read", func() bool {
+		after = n.History(t, "c", hub.HistoryQuery{Since: &hub.Position{Offset: before.Floor}, Limit: -1, Following: true})
+		return of(n).Stats().Recalls.Found > found
+	})
+	if !slices.Equal(brokertest.Texts(after.Publications), brokertest.Texts(before.Publications)) || !after.Reaches(before.Floor) || len(after.Publications) != kept10.Size {
+		t.Errorf("%q since %d became %q since %d", brokertest.Texts(before.Publications), before.Floor, brokertest.Texts(after.Publications), after.Floor)
 	}
 }
 

@@ -120,7 +120,7 @@ func (g *group) rest(since time.Time) {
 func (g *group) forgetLocked(floor uint64) {
 	evicted := g.rings.evicted
 	g.broker.ringBytes.Add(int64(-g.rings.bytes))
-	g.rings = rings{floor: floor, evicted: evicted}
+	g.rings = rings{floor: floor, solid: floor, evicted: evicted}
 	g.read, g.readAt = floor, time.Time{}
 }
 
@@ -338,36 +338,42 @@ func (g *group) applyLocking(ctx context.Context, channel string, env envelope, 
 	}
 	before := g.rings.bytes
 	defer func() { g.broker.ringBytes.Add(int64(g.rings.bytes - before)) }()
-	if env.kind == kindClear {
-		g.rings.clear(g.rings.get(channel), e.seq)
-		return false, nil
-	}
-	now := g.broker.now()
-	if env.rare.Version != 0 {
-		g.rings.get(channel).last = now // versions are forgotten with their rings
-		if !g.rings.newer(channel, env.rare.Version, env.rare.VersionEpoch) {
-			return false, nil
-		}
-	}
-	p := env.publication(0)
-	if env.retention.Enabled() && env.kind == kind(hub.KindMessage) {
-		p.Offset = e.seq
-		r := g.rings.get(channel)
-		r.last = now
-		age := max(time.Since(e.at), 0) // the clock of the server that stored it may be ahead of ours
-		if p.Expires = now + seconds(env.retention.TTL-min(age, env.retention.TTL)); p.Expires > now {
-			g.rings.keep(r, p, min(env.retention.Size, g.broker.config.MaxHistorySize))
-			g.boundLocked()
-		} else {
-			g.rings.clear(r, e.seq)
-		}
-	}
-	if e.quiet || e.seq <= g.old {
+	p := g.broker.enter(&g.rings, channel, &env, e)
+	g.boundLocked()
+	if p == nil || e.quiet || e.seq <= g.old {
 		return false, nil
 	}
 	g.broker.follow(channel, &env, p)
 	g.broker.sink.Deliver(channel, p)
 	return true, nil
+}
+
+// enter brings one message of a channel to its ring. It returns what is to be handed over, nil for nothing.
+func (b *Broker) enter(s *rings, channel string, env *envelope, e entry) *hub.Publication {
+	if env.kind == kindClear {
+		s.clear(s.get(channel), e.seq)
+		return nil
+	}
+	now := b.now()
+	if env.rare.Version != 0 {
+		s.get(channel).last = now // versions are forgotten with their rings
+		if !s.newer(channel, env.rare.Version, env.rare.VersionEpoch) {
+			return nil
+		}
+	}
+	p := env.publication(0)
+	if env.retention.Enabled() && env.kind == kind(hub.KindMessage) {
+		p.Offset = e.seq
+		r := s.get(channel)
+		r.last = now
+		age := max(time.Since(e.at), 0) // the clock of the server that stored it may be ahead of ours
+		if p.Expires = now + seconds(env.retention.TTL-min(age, env.retention.TTL)); p.Expires > now {
+			s.keep(r, p, min(env.retention.Size, b.config.MaxHistorySize))
+		} else {
+			s.clear(r, e.seq)
+		}
+	}
+	return p
 }
 
 // boundLocked lets old publications go while the rings of all groups have too many bytes and those of this one more than their share. It is
@@ -380,7 +386,7 @@ func (g *group) boundLocked() {
 	}
 }
 
-// history answers q.
+// history answers q, from memory if that has all of it.
 func (g *group) history(ctx context.Context, channel string, q hub.HistoryQuery) (hub.History, error) {
 	if err := g.use(ctx); err != nil {
 		return hub.History{}, err
@@ -389,18 +395,29 @@ func (g *group) history(ctx context.Context, channel string, q hub.HistoryQuery)
 	if err := g.approach(ctx, q); err != nil {
 		return hub.History{}, err
 	}
+	h, more, err := g.remembered(channel, q)
+	if more && (q.Since == nil || q.Since.Epoch == "" || q.Since.Epoch == h.Top.Epoch) {
+		if past, ok := g.broker.recall(ctx, channel, q); ok {
+			return past, nil
+		}
+	}
+	return h, err
+}
+
+// remembered answers q from memory, and reports whether the log may have more.
+func (g *group) remembered(channel string, q hub.HistoryQuery) (h hub.History, more bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.isFreshLocked() {
-		return hub.History{}, unavailable(errors.New("the log is being read anew"))
+		return hub.History{}, false, unavailable(errors.New("the log is being read anew"))
 	}
-	h := hub.History{Top: hub.Position{Offset: g.read, Epoch: g.epoch}}
+	h = hub.History{Top: hub.Position{Offset: g.read, Epoch: g.epoch}}
 	before := g.rings.bytes
-	if h.Publications, h.Floor = g.rings.query(channel, q, g.broker.now()); q.Limit == 0 {
+	if h.Publications, h.Floor, more = g.rings.query(channel, q, g.broker.now()); q.Limit == 0 {
 		h.Publications = nil
 	}
 	g.broker.ringBytes.Add(int64(g.rings.bytes - before))
-	return h, nil
+	return h, more, nil
 }
 
 // approach reads as far as q needs it.

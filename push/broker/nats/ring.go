@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ type ring struct {
 	log   []*hub.Publication
 	floor uint64 // nothing after it is missing
 	last  uint32 // the second in which something came last
+	short bool   // what is missing may be in the log
 }
 
 // Name implements names.Named.
@@ -40,6 +42,7 @@ type rings struct {
 	head     int
 	versions map[string]version
 	floor    uint64 // of channels without a ring
+	solid    uint64 // what is missing up to here is not in the log either
 	bytes    int
 	count    int // of publications
 	evicted  int64
@@ -53,7 +56,7 @@ func (s *rings) get(channel string) *ring {
 	h := names.Hash(channel)
 	r := s.table.Find(h, channel)
 	if r == nil {
-		r = &ring{name: channel, floor: s.floor}
+		r = &ring{name: channel, floor: s.floor, short: s.floor > s.solid}
 		s.table.Add(h, r)
 	}
 	return r
@@ -83,6 +86,7 @@ func (s *rings) keep(r *ring, p *hub.Publication, size int) {
 	s.account(1, bytesOf(p))
 	if n := len(r.log) - size; n > 0 {
 		s.drop(r, n)
+		r.short = false // what is before is too much
 	}
 }
 
@@ -102,7 +106,7 @@ func (s *rings) clear(r *ring, offset uint64) {
 	if n := len(r.log); n > 0 {
 		s.drop(r, n)
 	}
-	r.floor = max(r.floor, offset)
+	r.floor, r.short = max(r.floor, offset), false
 }
 
 func (s *rings) account(publications, bytes int) {
@@ -118,6 +122,7 @@ func (s *rings) bound(bytes int) {
 		s.head++
 		if len(k.ring.log) > 0 && k.ring.log[0].Offset == k.offset {
 			s.drop(k.ring, 1)
+			k.ring.short = true
 			s.evicted++
 		}
 	}
@@ -138,17 +143,22 @@ func (s *rings) tidy() {
 
 // expire lets go of what is too old, and of rings in which nothing came since the second old, or that are too many.
 func (s *rings) expire(now, old uint32, most int) {
-	var gone []*ring
+	var empty []*ring
 	for r := range s.table.All() {
 		s.expireRing(r, now)
-		if len(r.log) == 0 && (r.last < old || s.table.Len()-len(gone) > most) {
-			gone = append(gone, r)
+		if len(r.log) == 0 {
+			empty = append(empty, r)
 		}
 	}
-	for _, r := range gone {
-		s.table.Remove(names.Hash(r.name), r.name)
-		delete(s.versions, r.name)
-		s.floor = max(s.floor, r.floor) // from now on that of its channel, too
+	if s.table.Len() > most { // of those that are too many, the ones that say least of the others
+		slices.SortFunc(empty, func(a, b *ring) int { return cmp.Compare(a.floor, b.floor) })
+	}
+	for _, r := range empty {
+		if r.last < old || s.table.Len() > most {
+			s.table.Remove(names.Hash(r.name), r.name)
+			delete(s.versions, r.name)
+			s.floor = max(s.floor, r.floor) // from now on that of its channel, too
+		}
 	}
 	s.tidy()
 }
@@ -160,14 +170,15 @@ func (s *rings) expireRing(r *ring, now uint32) {
 	}
 	if n > 0 {
 		s.drop(r, n)
+		r.short = false // what is before is older
 	}
 }
 
-// query returns what q wants.
-func (s *rings) query(channel string, q hub.HistoryQuery, now uint32) (list []*hub.Publication, floor uint64) {
+// query returns what q wants, and whether the log may have more of it.
+func (s *rings) query(channel string, q hub.HistoryQuery, now uint32) (list []*hub.Publication, floor uint64, more bool) {
 	r := s.find(channel)
 	if r == nil {
-		return nil, s.floor
+		return nil, s.floor, s.floor > s.solid && s.wants(q, s.floor, 0)
 	}
 	s.expireRing(r, now)
 	from, to := 0, len(r.log)
@@ -201,7 +212,20 @@ func (s *rings) query(channel string, q hub.HistoryQuery, now uint32) (list []*h
 			list = append(list, p)
 		}
 	}
-	return list, r.floor
+	return list, r.floor, r.short && s.wants(q, r.floor, len(list))
+}
+
+// wants reports whether q is about what was before a floor, when there are so many publications after it.
+func (s *rings) wants(q hub.HistoryQuery, floor uint64, n int) bool {
+	switch {
+	case q.Limit == 0:
+		return false
+	case q.Reverse:
+		return q.Limit < 0 || n < q.Limit
+	case q.Since != nil:
+		return q.Since.Offset >= s.solid && q.Since.Offset < floor
+	}
+	return true
 }
 
 // bytesOf is about what a publication takes in a ring.

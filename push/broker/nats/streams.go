@@ -162,6 +162,9 @@ func (b *Broker) renew(ctx context.Context, n int, epoch string) (state, error) 
 	return stateOf(info), nil
 }
 
+// mark is the last token of the subject of what present puts at the end.
+const mark = "mark"
+
 // present returns what a group's stream is, as it is after the call began. Of several servers one that was cut off may still take itself for the one that
 // leads the stream, and say what it was: so something is put at the end first, which most servers must have, and has to be in what is said.
 func (g *group) present(ctx context.Context) (state, error) {
@@ -174,7 +177,7 @@ func (g *group) present(ctx context.Context) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	ack, err := g.append(ctx, &gonats.Msg{Subject: g.subject(kindTransient, "mark"), Data: body})
+	ack, err := g.append(ctx, &gonats.Msg{Subject: g.subject(kindTransient, mark), Data: body})
 	if err != nil {
 		return state{}, err
 	}
