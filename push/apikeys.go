@@ -61,8 +61,8 @@ func look(c Config) string {
 		if f == "" {
 			continue
 		}
-		info, err := os.Stat(f) // of what a link leads to
-		if err != nil {
+		info, err := os.Stat(f)                     // of what a link leads to
+		if err != nil || !info.Mode().IsRegular() { // what comes out of a pipe is read when there is reason to, not when it moves
 			b.WriteString("-\n")
 			continue
 		}

@@ -18,12 +18,8 @@ type apiKey struct {
 	BytesPerSecond    float64  `yaml:"bytes_per_second" range:"0:" help:"Bytes of requests in a second; 0: as --api-bytes-per-second says."`
 }
 
-// loadAPIKeys reads api_keys from the file at path; no path, no keys.
-func loadAPIKeys(path string) (keys []push.APIKey, err error) {
-	f, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
+// loadAPIKeys makes keys of api_keys.
+func loadAPIKeys(f file) (keys []push.APIKey, err error) {
 	var list []apiKey
 	if err := strictly(f, "api_keys", &list); err != nil {
 		return nil, err

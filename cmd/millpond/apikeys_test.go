@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,7 +9,6 @@ import (
 
 // The file's keys arrive as they are, and what it has no name for is an error.
 func TestAPIKeysOfTheFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "millpond.yaml")
 	for content, want := range map[string]string{
 		"listen: [':1']": "",
 		"api_keys:\n  - name: a\n    key_file: /x\n    scopes: [publish]\n    namespaces: ['', orders]\n    channels: ['b:*']\n    requests_per_second: 2.5\n    bytes_per_second: 1000\n": "a",
@@ -20,10 +17,11 @@ func TestAPIKeysOfTheFile(t *testing.T) {
 		"api_keys:\n  - name: a\n    key_file: /x\n    namespaces:\n": "api_keys[0].namespaces: has no value",
 		"api_keys: 5\n": "api_keys",
 	} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		d, err := newDocument("", []byte(content))
+		if err != nil {
 			t.Fatal(err)
 		}
-		keys, err := loadAPIKeys(path)
+		keys, err := loadAPIKeys(d.values)
 		switch {
 		case want == "":
 			if len(keys) != 0 || err != nil {

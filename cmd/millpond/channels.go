@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -105,27 +103,8 @@ type namespaceOptions struct {
 	Options channelOptions `yaml:",inline"`
 }
 
-// readFile reads the file at path; no path, nothing in it.
-func readFile(path string) (f file, err error) {
-	if path == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := yaml.Unmarshal(b, &f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return f, nil
-}
-
-// loadChannels reads those keys from the file at path; no path, no options.
-func loadChannels(path string) (base push.ChannelOptions, list []push.Namespace, err error) {
-	f, err := readFile(path)
-	if err != nil {
-		return base, nil, err
-	}
+// loadChannels makes options of those keys.
+func loadChannels(f file) (base push.ChannelOptions, list []push.Namespace, err error) {
 	var options channelOptions
 	var namespaces []namespaceOptions
 	err = errors.Join(strictly(f, "channels", &options), strictly(f, "namespaces", &namespaces))

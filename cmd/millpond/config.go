@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/millpond/millpond/internal/files"
 	"github.com/millpond/millpond/internal/nearest"
 )
 
@@ -64,8 +65,8 @@ func (c *configCheck) Run(s *streams) error {
 func checkConfig(path string) (problems, error) {
 	var c cli
 	doc := &document{values: file{}}
-	parser, err := newParser(&c, func(r io.Reader) (kong.Resolver, error) {
-		d, err := newDocument(r)
+	parser, err := newParser(&c, func(name string, source []byte) (*document, error) {
+		d, err := newDocument(name, source)
 		if err == nil {
 			doc, d.lax = d, true
 		}
@@ -80,7 +81,8 @@ func checkConfig(path string) (problems, error) {
 	if path != "" {
 		args = append(args, "--config="+path)
 	}
-	if _, err := parser.Parse(args); err != nil {
+	ctx, err := parser.Parse(args)
+	if err != nil {
 		var found problems
 		if !errors.As(err, &found) {
 			found = problems{{File: path, Message: err.Error()}}
@@ -94,7 +96,7 @@ func checkConfig(path string) (problems, error) {
 			wrong = append(wrong, p)
 		}
 	}
-	wrong = append(wrong, doc.exposed(known)...)
+	wrong = append(wrong, exposed(known, inForce(ctx, doc.values), doc)...)
 	slices.SortStableFunc(wrong, func(a, b problem) int { // what has no place in the file is last
 		return cmp.Compare(uint(a.Line)-1, uint(b.Line)-1)
 	})
@@ -194,46 +196,49 @@ func checkEnvironment(app *kong.Application, known []setting) (wrong problems) {
 	return wrong
 }
 
-// exposed warns of secrets that anybody on the host may read.
-func (d *document) exposed(known []setting) (wrong problems) {
-	warn := func(key, path string) {
-		info, err := os.Stat(kong.ExpandPath(path))
-		if err != nil || info.Mode().Perm()&0o004 == 0 {
+// exposed warns of secrets in force that anybody on the host may read; d is the file that some are from.
+func exposed(known []setting, values []shown, d *document) (wrong problems) {
+	warn := func(i int, at, path string) {
+		if !files.Exposed(kong.ExpandPath(path)) {
 			return
 		}
-		p := problem{Key: key, Warning: true, Message: fmt.Sprintf("anybody may read %s: chmod 600", path)}
-		if _, there := d.values[strings.FieldsFunc(key, func(r rune) bool { return r == '[' || r == '.' })[0]]; there {
+		p := problem{Key: at, Warning: true, Message: fmt.Sprintf("anybody on this host may read %s: chmod o-r %[1]s", path)}
+		switch values[i].Source {
+		case "file":
 			p.File = d.name
-			p.Line, p.Column = d.position(key)
+			p.Line, p.Column = d.position(at)
+		case "environment":
+			p.Variable = known[i].env()
 		}
 		wrong = append(wrong, p)
 	}
-	for _, s := range known {
-		if s.flag == nil {
-			exposedIn(d.values[s.key], s.key, s.fields, warn)
-			continue
-		}
-		value, set := os.LookupEnv(s.env())
-		if !set {
-			value, set = d.values[s.key].(string)
-		}
-		if set && s.secret() {
-			warn(s.key, value)
-		}
+	for i, v := range values {
+		known[i].eachSecret(v.whole, v.Key, func(at, path string) { warn(i, at, path) })
 	}
 	return wrong
 }
 
-func exposedIn(v any, path string, fields []setting, warn func(key, path string)) {
+// eachSecret calls f with the names of the files of secrets in a value, and where in the file of settings they would stand.
+func (s setting) eachSecret(v any, at string, f func(at, path string)) {
 	switch v := v.(type) {
+	case string:
+		if s.secret() && v != "" {
+			f(at, v)
+		}
+	case []string:
+		for _, path := range v {
+			s.eachSecret(path, at, f)
+		}
 	case []any:
 		for i, element := range v {
-			exposedIn(element, fmt.Sprintf("%s[%d]", path, i), fields, warn)
+			s.eachSecret(element, fmt.Sprintf("%s[%d]", at, i), f)
 		}
 	case map[string]any:
-		for _, s := range fields {
-			if name, ok := v[s.key].(string); ok && s.secret() {
-				warn(path+"."+s.key, name)
+		for key, value := range v {
+			if field, ok := find(s.fields, key); ok {
+				field.eachSecret(value, at+"."+key, f)
+			} else {
+				s.eachSecret(value, at+"."+key, f)
 			}
 		}
 	}
@@ -295,10 +300,7 @@ type shown struct {
 
 // Run prints what is in force. Secrets are in files, whose names it prints; what may be one in an address or a header is left out.
 func (c *configShow) Run(ctx *kong.Context, s *streams) error {
-	list, err := inForce(ctx, string(c.Config))
-	if err != nil {
-		return err
-	}
+	list := inForce(ctx, c.sections())
 	if c.JSON {
 		e := json.NewEncoder(s.out)
 		e.SetIndent("", "  ")
@@ -317,16 +319,12 @@ func (c *configShow) Run(ctx *kong.Context, s *streams) error {
 }
 
 // inForce are all settings as a command with the flags of serve was given them.
-func inForce(ctx *kong.Context, path string) ([]shown, error) {
+func inForce(ctx *kong.Context, values file) []shown {
 	given := map[*kong.Value]bool{}
 	for _, p := range ctx.Path {
 		if p.Flag != nil && !p.Resolved {
 			given[p.Flag.Value] = true
 		}
-	}
-	values, err := readFile(path)
-	if err != nil {
-		return nil, err
 	}
 	flags := map[string]*kong.Flag{}
 	for _, flag := range ctx.Flags() {
@@ -352,7 +350,7 @@ func inForce(ctx *kong.Context, path string) ([]shown, error) {
 		out.Value, out.whole = hidden(value), value
 		list = append(list, out)
 	}
-	return list, nil
+	return list
 }
 
 // plain is the value of a flag as text, a list of texts, or nil.
@@ -370,6 +368,9 @@ func plain(v reflect.Value) any {
 
 // headersKey is the key of a webhook with values that may be secrets.
 const headersKey = "http_static_headers"
+
+// headerFilesKey is the key of a webhook with the files of such values.
+const headerFilesKey = "http_static_header_files"
 
 // hidden returns v without what may be a secret: users, passwords and queries in addresses, and values of headers.
 func hidden(v any) any {

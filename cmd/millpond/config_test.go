@@ -14,14 +14,14 @@ import (
 func parsed(t *testing.T, args ...string) serveCommand {
 	t.Helper()
 	var c cli
-	parser, err := newParser(&c, loadFile)
+	parser, err := newParser(&c, newDocument)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := parser.Parse(append([]string{"serve"}, args...)); err != nil {
 		t.Fatal(err)
 	}
-	c.Serve.Config = ""
+	c.Serve.Config, c.Serve.document = "", nil
 	return c.Serve
 }
 
@@ -38,12 +38,16 @@ func TestConfigDefault(t *testing.T) {
 	if got, want := parsed(t, "--config", path), parsed(t); !reflect.DeepEqual(got, want) {
 		t.Errorf("with the file\n%+v\nwithout\n%+v", got, want)
 	}
-	base, namespaces, err := loadChannels(path)
+	d, err := newDocument(path, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, namespaces, err := loadChannels(d.values)
 	if err != nil || !reflect.ValueOf(base).IsZero() || namespaces != nil {
 		t.Errorf("channels %+v, %v, %v", base, namespaces, err)
 	}
 	var c cli
-	parser, err := newParser(&c, loadFile)
+	parser, err := newParser(&c, newDocument)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +77,11 @@ func TestConfigCheck(t *testing.T) {
 	}
 	const secret = "0123456789abcdef0123456789abcdef"
 	private, open := write("private", secret, 0o600), write("open", secret, 0o644)
+	for _, d := range []string{dir, filepath.Dir(dir)} { // else nobody could get to it
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, tt := range []struct {
 		name, file string
 		env        []string
@@ -119,9 +128,9 @@ trusted_proxies: [10.0.0.1]
 		{"variables", "dev: true\n", []string{"MILLPOND_LOOPSS=1", "MILLPOND_WORKERS=x", "MILLPOND_API_PORT_8000_TCP_ADDR=10.0.0.1", "MILLPOND_SERVICE_HOST=10.0.0.1", "MILLPOND_LOOPS=-1"}, 1, []string{
 			"MILLPOND_LOOPSS: unknown variable, did you mean MILLPOND_LOOPS?", "MILLPOND_LOOPS: loops: ", `MILLPOND_WORKERS: workers: "x" is no integer`,
 		}},
-		{"a secret for all", "token_hmac_secret_file: " + open + "\n", nil, 0, []string{"warning: F:1:1: token_hmac_secret_file: anybody may read "}},
+		{"a secret for all", "token_hmac_secret_file: " + open + "\n", nil, 0, []string{"warning: F:1:1: token_hmac_secret_file: anybody on this host may read "}},
 		{"a secret", "token_hmac_secret_file: " + private + "\n", nil, 0, nil},
-		{"a secret of a webhook for all", "dev: true\nwebhooks:\n  - name: aa\n    endpoint: http://127.0.0.1:1/\n    secret_file: " + open + "\n", nil, 0, []string{"warning: F:5:5: webhooks[0].secret_file: anybody may read "}},
+		{"a secret of a webhook for all", "dev: true\nwebhooks:\n  - name: aa\n    endpoint: http://127.0.0.1:1/\n    secret_file: " + open + "\n", nil, 0, []string{"warning: F:5:5: webhooks[0].secret_file: anybody on this host may read "}},
 		{"a file that is a directory", "token_hmac_secret_file: " + dir + "\n", nil, 1, []string{"F:1:25: token_hmac_secret_file: "}},
 		{"empty", "", nil, 1, []string{"token_hmac_secret_file: not given"}},
 	} {

@@ -12,13 +12,15 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 // file is a configuration file: each key is a flag of serve, with _ for -, or one of sections. Flags and
 // environment win over it.
 type file map[string]any
 
-// document is a file with the places of what is in it.
+// document is a file with the places of what is in it. It is read once: its name may be that of a pipe, or of another file soon.
 type document struct {
 	name   string
 	source []byte
@@ -31,22 +33,35 @@ type document struct {
 
 var _ kong.Resolver = (*document)(nil)
 
-// loadFile reads YAML; a key that stands twice is an error.
-func loadFile(r io.Reader) (kong.Resolver, error) { return newDocument(r) }
+// configFile is the path of a file.
+type configFile string
 
-func newDocument(r io.Reader) (*document, error) {
-	d := &document{values: file{}}
-	if f, ok := r.(*os.File); ok {
-		d.name = f.Name()
+// loader makes a document of what is in a file.
+type loader func(name string, source []byte) (*document, error)
+
+// BeforeResolve reads the file. What neither flags nor environment say is asked of it.
+func (configFile) BeforeResolve(ctx *kong.Context, trace *kong.Path, load loader) error {
+	path, _ := ctx.FlagValue(trace.Flag).(configFile)
+	d, err := readDocument(string(path), load)
+	if err != nil {
+		return err
 	}
-	var err error
-	if d.source, err = io.ReadAll(io.LimitReader(r, maxFile+1)); err != nil {
+	ctx.AddResolver(d)
+	return nil
+}
+
+func readDocument(path string, load loader) (*document, error) {
+	path = kong.ExpandPath(path)
+	source, err := files.Read(path, maxFile)
+	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	if len(d.source) > maxFile {
-		return nil, fmt.Errorf("config: %s: more than %d bytes", d.name, maxFile)
-	}
-	d.source = bytes.TrimPrefix(d.source, []byte("\ufeff")) // a byte order mark, as editors of Windows write
+	return load(path, source)
+}
+
+// newDocument reads YAML; a key that stands twice is an error.
+func newDocument(name string, source []byte) (*document, error) {
+	d := &document{name: name, source: withoutMark(source), values: file{}}
 	if t := tooDeep(string(d.source)); t != nil {
 		p := problem{File: d.name, Line: t.Position.Line, Column: t.Position.Column, Message: fmt.Sprintf("nested more than %d deep", maxNesting)}
 		return nil, fmt.Errorf("config: %w", problems{p})
@@ -56,6 +71,9 @@ func newDocument(r io.Reader) (*document, error) {
 	}
 	return d, nil
 }
+
+// withoutMark leaves out a byte order mark, as editors of Windows write.
+func withoutMark(source []byte) []byte { return bytes.TrimPrefix(source, []byte("\ufeff")) }
 
 // maxFile is in bytes what a file may have.
 const maxFile = 16 << 20
@@ -108,7 +126,7 @@ func (d *document) Validate(app *kong.Application) error {
 	return d.wrong
 }
 
-// examine checks the file, and leaves out what is wrong, so that all else can be looked at, too.
+// examine checks the file, and leaves out flags that are wrong, so that all else can be looked at, too.
 func (d *document) examine(app *kong.Application) {
 	if d.checked {
 		return
@@ -116,9 +134,7 @@ func (d *document) examine(app *kong.Application) {
 	d.checked = true
 	d.wrong = d.check(settingsOf(app))
 	for _, p := range d.wrong {
-		name, _, _ := strings.Cut(p.Key, ".")
-		name, _, _ = strings.Cut(name, "[")
-		delete(d.values, name)
+		delete(d.values, p.Key)
 	}
 }
 

@@ -18,7 +18,7 @@ func TestNestingOfTheFile(t *testing.T) {
 		"a byte order mark":    {"\ufeffdev: true\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, err := newDocument(strings.NewReader(tt.text))
+			d, err := newDocument("", []byte(tt.text))
 			var got string
 			if list := problems(nil); errors.As(err, &list) {
 				got = fmt.Sprintf("%d:%d: %s", list[0].Line, list[0].Column, list[0].Message)

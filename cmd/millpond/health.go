@@ -56,11 +56,11 @@ func (c *healthCommand) Run(ctx context.Context, s *streams) error {
 func (c *healthCommand) address() (string, error) {
 	address := c.InternalListen
 	if address == "" && c.Config != "" {
-		f, err := readFile(c.Config)
+		d, err := readDocument(c.Config, newDocument)
 		if err != nil {
-			return "", fmt.Errorf("config: %w", err)
+			return "", err
 		}
-		address, _ = f["internal_listen"].(string)
+		address, _ = d.values["internal_listen"].(string)
 	}
 	address = strings.TrimPrefix(cmp.Or(address, "127.0.0.1:8001"), "plain:")
 	if strings.HasPrefix(address, "unix:") {

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			panic(v)
 		}
 	}()
-	parser, err := newParser(&c, loadFile,
+	parser, err := newParser(&c, newDocument,
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { code = n; panic(exited) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -77,13 +77,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 }
 
 // newParser makes what reads a command line, the environment and a file into c.
-func newParser(c *cli, load kong.ConfigurationLoader, more ...kong.Option) (*kong.Kong, error) {
+func newParser(c *cli, load loader, more ...kong.Option) (*kong.Kong, error) {
+	keep := func(name string, source []byte) (d *document, err error) {
+		d, err = load(name, source)
+		c.Serve.document, c.Config.Show.document = d, d
+		return d, err
+	}
 	return kong.New(c, append([]kong.Option{
 		kong.Name("millpond"),
 		kong.Description("A WebSocket push server that stays calm at a million connections."),
 		kong.UsageOnError(),
 		kong.DefaultEnvars("MILLPOND"),
-		kong.Configuration(load),
+		kong.Bind(loader(keep)),
 	}, more...)...)
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/millpond/millpond/internal/files"
 	"github.com/millpond/millpond/internal/nearest"
 )
 
@@ -255,18 +255,7 @@ func (s setting) allow(text string) error {
 
 // readable reports why a file cannot be read. The value of a flag may name the key that it has before the file.
 func readable(name string) error {
-	info, err := os.Stat(kong.ExpandPath(name))
-	if err == nil && info.IsDir() {
-		return fmt.Errorf("%s is a directory", name)
-	}
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(kong.ExpandPath(name))
-	if err != nil {
-		return err
-	}
-	return f.Close()
+	return files.Check(kong.ExpandPath(name), files.MaxSecretBytes)
 }
 
 func (c *checker) file(node ast.Node, path, name string) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -79,7 +77,7 @@ func TestSchema(t *testing.T) {
 		if err := schema.Validate(asJSON(t, tt.file)); (err == nil) != tt.good {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if d, err := newDocument(strings.NewReader(tt.file)); err != nil || (len(d.check(knownSettings(t))) == 0) != tt.good {
+		if d, err := newDocument("", []byte(tt.file)); err != nil || (len(d.check(knownSettings(t))) == 0) != tt.good {
 			t.Errorf("%s: serve does not agree: %v", tt.name, err)
 		}
 	}
@@ -119,8 +117,8 @@ func asJSON(t *testing.T, file string) any {
 func serverSays(t *testing.T, path string) error {
 	t.Helper()
 	var c cli
-	parser, err := newParser(&c, func(r io.Reader) (kong.Resolver, error) {
-		d, err := newDocument(r)
+	parser, err := newParser(&c, func(name string, source []byte) (*document, error) {
+		d, err := newDocument(name, source)
 		if err == nil {
 			d.checked = true
 		}
@@ -159,7 +157,7 @@ func uncommented(file string) string {
 func knownSettings(t *testing.T) []setting {
 	t.Helper()
 	var c cli
-	parser, err := newParser(&c, loadFile)
+	parser, err := newParser(&c, newDocument)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +173,7 @@ func TestSchemaBounds(t *testing.T) {
 		if err := schema.Validate(asJSON(t, file)); (err == nil) != good {
 			t.Errorf("%s: the schema: %v", file, err)
 		}
-		d, err := newDocument(strings.NewReader(file))
+		d, err := newDocument("", []byte(file))
 		if err != nil {
 			t.Fatal(err)
 		}

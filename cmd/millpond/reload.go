@@ -3,10 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/millpond/millpond/internal/files"
 	"github.com/millpond/millpond/push"
 )
 
@@ -45,6 +44,7 @@ func (r *reloader) reload() {
 	} else {
 		r.level.Set(next.command.LogLevel)
 		r.tell(next)
+		warnOfExposed(r.logger, exposed(next.known, next.values, next.document))
 	}
 	if err := r.server.Reload(); err == nil {
 		r.logger.Info("reloaded")
@@ -62,12 +62,15 @@ type settings struct {
 
 var errUnsettled = errors.New("config: the file changed again and again while it was read")
 
-// settled reads the settings until the file has not changed meanwhile, so that they are not of two versions of it.
+// settled reads the settings until the file has not changed meanwhile: it may be being written.
 func (r *reloader) settled() (next settings, err error) {
 	for range 10 {
 		next, err = r.read()
-		again, readErr := os.ReadFile(next.document.name)
-		if next.document.name == "" || readErr == nil && bytes.Equal(again, next.document.source) {
+		if !files.Watchable(next.document.name) {
+			return next, err
+		}
+		again, readErr := files.Read(next.document.name, maxFile)
+		if readErr == nil && bytes.Equal(withoutMark(again), next.document.source) {
 			return next, err
 		}
 	}
@@ -77,8 +80,8 @@ func (r *reloader) settled() (next settings, err error) {
 func (r *reloader) read() (settings, error) {
 	var c cli
 	s := settings{command: &c.Serve, document: &document{values: file{}}}
-	parser, err := newParser(&c, func(f io.Reader) (kong.Resolver, error) {
-		d, err := newDocument(f)
+	parser, err := newParser(&c, func(name string, source []byte) (*document, error) {
+		d, err := newDocument(name, source)
 		if err == nil {
 			s.document = d
 		}
@@ -92,9 +95,7 @@ func (r *reloader) read() (settings, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.values, err = inForce(ctx, string(c.Serve.Config)); err != nil {
-		return s, err
-	}
+	s.values = inForce(ctx, c.Serve.sections())
 	s.config, err = c.Serve.config(r.logger)
 	return s, err
 }
@@ -170,7 +171,13 @@ func members(v any) map[string]any {
 }
 
 // newReloader is for the settings that ctx has.
-func newReloader(server *push.Server, ctx *kong.Context, c *serveCommand, s *streams, level *slog.LevelVar, logger *slog.Logger) (*reloader, error) {
-	current, err := inForce(ctx, string(c.Config))
-	return &reloader{server: server, args: s.args, level: level, logger: logger, current: current}, err
+func newReloader(server *push.Server, ctx *kong.Context, c *serveCommand, s *streams, level *slog.LevelVar, logger *slog.Logger) *reloader {
+	return &reloader{server: server, args: s.args, level: level, logger: logger, current: inForce(ctx, c.sections())}
+}
+
+// warnOfExposed logs secrets that anybody on the host may read.
+func warnOfExposed(logger *slog.Logger, list problems) {
+	for _, p := range list {
+		logger.Warn("a secret is open to others", "problem", p.String())
+	}
 }

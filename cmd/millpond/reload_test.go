@@ -155,7 +155,7 @@ func TestReloadable(t *testing.T) {
 	configured := func(args ...string) push.Config {
 		t.Helper()
 		var c cli
-		parser, err := newParser(&c, loadFile)
+		parser, err := newParser(&c, newDocument)
 		if err == nil {
 			_, err = parser.Parse(append([]string{"serve"}, args...))
 		}

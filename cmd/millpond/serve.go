@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"github.com/millpond/millpond/internal/files"
 	"github.com/millpond/millpond/push"
 	"github.com/millpond/millpond/session"
 )
@@ -27,12 +28,12 @@ import (
 // serveCommand has the flags of the server. Zero values mean what push.Config and
 // session.Config say.
 type serveCommand struct {
-	Listen         []string        `help:"Public address: HOST:PORT, :PORT or unix:PATH; may be repeated." default:":8000" sep:"none" placeholder:"ADDR"`
-	InternalListen string          `help:"Address of API, health and metrics; may be a public one." default:"127.0.0.1:8001" placeholder:"ADDR"`
-	Config         kong.ConfigFlag `help:"YAML file; its keys are the flags, with _ for -." placeholder:"FILE"`
-	Dev            bool            `help:"Everything open, for a first try on one's own machine."`
-	Echo           bool            `help:"Serve /echo (--dev does)."`
-	Playground     bool            `help:"Serve the playground page at / (--dev does)."`
+	Listen         []string   `help:"Public address: HOST:PORT, :PORT or unix:PATH; may be repeated." default:":8000" sep:"none" placeholder:"ADDR"`
+	InternalListen string     `help:"Address of API, health and metrics; may be a public one." default:"127.0.0.1:8001" placeholder:"ADDR"`
+	Config         configFile `help:"YAML file; its keys are the flags, with _ for -." placeholder:"FILE"`
+	Dev            bool       `help:"Everything open, for a first try on one's own machine."`
+	Echo           bool       `help:"Serve /echo (--dev does)."`
+	Playground     bool       `help:"Serve the playground page at / (--dev does)."`
 
 	ReusePort bool   `help:"Share the public ports with other processes (SO_REUSEPORT)."`
 	Takeover  string `help:"Unix socket over which this process takes the listening sockets of the one before, and hands them to the next." placeholder:"PATH"`
@@ -168,6 +169,8 @@ type serveCommand struct {
 
 	AccessLog       string  `reload:"content" help:"Where the access log goes, with a line for each connection when it is opened and when it is closed: stderr, off or a file, which SIGHUP opens again." default:"off" placeholder:"FILE"`
 	AccessLogSample float64 `range:"0:1" help:"Of how many connections it has lines: 0.01 is one in a hundred." default:"1"`
+
+	document *document // what Config says; nil without
 }
 
 // gcPercent makes the garbage of a storm of handshakes a quarter of what Go would let it become, for among it the connections
@@ -203,10 +206,8 @@ func (c *serveCommand) Run(ctx context.Context, s *streams, k *kong.Context) err
 		case <-ended:
 		}
 	}()
-	reloader, err := newReloader(server, k, c, s, level, logger)
-	if err != nil {
-		return errors.Join(err, server.Shutdown(context.Background()))
-	}
+	reloader := newReloader(server, k, c, s, level, logger)
+	warnOfExposed(logger, exposed(settingsOf(k.Model), reloader.current, c.document))
 	defer onHangUp(reloader.reload)()
 	if err := server.Serve(); !errors.Is(err, push.ErrServerClosed) {
 		return err
@@ -360,11 +361,11 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		}
 	}
 	var err error
-	if out.Channels, out.Namespaces, err = loadChannels(string(c.Config)); err != nil {
+	if out.Channels, out.Namespaces, err = loadChannels(c.sections()); err != nil {
 		errs = append(errs, err)
 	}
 	out.Webhooks = push.Webhooks{Connect: c.ConnectWebhook, Refresh: c.RefreshWebhook, RPC: c.RPCWebhook}
-	if out.Webhooks.Endpoints, out.Webhooks.RPCNamespaces, err = loadWebhooks(string(c.Config)); err != nil {
+	if out.Webhooks.Endpoints, out.Webhooks.RPCNamespaces, err = loadWebhooks(c.sections()); err != nil {
 		errs = append(errs, err)
 	}
 	if out.Engine.TrustedProxies, err = parseNetworks(c.TrustedProxies); err != nil {
@@ -384,7 +385,7 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	if out.Tokens, err = c.tokens(); err != nil {
 		errs = append(errs, err)
 	}
-	if out.NamedAPIKeys, err = loadAPIKeys(string(c.Config)); err != nil {
+	if out.NamedAPIKeys, err = loadAPIKeys(c.sections()); err != nil {
 		errs = append(errs, err)
 	}
 	secrets, err := readSecret(c.EventsSecretFile)
@@ -393,6 +394,14 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	}
 	out.Events.Secrets = lines(secrets)
 	return out, errors.Join(errs...)
+}
+
+// sections are those of the file, with all else in it.
+func (c *serveCommand) sections() file {
+	if c.document == nil {
+		return nil
+	}
+	return c.document.values
 }
 
 // memory is what the flags and Go's own variable say. Whoever has set that one wants Go to keep to it.
@@ -428,12 +437,5 @@ func readSecret(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if b = bytes.TrimSpace(b); len(b) == 0 {
-		return nil, fmt.Errorf("%s is empty", path)
-	}
-	return b, nil
+	return files.Secret(path)
 }

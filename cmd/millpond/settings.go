@@ -113,7 +113,7 @@ func (s setting) secret() bool {
 			return s.file()
 		}
 	}
-	return false
+	return s.key == headerFilesKey
 }
 
 var durationType = reflect.TypeFor[time.Duration]()

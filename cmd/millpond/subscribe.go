@@ -3,17 +3,17 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 // subscribeCommand prints what arrives in channels, over the plain protocol. It comes back after a disconnect, and then
@@ -88,13 +88,9 @@ func httpClient(ca string) (*http.Client, error) {
 	if ca == "" {
 		return http.DefaultClient, nil
 	}
-	b, err := os.ReadFile(ca)
+	pool, err := files.Authorities(ca)
 	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("ca: %s has no certificate", ca)
+		return nil, fmt.Errorf("ca: %w", err)
 	}
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}, nil
 }

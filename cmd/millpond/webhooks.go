@@ -102,12 +102,8 @@ func (o *webhookOptions) webhook() (push.Webhook, error) {
 	return out, errors.Join(errs...)
 }
 
-// loadWebhooks reads their keys from the file at path; no path, no webhooks.
-func loadWebhooks(path string) (endpoints []push.Webhook, namespaces []push.RPCNamespace, err error) {
-	f, err := readFile(path)
-	if err != nil {
-		return nil, nil, err
-	}
+// loadWebhooks makes webhooks of their keys.
+func loadWebhooks(f file) (endpoints []push.Webhook, namespaces []push.RPCNamespace, err error) {
 	var list []webhookOptions
 	var rpc []rpcNamespace
 	err = errors.Join(strictly(f, "webhooks", &list), strictly(f, "rpc_namespaces", &rpc))

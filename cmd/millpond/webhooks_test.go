@@ -23,7 +23,7 @@ func TestWebhooksFile(t *testing.T) {
 	}
 	secret := write("secret", strings.Repeat("s", 32)+"\n")
 	key := write("key", "Bearer 1\n")
-	all := write("all.yaml", `
+	d, err := newDocument("", []byte(`
 connect_webhook: auth
 refresh_webhook: auth
 rpc_webhook: rpc
@@ -51,8 +51,11 @@ webhooks:
       - {status_code: 403, to_error: {code: 403, message: no, temporary: true}}
       - {status_code: 404, to_disconnect: {code: 4904, reason: gone}}
   - {name: rpc, endpoint: "https://backend.example.com/", breaker_failures: 0, tls_ca_file: ca, tls_cert_file: cert, tls_key_file: key}
-`)
-	endpoints, namespaces, err := loadWebhooks(all)
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoints, namespaces, err := loadWebhooks(d.values)
 	if err != nil {
 		t.Fatal(err)
 	}

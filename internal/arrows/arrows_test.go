@@ -59,10 +59,9 @@ var table = []row{
 			"push/broker/memory", "push/broker/nats", "push/broker/nats/embedded",
 			"push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry",
 			"push/events", "push/logs", "push/tracing", "push/auth",
-			"push/certs", "push/takeover", "push/tap", "push/api",
+			"push/certs", "push/takeover", "push/tap", "push/dashboard", "push/api",
 			"push/web", "push/webhook", "push/cluster", "push/queue", "push/pressure",
 			"internal/histogram", "internal/nearest",
-			"session", "push/hub", "push/broker/memory", "push/protocol/plain", "push/protocol/centrifuge", "push/protocol/inquiry", "push/events", "push/logs", "push/tracing", "push/auth", "push/certs", "push/takeover", "push/tap", "push/dashboard", "push/api", "push/web", "push/webhook", "push/cluster", "internal/histogram", "internal/nearest",
 			"github.com/prometheus/client_golang", "github.com/prometheus/procfs",
 		},
 		[]string{
@@ -78,8 +77,8 @@ var table = []row{
 	{"push/broker/brokertest", "tests of what every broker promises, which knows none", []string{"push/hub"}, nil},
 	{
 		"push/broker/nats", "a broker implements the hub's interface; with the embedded server the only one that knows NATS",
-		[]string{"push/hub", "push/hub/names", "github.com/nats-io/nats.go", "golang.org/x/time"},
-		[]string{"push/broker/nats/embedded", "push/broker/brokertest", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nkeys"},
+		[]string{"push/hub", "push/hub/names", "internal/files", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "golang.org/x/time"},
+		[]string{"push/broker/nats/embedded", "push/broker/brokertest", "github.com/nats-io/nats-server/v2"},
 	},
 	{
 		"push/broker/nats/embedded", "a server that others reach by its connections; the only one that knows the server's package",
@@ -112,8 +111,8 @@ var table = []row{
 		[]string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"},
 		nil,
 	},
-	{"push/certs", "knows files and nothing of connections", []string{"push/watch"}, []string{"internal/testcert"}},
-	{"push/watch", "knows files and nothing of what they say", []string{"github.com/fsnotify/fsnotify"}, nil},
+	{"push/certs", "knows files and nothing of connections", []string{"push/watch", "internal/files"}, []string{"internal/testcert"}},
+	{"push/watch", "knows files and nothing of what they say", []string{"internal/files", "github.com/fsnotify/fsnotify"}, nil},
 	{"push/takeover", "hands descriptors to another process, and knows nothing of what they are for", []string{"golang.org/x/sys"}, nil},
 	{
 		"push/tap", "looks on at sessions and knows nothing of protocols; the only one that knows gopacket",
@@ -123,17 +122,17 @@ var table = []row{
 	{"push/dashboard", "sends figures to sessions, and knows nothing of what they are about", []string{"session"}, nil},
 	{
 		"push/auth", "knows tokens and nothing of connections; of the hub it has the words for a channel's options",
-		[]string{"push/hub", "push/watch", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/google/renameio/v2"},
+		[]string{"push/hub", "push/watch", "internal/files", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/google/renameio/v2"},
 		nil,
 	},
 	{
 		"push/api", "sees the hub, and nothing of connections",
-		[]string{"push/hub", "push/logs", "push/tracing", "internal/histogram", "golang.org/x/time"},
+		[]string{"push/hub", "push/logs", "push/tracing", "internal/histogram", "internal/files", "golang.org/x/time"},
 		[]string{"push/broker/memory", "github.com/getkin/kin-openapi"},
 	},
 	{
 		"push/webhook", "knows HTTP and a backend's shapes, and nothing of connections",
-		[]string{"push/hub", "push/webhook/sign", "push/tracing", "internal/histogram", "github.com/sony/gobreaker/v2"},
+		[]string{"push/hub", "push/webhook/sign", "push/tracing", "internal/histogram", "internal/files", "github.com/sony/gobreaker/v2"},
 		[]string{"internal/testcert"},
 	},
 	{
@@ -167,7 +166,7 @@ var table = []row{
 	},
 	{
 		"cmd/millpond", "maps flags onto the structs of push and bench",
-		[]string{"push", "push/auth", "bench", "bench/report", "session", "internal/nearest", "internal/doctor", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},
+		[]string{"push", "push/auth", "bench", "bench/report", "session", "internal/nearest", "internal/doctor", "internal/files", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},
 		[]string{"internal/testcert", "internal/eventsink", "internal/program", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp", "github.com/santhosh-tekuri/jsonschema/v6", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/nats-io/jwt/v2"},
 	},
 	{"deploy", "tests of the files beside it", nil, []string{"internal/program"}},
@@ -189,6 +188,7 @@ var table = []row{
 	{"internal/nearest", "strings to a string", nil, nil},
 	{"internal/doctor", "reads what the kernel says, and knows nothing of servers", []string{"internal/cgroup", "golang.org/x/sys"}, nil},
 	{"internal/cgroup", "reads what the kernel says", nil, nil},
+	{"internal/files", "reads what operators name, and knows nothing of what it says", []string{"golang.org/x/sys"}, nil},
 	{"internal/arrows", "this test", nil, nil},
 }
 

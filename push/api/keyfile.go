@@ -6,9 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 // NamedKey is a key as the configuration has it: by a file with the key alone, or by its SHA-256 in hexadecimal digits.
@@ -39,7 +40,7 @@ func (n NamedKey) Read() (Key, error) {
 	case (n.KeyFile == "") == (n.SHA256 == ""):
 		errs = append(errs, errors.New("it needs one of key_file and sha256"))
 	case n.KeyFile != "":
-		key, err := os.ReadFile(n.KeyFile)
+		key, err := files.Read(n.KeyFile, files.MaxSecretBytes)
 		if key = bytes.TrimSpace(key); err == nil && (len(key) == 0 || bytes.ContainsAny(key, "\r\n")) {
 			err = fmt.Errorf("%s: it is not one line", n.KeyFile)
 		}
@@ -61,7 +62,7 @@ func (n NamedKey) Read() (Key, error) {
 // ReadKeyFile reads a file with a key a line. Keys of such a file are named line1, line2 and so on, and are good for
 // everything.
 func ReadKeyFile(path string) (keys []Key, err error) {
-	b, err := os.ReadFile(path)
+	b, err := files.Read(path, files.MaxSecretBytes)
 	if err != nil {
 		return nil, fmt.Errorf("api-key-file: %w", err)
 	}

@@ -7,10 +7,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 // Keys says where the keys are that sign tokens. Those of several sources count side by side. The zero value has none.
@@ -61,29 +61,46 @@ func splitID(s string) (id, path string) {
 
 // load reads the keys that are in files. Errors name flags by their end, behind "token-" or "subscription-token-".
 func (k *Keys) load() (ring, error) {
+	return k.read(func(_ string, load func() ([]key, error)) ([]key, error) { return load() })
+}
+
+// check reports what load would not like. Out of pipes it takes nothing, for load to find it.
+func (k *Keys) check() error {
+	_, err := k.read(func(path string, load func() ([]key, error)) ([]key, error) {
+		if files.Check(path, files.MaxSecretBytes) == nil && !files.Watchable(path) {
+			return nil, nil
+		}
+		return load()
+	})
+	return err
+}
+
+// read has visit called for each source of keys, with its path if it is a file.
+func (k *Keys) read(visit func(path string, load func() ([]key, error)) ([]key, error)) (ring, error) {
 	var keys ring
 	var errs []error
-	add := func(flag string, load func() ([]key, error)) {
-		more, err := load()
+	add := func(flag, path string, load func() ([]key, error)) {
+		more, err := visit(path, load)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", flag, err))
 		}
 		keys = append(keys, more...)
 	}
 	if len(k.Secret) > 0 {
-		add("hmac-secret", func() ([]key, error) { return one(newSecret(k.Secret, time.Time{})) })
+		add("hmac-secret", "", func() ([]key, error) { return one(newSecret(k.Secret, time.Time{})) })
 	}
 	if k.SecretFile != "" {
-		add("hmac-secret-file", func() ([]key, error) { return loadSecret(k.SecretFile, time.Time{}) })
+		add("hmac-secret-file", k.SecretFile, func() ([]key, error) { return loadSecret(k.SecretFile, time.Time{}) })
 	}
 	if k.PreviousSecretFile != "" {
-		add("hmac-previous-secret-file", func() ([]key, error) { return loadSecret(k.PreviousSecretFile, k.PreviousUntil) })
+		add("hmac-previous-secret-file", k.PreviousSecretFile, func() ([]key, error) { return loadSecret(k.PreviousSecretFile, k.PreviousUntil) })
 	}
 	for _, f := range k.PublicKeyFiles {
-		add("public-key-file", func() ([]key, error) { return loadPublic(splitID(f)) })
+		id, path := splitID(f)
+		add("public-key-file", path, func() ([]key, error) { return loadPublic(id, path) })
 	}
 	if k.JWKSFile != "" {
-		add("jwks-file", func() ([]key, error) { return loadJWKS(k.JWKSFile) })
+		add("jwks-file", k.JWKSFile, func() ([]key, error) { return loadJWKS(k.JWKSFile) })
 	}
 	if len(keys) > maxKeys {
 		errs = append(errs, fmt.Errorf("public-key-file: %d keys, at most %d are allowed", len(keys), maxKeys))
@@ -98,30 +115,8 @@ func one(k key, err error) ([]key, error) {
 	return []key{k}, nil
 }
 
-// maxFileBytes bounds what is read of a file of keys.
-const maxFileBytes = 1 << 20
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(b) > maxFileBytes:
-		return nil, fmt.Errorf("%s has more than %d bytes", path, maxFileBytes)
-	}
-	if b = bytes.TrimSpace(b); len(b) == 0 {
-		return nil, fmt.Errorf("%s is empty", path)
-	}
-	return b, nil
-}
-
 func loadSecret(path string, until time.Time) ([]key, error) {
-	b, err := readFile(path)
+	b, err := files.Secret(path)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +132,7 @@ func loadSecret(path string, until time.Time) ([]key, error) {
 
 // loadPublic reads all the keys of a PEM file.
 func loadPublic(id, path string) ([]key, error) {
-	b, err := readFile(path)
+	b, err := files.Secret(path)
 	if err != nil {
 		return nil, err
 	}

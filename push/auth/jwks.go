@@ -7,11 +7,13 @@ import (
 	"slices"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 // loadJWKS reads a key set from a file.
 func loadJWKS(path string) ([]key, error) {
-	b, err := readFile(path)
+	b, err := files.Secret(path)
 	if err != nil {
 		return nil, err
 	}

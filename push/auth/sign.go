@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 // Signer signs tokens, for tools; a backend has a library of its own.
@@ -31,7 +33,7 @@ func NewSigner(secretFile, privateKeyFile string) (*Signer, error) {
 		}
 		return &Signer{keys[0].value, keys[0].algs}, nil
 	}
-	b, err := readFile(privateKeyFile)
+	b, err := files.Secret(privateKeyFile)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func (c Config) Validate() error {
 		if s.keys == nil {
 			continue
 		}
-		if _, err := s.keys.load(); err != nil {
+		if err := s.keys.check(); err != nil {
 			errs = append(errs, prefixed(s.prefix, err)...)
 		}
 		if s.keys.PreviousSecretFile != "" && s.keys.PreviousUntil.IsZero() {

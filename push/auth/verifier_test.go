@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 var ann = jwt.MapClaims{"sub": "ann"}
@@ -268,7 +270,7 @@ func TestValidate(t *testing.T) {
 		{"short secret", Config{Keys: Keys{Secret: secret[:31]}}, "31 bytes, want at least 32"},
 		{"no file", Config{Keys: Keys{SecretFile: "/nowhere"}}, "token-hmac-secret-file: open /nowhere"},
 		{"empty file", Config{Keys: Keys{SecretFile: file(t, "e", []byte(" \n"))}}, "is empty"},
-		{"large file", Config{Keys: Keys{SecretFile: file(t, "l", make([]byte, maxFileBytes+1))}}, "more than"},
+		{"large file", Config{Keys: Keys{SecretFile: file(t, "l", make([]byte, files.MaxSecretBytes+1))}}, "more than"},
 		{"a public key as the secret", Config{Keys: Keys{SecretFile: file(t, "p", publicPEM(rsaKey))}}, "not a secret"},
 		{"a secret as the public key", Config{Keys: Keys{PublicKeyFiles: []string{file(t, "s", secret)}}}, "no public key in PEM"},
 		{"a private key as the public key", Config{Keys: Keys{PublicKeyFiles: []string{file(t, "k", private)}}}, "needs no private ones"},

@@ -8,16 +8,15 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/millpond/millpond/internal/files"
 	"github.com/millpond/millpond/push/watch"
 )
 
@@ -163,7 +162,7 @@ func (s *Store) load() error {
 	}
 	var errs []error
 	for _, p := range s.config.Pairs {
-		pair, err := tls.LoadX509KeyPair(p.Certificate, p.Key)
+		pair, err := files.KeyPair(p.Certificate, p.Key)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("tls-cert %s, tls-key %s: %w", p.Certificate, p.Key, err))
 			continue
@@ -172,7 +171,7 @@ func (s *Store) load() error {
 	}
 	if s.config.ClientCA != "" {
 		var err error
-		if c.ClientCAs, err = loadPool(s.config.ClientCA); err != nil {
+		if c.ClientCAs, err = files.Authorities(s.config.ClientCA); err != nil {
 			errs = append(errs, fmt.Errorf("tls-client-ca: %w", err))
 		}
 		if c.ClientAuth = tls.RequireAndVerifyClientCert; s.config.OptionalClientCert {
@@ -207,18 +206,6 @@ var cipherSuites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-}
-
-func loadPool(path string) (*x509.CertPool, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s has no certificate in PEM", path)
-	}
-	return pool, nil
 }
 
 // soon is when a certificate that is about to expire is worth a warning.
@@ -297,7 +284,7 @@ func (s *Store) files() []string {
 // loadTicketKeys reads a file of session ticket keys: a line of 64 hexadecimal digits each, as "openssl rand -hex 32" prints
 // them. The first is for new tickets; the others, of days before, still open old ones.
 func loadTicketKeys(path string) ([][32]byte, error) {
-	b, err := os.ReadFile(path)
+	b, err := files.Read(path, files.MaxSecretBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/millpond/millpond/internal/files"
 )
 
 // Config says what to watch. All fields must be set.
@@ -120,11 +121,14 @@ func (w *Watcher) changed() bool {
 	return changed
 }
 
-// fingerprint is one of all files. One that cannot be read is as if it were empty.
+// fingerprint is one of all files. One that cannot be read is as if it were empty; so is a pipe, out of which only who loads it may read.
 func (w *Watcher) fingerprint() [sha256.Size]byte {
 	h := sha256.New()
 	for _, f := range w.config.Files {
-		b, _ := os.ReadFile(f) // loading it will tell
+		var b []byte
+		if files.Watchable(f) {
+			b, _ = files.Read(f, files.MaxSecretBytes) // loading it will tell
+		}
 		fmt.Fprintf(h, "%s %d\n", f, len(b))
 		h.Write(b)
 	}

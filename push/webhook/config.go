@@ -2,17 +2,16 @@ package webhook
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/textproto"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"time"
 
+	"github.com/millpond/millpond/internal/files"
 	"github.com/millpond/millpond/push/tracing"
 	"github.com/millpond/millpond/push/webhook/sign"
 )
@@ -167,20 +166,16 @@ func setDefault[T comparable](v *T, d T) {
 func (c *Config) tls() (*tls.Config, error) {
 	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
+		var err error
+		if out.RootCAs, err = files.Authorities(c.CAFile); err != nil {
 			return nil, fmt.Errorf("tls_ca_file: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls_ca_file: %s has no certificate in PEM", c.CAFile)
 		}
 	}
 	if c.CertFile == "" {
 		return out, nil
 	}
 	load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		pair, err := files.KeyPair(c.CertFile, c.KeyFile)
 		return &pair, err
 	}
 	if _, err := load(nil); err != nil {

@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 
 	gonats "github.com/nats-io/nats.go"
 
+	"github.com/millpond/millpond/internal/files"
 	"github.com/millpond/millpond/push/hub"
 )
 
@@ -76,19 +76,16 @@ func (t TLS) Enabled() bool { return t != TLS{} }
 func (t TLS) Load() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
+		var err error
+		if c.RootCAs, err = files.Authorities(t.CA); err != nil {
 			return nil, err
-		}
-		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: no certificate in PEM is in it", t.CA)
 		}
 	}
 	if (t.Certificate == "") != (t.Key == "") {
 		return nil, errors.New("a certificate needs its key, and a key its certificate")
 	}
 	if t.Certificate != "" {
-		pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+		pair, err := files.KeyPair(t.Certificate, t.Key)
 		if err != nil {
 			return nil, err
 		}
@@ -273,12 +270,13 @@ func (l *Link) options() ([]gonats.Option, error) {
 	case c.Token != "":
 		options = append(options, gonats.Token(c.Token))
 	case c.CredentialsFile != "":
-		if _, err := os.Stat(c.CredentialsFile); err != nil {
+		user, err := (&credentials{path: c.CredentialsFile}).user()
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.flag("credentials-file"), err)
 		}
-		options = append(options, gonats.UserCredentials(c.CredentialsFile))
+		options = append(options, user)
 	case c.NKeyFile != "":
-		key, err := gonats.NkeyOptionFromSeed(c.NKeyFile)
+		key, err := (&credentials{path: c.NKeyFile}).seed()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.flag("nkey-file"), err)
 		}
