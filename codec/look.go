@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 
 	"github.com/gobwas/ws"
 )
@@ -134,6 +135,18 @@ func Inflate(payload, window []byte, limit int) ([]byte, error) {
 		return b[:min(len(b), limit)], fault
 	}
 	return b, nil
+}
+
+// InflateFirst returns the first byte of a compressed message of whose payload there is the beginning alone; ok is false if that does not tell.
+func InflateFirst(payload, window []byte) (first byte, ok bool) {
+	z := inflaters.Get().(*inflater)
+	z.src.Reset(payload)
+	z.reset(window)
+	var b [1]byte
+	n, _ := io.ReadFull(z.r, b[:]) // what there is comes before the error that there is no more
+	z.src.Reset(nil)
+	inflaters.Put(z)
+	return b[0], n == 1
 }
 
 // SlideWindow returns window with the end of a message, of which the last 1<<bits bytes count. The memory of window is reused.

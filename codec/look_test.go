@@ -117,6 +117,24 @@ func TestInflateAlone(t *testing.T) {
 	if b, err := Inflate(nil, nil, 10); err != nil || len(b) != 0 {
 		t.Errorf("nothing: %d bytes, %v", len(b), err)
 	}
+	// Of whatever beginning there is, the first byte is right or unknown; a few bytes with the codes of the block tell it.
+	for _, m := range []string{message, "\xff", strings.Repeat("noise 0123456789 and more ", 4000)} {
+		for _, window := range []string{"", m + "before"} {
+			whole, known := []byte(stdDeflate(6, m, window)), 0
+			for n := range len(whole) + 1 {
+				first, ok := InflateFirst(whole[:n], []byte(window))
+				if ok && first != m[0] || !ok && known > 0 {
+					t.Fatalf("of %d bytes of %d: %q, %v, want %q", n, len(whole), first, ok, m[0])
+				}
+				if ok {
+					known++
+				}
+			}
+			if len(whole)-known > 120 || known == 0 {
+				t.Errorf("%d of %d beginnings tell", known, len(whole))
+			}
+		}
+	}
 	if w := SlideWindow([]byte("abc"), []byte("def"), 2); string(w) != "cdef" {
 		t.Errorf("window %q", w)
 	}

@@ -34,6 +34,8 @@ type TapFrame struct {
 	Cut bool
 	// Deflated says that the payload is compressed, or a part of what is.
 	Deflated bool
+	// First is, with the first of several frames of a compressed message, the first byte of what that is, if the frame tells it.
+	First []byte
 	// Joined says that the frame is made up: it is what the frames of an unfinished message had brought when the tap came.
 	Joined bool
 	// Message is, with the last frame of a compressed message, what that was. Nil with all others.

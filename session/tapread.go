@@ -180,9 +180,14 @@ func (w *wireReader) gather(f *TapFrame) {
 	default:
 		w.message = append(w.message, f.Data()...)
 	}
-	if f.Header.Fin {
+	switch {
+	case f.Header.Fin:
 		f.Message = w.inflate()
 		w.compressed, w.message = false, nil
+	case f.Header.Opcode != codec.OpContinuation && w.why == "":
+		if first, ok := codec.InflateFirst(w.message, w.window); ok {
+			f.First = []byte{first}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millpond/millpond/codec"
+	"github.com/millpond/millpond/internal/testcert"
 	"github.com/millpond/millpond/session"
 )
 
@@ -38,6 +40,7 @@ type bench struct {
 	t      *testing.T
 	engine *session.Server
 	addr   string
+	tls    *tls.Config // of clients; nil without TLS
 	taps   *Taps
 	http   *httptest.Server
 
@@ -50,17 +53,25 @@ type bench struct {
 }
 
 func start(t *testing.T, l Limits, endpoints ...session.Endpoint) *bench {
-	return startOn(t, "127.0.0.1:0", l, endpoints...)
+	return startOn(t, "127.0.0.1:0", false, l, endpoints...)
 }
 
-func startOn(t *testing.T, address string, l Limits, endpoints ...session.Endpoint) *bench {
+func startOn(t *testing.T, address string, secured bool, l Limits, endpoints ...session.Endpoint) *bench {
 	t.Helper()
 	b := &bench{t: t, users: map[uint64]string{}, channels: map[string][]uint64{}, caller: Caller{Key: "test", Payload: true}}
 	if endpoints == nil {
 		endpoints = []session.Endpoint{{Path: "/echo", Handler: echo{}, Inline: true}}
 	}
+	config := session.Config{Endpoints: endpoints, PingInterval: -1, MaxMessageBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)}
+	serve := (*session.Server).Serve
+	if secured {
+		authority := testcert.NewAuthority()
+		config.TLS = &tls.Config{Certificates: []tls.Certificate{authority.Issue("test")}}
+		b.tls = &tls.Config{RootCAs: authority.Pool(), ServerName: "test"}
+		serve = (*session.Server).ServeTLS
+	}
 	var err error
-	b.engine, err = session.New(session.Config{Endpoints: endpoints, PingInterval: -1, MaxMessageBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
+	b.engine, err = session.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +81,7 @@ func startOn(t *testing.T, address string, l Limits, endpoints ...session.Endpoi
 	}
 	b.addr = listener.Addr().String()
 	served := make(chan error, 1)
-	go func() { served <- b.engine.Serve(listener) }()
+	go func() { served <- serve(b.engine, listener) }()
 	b.taps, err = New(Config{
 		Engine: func() *session.Server { return b.engine }, Connections: b, Limits: l,
 		Caller: func(*http.Request) (Caller, error) {
@@ -180,6 +191,9 @@ func (b *bench) dial(target string, more ...string) *wire {
 	c, err := net.Dial(network, b.addr)
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	if b.tls != nil {
+		c = tls.Client(c, b.tls)
 	}
 	_ = c.SetDeadline(time.Now().Add(patience))
 	b.t.Cleanup(func() { _ = c.Close() })

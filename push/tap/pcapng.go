@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -36,6 +37,7 @@ type flow struct {
 	takeover [2]bool   // whose compressed messages may refer to those before
 	lost     [2]bool   // a reader cannot inflate them: it has not seen all of those before
 	inflated [2]bool   // the message under way is written without compression
+	begun    [2]int    // bytes of it that its first frame has
 	comments []string  // for the next packet
 }
 
@@ -217,21 +219,26 @@ func (p *pcapng) frame(at time.Time, f *flow, frame *session.TapFrame) error {
 func (p *pcapng) rewrite(f *flow, from int, frame *session.TapFrame) (h session.TapHeader, payload []byte, changed bool) {
 	h = frame.Header
 	if !h.Opcode.IsControl() && h.Opcode != codec.OpContinuation {
-		// Wireshark does not inflate what comes in fragments.
+		// Wireshark does not inflate what comes in fragments, and takes the first of them for nothing if it is empty.
 		f.inflated[from] = h.Compressed() && (f.lost[from] || !h.Fin || !p.redaction.Whole || frame.Cut)
 		if f.inflated[from] {
 			f.lost[from] = f.takeover[from] // a reader will not have seen this message compressed
-			f.comment("this message was compressed, with %d bytes in this frame: here it is not, and all of it is in its last frame", frame.Header.Length)
+			f.comment("this message was compressed, with %d bytes in this frame: here it is not, and all but its first byte is in its last frame", frame.Header.Length)
 		}
 	}
 	payload = frame.Data()
 	redaction := p.redaction.of(h.Opcode)
 	if f.inflated[from] && !h.Opcode.IsControl() {
-		if changed, h.RSV = true, h.RSV&^4; !h.Fin {
-			return h, nil, true
+		changed, h.RSV = true, h.RSV&^4
+		if h.Opcode != codec.OpContinuation {
+			f.begun[from] = len(frame.First)
+		}
+		if !h.Fin {
+			return h, p.redaction.cover(bytes.Clone(frame.First), false), true
 		}
 		f.inflated[from] = false
-		payload, redaction = p.inflated(f, frame), p.redaction
+		payload, redaction = p.redaction.cover(p.inflated(f, frame), false), Redaction{Whole: true}
+		payload = payload[min(f.begun[from], len(payload)):]
 	}
 	if frame.Cut {
 		changed = true

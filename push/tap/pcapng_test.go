@@ -202,6 +202,80 @@ func TestTshark(t *testing.T) {
 	}
 }
 
+// Two captures of different connections that have one in common: one has all of it, the other begins in the middle of a frame of a compressed
+// message in fragments, which refers to the one before; a third has ended in the middle, too. tshark shows each whole, without TLS and with it.
+func TestTsharkOverlapping(t *testing.T) {
+	program.Find(t, "tshark")
+	for _, secured := range []bool{false, true} {
+		t.Run(fmt.Sprintf("tls=%v", secured), func(t *testing.T) {
+			takeover := &session.Compression{ContextTakeover: true, MinBytes: 100}
+			b := startOn(t, "127.0.0.1:0", secured, Limits{}, session.Endpoint{Path: "/echo", Handler: echo{}, Inline: true, Compression: takeover},
+				session.Endpoint{Path: "/push", Handler: echo{}, Inline: true})
+			all, gone := b.record("path=/echo"), b.capture("/tap?address=127.0.0.0/8")
+			c := b.dial("/echo", "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+			b.attached(2)
+			one, two, three := strings.Repeat("first ", 30)+".", strings.Repeat("first and second ", 10)+".", strings.Repeat("second and third ", 10)+"."
+			d := newDeflater()
+			c.send(compressed(masked(codec.OpText, true, d.message(one))))
+			c.next()
+			message := d.message(two)
+			begun := slices.Concat(compressed(masked(codec.OpText, false, message[:4])), masked(codec.OpPing, true, "half"), masked(codec.OpContinuation, true, message[4:]))
+			c.send(begun[:len(begun)-5])
+			c.next() // a pong: the server has all that was sent
+			b.mu.Lock()
+			b.users[c.session.ID()] = "ada"
+			b.mu.Unlock()
+			late := b.record("user=ada")
+			b.attached(3)
+			gone.until("the pong", func(l Line) bool { return l.Name == "pong" })
+			_ = gone.body.Close()
+			b.attached(2)
+			c.send(begun[len(begun)-5:])
+			c.next()
+			first, second := b.dial("/echo"), b.dial("/push")
+			b.mu.Lock()
+			b.users[second.session.ID()] = "ada"
+			b.mu.Unlock()
+			b.attached(4)
+			for _, other := range []*wire{first, second} {
+				other.send(text("only one"))
+				other.next()
+				_ = other.Close()
+			}
+			c.send(compressed(masked(codec.OpText, true, d.message(three))))
+			c.next()
+			c.send(masked(codec.OpClose, true, "\x03\xe8"))
+			c.next()
+			_ = c.Close()
+
+			const key, deflated, inflated, half = "37fa213d ", "1 0x04 1 1 ", "1 0x00 0 1 ", " 68616c66"
+			after := func(server string) []string {
+				return []string{
+					"client 1 0x00 0 0 1 " + key + two, "server " + server + "0 " + two, "client 1 0x00 1 1 " + key + "only one", "server 1 0x00 1 0 only one",
+					"client " + inflated + "1 " + key + three, "server " + server + "0 " + three, "client 1 0x00 0 8 1 37fa213d 1000", "server 1 0x00 0 8 0 1000",
+				}
+			}
+			const shown = 11 + 2 + 7 + 2 + 5
+			for _, capture := range []struct {
+				*recording
+				want []string
+			}{
+				{all, append([]string{
+					"client " + deflated + "1 " + key + one, "server " + deflated + "0 " + one, "client 0 0x00 0 1 1 37fa213d", "client 1 0x00 0 9 1 37fa213d" + half, "server 1 0x00 0 10 0" + half,
+				}, after(deflated)...)},
+				{late, append([]string{"client 0 0x00 0 1 1 00000000"}, after(inflated)...)},
+			} {
+				path := capture.file(shown)
+				checkFrames(t, path, portOf(b.addr), capture.want)
+				comments := tshark(t, path, "tcp.flags.syn == 1 && tcp.flags.ack == 0", "frame.comment")
+				if len(comments) != 2 || strings.Contains(comments[0], "within TLS") != secured {
+					t.Errorf("the connections are %q", comments)
+				}
+			}
+		})
+	}
+}
+
 func portOf(address string) int {
 	a, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
