@@ -474,8 +474,9 @@ func TestTapWhilePaused(t *testing.T) {
 	w.Attach(s.the())
 	const n = 300
 	var all []byte
+	message := func(i int) string { return fmt.Sprintf("%03d %s", i, strings.Repeat("x", 100)) }
 	for i := range n {
-		all = append(all, text(fmt.Sprintf("%03d %s", i, strings.Repeat("x", 100)))...)
+		all = append(all, text(message(i))...)
 	}
 	c.pour(all)
 	receive(t, entered)
@@ -486,32 +487,53 @@ func TestTapWhilePaused(t *testing.T) {
 	for range n {
 		c.next()
 	}
-	seen := 0
-	w.until("all frames", func() bool {
-		seen = 0
-		for _, e := range w.got {
-			if e.Frame != nil && e.Frame.FromClient {
-				if want := fmt.Sprintf("%03d", seen); !strings.HasPrefix(string(e.Frame.Data()), want) {
-					t.Fatalf("frame %.20q, want %s", e.Frame.Data(), want)
+	c.write(text("after the pause"))
+	c.expect("text after the pause")
+	all = append(all, text("after the pause")...)
+	// sent are the bytes of the client's frames that a tap has seen, once the last is among them.
+	sent := func(w *watched) (wire []byte) {
+		w.until("the last frame", func() bool {
+			wire = nil
+			for _, e := range w.got {
+				if e.Frame != nil && e.Frame.FromClient {
+					wire = append(append(wire, e.Frame.Wire...), e.Frame.Payload...)
 				}
-				seen++
 			}
+			return bytes.HasSuffix(wire, text("after the pause"))
+		})
+		return wire
+	}
+	if got := sent(w); !bytes.Equal(got, all) {
+		t.Errorf("of %d bytes the tap has %d, or others", len(all), len(got))
+	}
+	// What the handler had got before is not seen any more; from there on nothing is missing, and nothing is there twice.
+	if got := sent(late); !bytes.HasSuffix(all, got) || len(got) < len(all)/2 {
+		t.Errorf("the late tap has %d bytes of %d, or others", len(got), len(all))
+	}
+}
+
+// A tap that comes in the middle of a frame, and loses the rest of that, goes on with the next frame that it has whole.
+func TestTapGapAfterTheMiddle(t *testing.T) {
+	s, _ := echoServer(t, true)
+	c := s.open()
+	long := masked(OpBinary, true, strings.Repeat("\xb6\x7b", 50)) // masked, of many a header
+	c.write(join(masked(codec.OpPing, true, ""), long[:50]))
+	c.expect("pong ") // the server has all that was sent
+	w, session := s.tap(TapConfig{BufferBytes: 300}), s.the()
+	w.Attach(session) // which takes all of the buffer
+	c.write(join(long[50:], text("lost")))
+	c.next()
+	c.expect("text lost")
+	session.Outbox() // waits for the lock under which what was sent is told
+	w.until("the opening", func() bool { return len(w.got) > 0 })
+	c.write(text("seen"))
+	c.expect("text seen")
+	w.until("the echo", func() bool { return line(w.got[len(w.got)-1]) == `< fin=true rsv=0 text "seen"` })
+	for i, want := range []string{"opening /echo", `> fin=true rsv=0 binary "`, "gap > 1 frames", `> fin=true rsv=0 text "seen"`, "gap < 2 frames", `< fin=true rsv=0 text "seen"`} {
+		if i >= len(w.got) || !strings.HasPrefix(w.lines()[i], want) || (i == 1) != strings.HasSuffix(w.lines()[i], " cut") {
+			t.Fatalf("events\n%s", strings.Join(w.lines(), "\n"))
 		}
-		return seen == n
-	})
-	last := ""
-	late.until("the last frame", func() bool {
-		for _, e := range late.got {
-			if e.Frame != nil && e.Frame.FromClient {
-				now := string(e.Frame.Data()[:3])
-				if last != "" && now <= last {
-					continue
-				}
-				last = now
-			}
-		}
-		return last == fmt.Sprintf("%03d", n-1)
-	})
+	}
 }
 
 // Shared frames, batches and heartbeats are seen as well.
