@@ -64,9 +64,10 @@ type storm struct {
 	tally
 	took    time.Duration // until every one was in or refused
 	costs   costs
-	dialing tally // what the established saw while the clients of the storm made their sockets, on the same cores
-	during  tally // from then on until every one was in or refused
-	leaving tally // while they all hung up at once
+	dropped float64 // packets of connects, by the kernel, because the backlog was full; of an own server or one with --pid
+	dialing tally   // what the established saw while the clients of the storm made their sockets, on the same cores
+	during  tally   // from then on until every one was in or refused
+	leaving tally   // while they all hung up at once
 }
 
 // Run implements Scenario.
@@ -185,17 +186,23 @@ func (s *storming) storm(ctx context.Context, t Target) (*storm, error) {
 	if _, err := saw(); err != nil {
 		return nil, err
 	}
+	dropped, err := overflows(t.PID)
+	if err != nil {
+		return nil, err
+	}
 	opened := make(chan error, 1)
 	go func() {
 		_, err := c.order(ctx, "open", openArgs{AtOnce: true})
 		opened <- err
 	}()
-	var errs [7]error
+	var errs [8]error
 	_, errs[6] = c.order(ctx, "begun", nil)
 	found.dialing, errs[0] = saw()
 	errs[1] = <-opened
 	found.costs, errs[2] = m.costs(context.WithoutCancel(ctx))
 	found.took = found.costs.took
+	found.dropped, errs[7] = overflows(t.PID)
+	found.dropped -= dropped
 	found.during, errs[3] = saw()
 	if found.tally, err = r.take(c); err == nil {
 		err = r.dismiss(c)
@@ -224,6 +231,10 @@ func (s *storming) figures(c Connect, here, elsewhere *storm) {
 	if s.own {
 		r.Report.Add(report.Figure{Name: "implied", Value: c.implied(r.Options.Connections).Seconds(), Unit: "s", Text: "what the accept rate makes of that"})
 	}
+	r.serverFigure(report.Figure{
+		Name: "backlog-overflows", Value: here.dropped,
+		Text: "packets of connects that the kernel dropped because the backlog was full (net.core.somaxconn): those connects are slow, and a few are reset",
+	}, r.Target.PID > 0)
 	r.latencyFigures(here.Latencies[connecting], "connect-", "from when a connection was due until it was ready")
 	r.costFigures(here.costs, open+refused, "connect")
 	if s.established == nil {

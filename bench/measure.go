@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // This file reads what processes and the kernel take.
@@ -193,6 +195,26 @@ func kernelUse(pid int) (k kernel, err error) {
 	}
 	k.Slab, err = meminfo("SUnreclaim")
 	return k, err
+}
+
+// overflows is how many packets of connects the kernel has dropped since it started because a listener's backlog was
+// full: ListenOverflows of /proc/net/netstat, in the network namespace of process pid, this one's if it is 0.
+func overflows(pid int) (float64, error) {
+	if pid == 0 {
+		pid = os.Getpid()
+	}
+	process, err := procfs.NewProc(pid)
+	if err != nil {
+		return 0, err
+	}
+	stat, err := process.Netstat()
+	if err == nil && stat.ListenOverflows == nil {
+		err = errors.New("/proc/net/netstat has no ListenOverflows")
+	}
+	if err != nil {
+		return 0, err
+	}
+	return *stat.ListenOverflows, nil
 }
 
 // meminfo returns a line of /proc/meminfo in bytes.

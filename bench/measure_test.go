@@ -1,10 +1,52 @@
 package bench
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// A listener that nobody accepts from, with a backlog of one, overflows.
+func TestOverflows(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 1); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: name.(*unix.SockaddrInet4).Port}).String()
+	before, err := overflows(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := before
+	for range 100 {
+		c, err := net.DialTimeout("tcp", to, 100*time.Millisecond)
+		if err == nil {
+			defer func() { _ = c.Close() }()
+		}
+		if now, err = overflows(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+		if now > before {
+			return
+		}
+	}
+	t.Errorf("%v after 100 connects, %v before", now, before)
+}
 
 // A server of several processes has the memory and CPU of all of them.
 func TestGaugeOfSeveralProcesses(t *testing.T) {

@@ -117,7 +117,7 @@ var table = []row{
 	{
 		"push/tap", "looks on at sessions and knows nothing of protocols; the only one that knows gopacket",
 		[]string{"session", "codec", "github.com/gopacket/gopacket", "golang.org/x/time"},
-		[]string{"internal/program"},
+		[]string{"internal/program", "internal/testcert"},
 	},
 	{"push/dashboard", "sends figures to sessions, and knows nothing of what they are about", []string{"session"}, nil},
 	{
@@ -153,7 +153,7 @@ var table = []row{
 		"bench", "a client of the engine's parts, which speaks the protocols as a client and knows nothing else of the product",
 		[]string{
 			"bench/report", "bench/verify", "session", "poller", "codec", "push/protocol/centrifuge/wire", "internal/testcert", "golang.org/x/sys",
-			"github.com/golang-jwt/jwt/v5", "github.com/vbauerster/mpb/v8",
+			"github.com/golang-jwt/jwt/v5", "github.com/prometheus/procfs", "github.com/vbauerster/mpb/v8",
 		},
 		nil,
 	},
