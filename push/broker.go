@@ -52,7 +52,6 @@ func (c *Config) natsConfig() NATS {
 	if c.DataDir != "" {
 		n.Server.Dir = filepath.Join(c.DataDir, natsDir)
 	}
-	n.Server.Logger, n.Link.Logger, n.Broker.Logger = c.Logger, c.Logger, c.Logger
 	n.Server.Node, n.Link.Node = c.Cluster.Name, c.Cluster.Name
 	n.Broker.StoreBytes = n.Server.StoreBytes
 	n.Broker.RingBytes, n.Broker.RingChannels = c.History.MaxHistoryBytes, c.History.MaxStreams
@@ -122,6 +121,8 @@ func (s *Server) newBroker() (err error) {
 		s.broker = s.memory
 		return nil
 	}
+	logger := s.repeats.Logger()
+	n.Server.Logger, n.Link.Logger, n.Broker.Logger = logger, logger, logger
 	side := &natsSide{}
 	defer func() {
 		if err != nil {
@@ -191,6 +192,7 @@ func (n *natsSide) close(ctx context.Context) error {
 }
 
 func (s *Server) closeBroker(ctx context.Context) error {
+	defer s.repeats.Close() // behind the last line of the broker's
 	if s.nats == nil {
 		return nil
 	}

@@ -146,6 +146,9 @@ type Config struct {
 
 	// Version is shown in metrics.
 	Version string
+	// LogRepeatInterval is the time in which a line that the broker or the cluster says again is counted, and not written; see [logs.Repeats]. Zero means 30 s, a negative
+	// one that all are written.
+	LogRepeatInterval time.Duration
 	// Logger gets what an operator has to know. Nil means slog.Default().
 	Logger *slog.Logger
 }

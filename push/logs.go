@@ -16,6 +16,7 @@ import (
 
 // openLogs opens the logs that the Config wants, and the way to a receiver of spans.
 func (s *Server) openLogs() (err error) {
+	s.repeats = logs.NewRepeats(s.config.Logger, s.config.LogRepeatInterval)
 	audit, access := s.config.AuditLog, s.config.AccessLog
 	audit.Logger, access.Logger = s.config.Logger, s.config.Logger
 	if s.audit, err = logs.Open(audit); err != nil {

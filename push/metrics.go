@@ -138,6 +138,7 @@ var (
 	descWatchersLeft  = desc("dashboard_refused_total", "Dashboards that were one more than --dashboard-max-watchers.")
 	descKeys          = desc("idempotency_keys", "Keys of publications that are known, so that none is made twice.")
 	descSpans         = desc("trace_spans_total", "Spans of OpenTelemetry: ended, which are to be sent; exported, which the receiver has; failed, which it did not take. What is missing in the sum of these waits, or was given up.", "outcome")
+	descLogRepeats    = desc("log_repeats_total", "Lines of the server's log that were counted, and not written, because they said the same again within --log-repeat-interval.")
 	descLogLines      = desc("log_lines_total", "Lines of the audit log and the access log.", "log", "outcome")
 	descErrors        = desc("command_errors_total", "Errors sent to clients.", "protocol", "code")
 )
@@ -367,6 +368,7 @@ func (c *collector) collectLogs(counter emitCount) {
 	counter(descSpans, spans.Ended, "ended")
 	counter(descSpans, spans.Exported, "exported")
 	counter(descSpans, spans.Failed, "failed")
+	counter(descLogRepeats, c.server.repeats.Counted())
 	for name, log := range map[string]*logs.Log{"audit": c.server.audit, "access": c.server.accessLines()} {
 		st := log.Stats()
 		counter(descLogLines, st.Written, name, "written")

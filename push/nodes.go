@@ -59,12 +59,12 @@ func (n *nodes) join() (err error) {
 	s := n.server
 	c := s.config.Cluster
 	n.cluster, err = cluster.New(cluster.Config{
-		Bus: c.Bus, UID: s.uid, Name: s.nodeName(), Version: s.config.Version, Figures: n.figures, Methods: n.methods(), Limits: c.ClusterLimits, Logger: s.config.Logger,
+		Bus: c.Bus, UID: s.uid, Name: s.nodeName(), Version: s.config.Version, Figures: n.figures, Methods: n.methods(), Limits: c.ClusterLimits, Logger: s.repeats.Logger(),
 	})
 	if err != nil || c.Log == nil {
 		return err
 	}
-	n.records = cluster.FollowRecords(cluster.RecordsConfig{Log: c.Log, Apply: n.learn, Own: n.known, Logger: s.config.Logger})
+	n.records = cluster.FollowRecords(cluster.RecordsConfig{Log: c.Log, Apply: n.learn, Own: n.known, Logger: s.repeats.Logger()})
 	timer := time.NewTimer(c.WithDefaults().Timeout)
 	defer timer.Stop()
 	select {

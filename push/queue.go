@@ -30,7 +30,7 @@ func (q Queue) Enabled() bool { return q.Stream != "" }
 func (c *Config) queueConfig() Queue {
 	q := c.Queue
 	n := c.NATS.Link
-	q.Link.Flags, q.Link.Node, q.Link.Prefix, q.Link.Logger, q.Logger = "queue", c.Cluster.Name, n.Prefix, c.Logger, c.Logger
+	q.Link.Flags, q.Link.Node, q.Link.Prefix = "queue", c.Cluster.Name, n.Prefix
 	q.Link.ConnectTimeout, q.Link.ReconnectWait, q.Link.PingInterval = n.ConnectTimeout, n.ReconnectWait, n.PingInterval
 	return q
 }
@@ -70,6 +70,7 @@ func (s *Server) newQueue() (err error) {
 	if !c.Enabled() {
 		return nil
 	}
+	c.Link.Logger, c.Logger = s.repeats.Logger(), s.repeats.Logger()
 	side := &queueSide{}
 	if len(c.Link.URLs) > 0 {
 		if side.link, err = nats.Open(c.Link); err != nil {
@@ -82,7 +83,7 @@ func (s *Server) newQueue() (err error) {
 	if side.source, err = nats.OpenQueue(c.NATSQueue); err != nil {
 		return errors.Join(fmt.Errorf("push: %w", err), side.closeLink(context.Background()))
 	}
-	side.work = queue.New(queue.Config[*nats.Queued]{Logger: s.config.Logger, Decode: func(m *nats.Queued) (queue.Command, error) {
+	side.work = queue.New(queue.Config[*nats.Queued]{Logger: c.Logger, Decode: func(m *nats.Queued) (queue.Command, error) {
 		return s.api.Command(m.Data(), m.Channel(), m.Key())
 	}})
 	s.queue = side

@@ -62,6 +62,7 @@ type Server struct {
 	memoryWatch *pressure.Watch
 	certs       *certs.Store    // nil without TLS
 	events      *events.Events  // nil if nobody wants any
+	repeats     *logs.Repeats   // before the log, for the broker and the cluster; nil until openLogs
 	audit       *logs.Log       // nil if there is none
 	access      *accessLog      // nil if there is none
 	tracer      *tracing.Tracer // nil if nobody follows anything

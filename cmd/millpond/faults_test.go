@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,5 +250,50 @@ func TestFullDisk(t *testing.T) {
 			}
 			l.finish()
 		})
+	}
+}
+
+// A node with another secret than the rest tries again and again, and does not fill the logs.
+func TestWrongSecretDoesNotFillTheLog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("two processes")
+	}
+	t.Parallel() // most of it is waiting
+	p := newPond(t, 2)
+	var nodes [2]*process
+	var starting sync.WaitGroup
+	for i := range nodes {
+		secret := filepath.Join(t.TempDir(), "credentials")
+		if err := os.WriteFile(secret, fmt.Append(nil, "user:", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.args = []string{"--cluster-credentials-file=" + secret, "--nats-start-timeout=1s", "--log-repeat-interval=1h"}
+		flags := p.flags(i)
+		starting.Go(func() { nodes[i] = startProcess(t, flags...) })
+	}
+	starting.Wait()
+	for i, node := range nodes {
+		eventually(t, "they go on trying", func() bool {
+			n, _ := strconv.Atoi(strings.TrimPrefix(node.metric("millpond_log_repeats_total "), "millpond_log_repeats_total "))
+			return n > 20
+		})
+		kinds := map[string]int{}
+		node.mu.Lock()
+		lines := node.lines
+		node.mu.Unlock()
+		for _, line := range lines {
+			if strings.Contains(line, "uthoriz") || strings.Contains(line, "uthentic") {
+				_, text, _ := strings.Cut(line, "rid:")
+				kinds[strings.TrimLeft(text, "0123456789")]++
+			}
+		}
+		for kind, n := range kinds {
+			if n > 1 {
+				t.Errorf("node %d: %d lines, for which one will do: %s", i, n, kind)
+			}
+		}
+		if len(kinds) == 0 {
+			t.Errorf("node %d says nothing", i)
+		}
 	}
 }

@@ -52,7 +52,7 @@ type process struct {
 
 	// Guarded by mu.
 	mu    sync.Mutex
-	lines []string // of its log, since it listens
+	lines []string // of its log
 }
 
 // awaitLog waits until a line of the log has all of that.
@@ -101,6 +101,7 @@ func startCommand(t *testing.T, command *exec.Cmd) *process {
 	lines := bufio.NewScanner(stderr)
 	for (p.public == "" || p.internal == "") && lines.Scan() {
 		t.Log(lines.Text())
+		p.lines = append(p.lines, lines.Text())
 		if m := listening.FindStringSubmatch(lines.Text()); m != nil && m[1] == "public" {
 			if p.public == "" { // of several the first
 				p.public = m[2]

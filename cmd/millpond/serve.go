@@ -158,8 +158,9 @@ type serveCommand struct {
 	DrainRate    float64        `help:"Sessions that are then closed in a second; 0: all at once." default:"5000"`
 	DrainTimeout time.Duration  `help:"Time from SIGTERM until those that are left are closed at once." default:"25s"`
 
-	LogLevel  slog.Level `reload:"value" help:"debug, info, warn or error." default:"info"`
-	LogFormat string     `help:"How to log: ${enum}." enum:"text,json" default:"text"`
+	LogLevel          slog.Level    `reload:"value" help:"debug, info, warn or error." default:"info"`
+	LogRepeatInterval time.Duration `help:"Time in which a line of the log that the broker or the cluster says again is counted, and not written; negative: all are written." default:"30s"`
+	LogFormat         string        `help:"How to log: ${enum}." enum:"text,json" default:"text"`
 
 	TraceEndpoint string   `help:"Where spans of OpenTelemetry go, by OTLP over HTTP; default: where OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere." placeholder:"URL"`
 	TraceSample   *float64 `range:"0:1" help:"Of how many traces that begin here spans are kept: 0.01 is one in a hundred; default: what OTEL_TRACES_SAMPLER says, or all." placeholder:"1"`
@@ -337,8 +338,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		}},
 		Memory:    c.memory(),
 		Inherited: activation.Files(true), Takeover: c.Takeover,
-		Trace:    push.Trace{Endpoint: c.TraceEndpoint, Sample: c.TraceSample, Environment: true},
-		AuditLog: push.Log{Path: c.AuditLog, JSON: c.LogFormat == "json"}, AuditPublishes: c.AuditPublishes,
+		Trace:             push.Trace{Endpoint: c.TraceEndpoint, Sample: c.TraceSample, Environment: true},
+		LogRepeatInterval: c.LogRepeatInterval,
+		AuditLog:          push.Log{Path: c.AuditLog, JSON: c.LogFormat == "json"}, AuditPublishes: c.AuditPublishes,
 		AccessLog: push.Log{Path: c.AccessLog, JSON: c.LogFormat == "json"}, AccessSample: c.AccessLogSample,
 		MaxMessageBytes: c.MaxMessageBytes, Version: version, Logger: logger,
 		Socket: session.SocketOptions{SendBuffer: c.SendBufferBytes, UserTimeout: c.TCPUserTimeout, KeepAlive: c.TCPKeepalive, ReusePort: c.ReusePort},

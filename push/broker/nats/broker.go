@@ -40,7 +40,6 @@ type Broker struct {
 	ringBytes                                                    atomic.Int64
 	published, refused, unknown                                  atomic.Int64
 	interruptions, foreigners, resetCount, renewals, coreDropped atomic.Int64
-	latest                                                       atomic.Int64 // when a repeating cause was logged, in Unix seconds
 }
 
 var _ hub.Broker = (*Broker)(nil)
@@ -162,7 +161,7 @@ func (b *Broker) prepareAll() error {
 			if errors.Is(err, errMisfit) || b.ctx.Err() != nil {
 				return err
 			}
-			b.repeating("broker: a stream is not there yet", err)
+			b.config.Logger.Warn("broker: a stream is not there yet", "error", err)
 			select {
 			case <-time.After(wait):
 			case <-b.ctx.Done():
@@ -267,21 +266,13 @@ func (b *Broker) follow(channel string, e *envelope, p *hub.Publication) {
 // interrupted notes that a group cannot be read.
 func (b *Broker) interrupted(n int, err error) {
 	b.interruptions.Add(1)
-	b.repeating("broker: reading a stream was interrupted", fmt.Errorf("%s: %w", b.streamName(n), err))
+	b.config.Logger.Warn("broker: reading a stream was interrupted", "stream", b.streamName(n), "error", err)
 }
 
 // foreign notes a message that is none of ours.
 func (b *Broker) foreign(subject string, err error) {
 	b.foreigners.Add(1)
-	b.repeating("broker: a message that is no publication was passed by", fmt.Errorf("subject %s: %w", subject, err))
-}
-
-// repeating logs what may be many times the same, once in five seconds.
-func (b *Broker) repeating(text string, err error) {
-	now := time.Now().Unix()
-	if last := b.latest.Load(); now-last >= 5 && b.latest.CompareAndSwap(last, now) {
-		b.config.Logger.Warn(text, "error", err)
-	}
+	b.config.Logger.Warn("broker: a message that is no publication was passed by", "subject", subject, "error", err)
 }
 
 // Close ends the reading. Publications that wait are answered before, or fail.
