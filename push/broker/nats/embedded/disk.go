@@ -14,9 +14,29 @@ import (
 
 const (
 	watchInterval = 250 * time.Millisecond
-	restartAfter  = time.Second // the failure before, and up to longestAfter when it fails again
-	longestAfter  = 30 * time.Second
+	shortestPause = time.Second // between two restarts; twice as long each time, up to the longest
+	longestPause  = 30 * time.Second
+	steadyAfter   = 2 * longestPause // a failure has nothing to do with those before
 )
+
+// pace says when a server of which the storage has failed is restarted: the first time at once, and then later each
+// time that it fails again, so that a disk that stays broken does not make all that use the server begin anew all the
+// time. Its zero value is that of a server that never failed.
+type pace struct {
+	pause time.Duration
+	last  time.Time // when it was restarted, or that failed
+}
+
+// left is how long the next restart has to wait.
+func (p *pace) left(now time.Time) time.Duration { return max(p.pause-now.Sub(p.last), 0) }
+
+// tried notes a restart, or an attempt.
+func (p *pace) tried(began, ended time.Time) {
+	if began.Sub(p.last) > steadyAfter {
+		p.pause = 0
+	}
+	p.pause, p.last = min(max(2*p.pause, shortestPause), longestPause), ended
+}
 
 // freeBytes is what there is for the data on its disk.
 func freeBytes(dir string) (int64, error) {
@@ -31,22 +51,19 @@ func freeBytes(dir string) (int64, error) {
 func (s *Server) watch(ctx context.Context) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	wait, due := restartAfter, time.Time{}
+	var restarts pace
 	for {
 		free, err := freeBytes(s.config.Dir)
 		s.free.Store(free)
-		failed := s.failed()
+		now, failed := time.Now(), s.failed()
 		switch {
 		case err == nil && free < s.config.ReserveBytes:
 			err = fmt.Errorf("the disk of the log is full: %d bytes are free, and nats-reserve-bytes is %d", free, s.config.ReserveBytes)
-		case err == nil && failed && time.Now().After(due):
-			if err = s.restart(); err == nil {
-				wait, due = restartAfter, time.Now().Add(wait)
-			} else {
-				wait, due = min(2*wait, longestAfter), time.Now().Add(wait)
-			}
-		case err == nil && failed:
+		case err == nil && failed && restarts.left(now) > 0:
 			err = errors.New("the disk of the log has failed")
+		case err == nil && failed:
+			err = s.restart()
+			restarts.tried(now, time.Now())
 		}
 		s.tell(err)
 		select {
