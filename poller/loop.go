@@ -44,8 +44,8 @@ func (c Config) Validate() error {
 	if c.Loops < 0 || c.Loops > 1024 {
 		errs = append(errs, fmt.Errorf("loops: %d is not between 0 and 1024", c.Loops))
 	}
-	if c.AcceptRate < 0 {
-		errs = append(errs, fmt.Errorf("accept-rate: %v is negative", c.AcceptRate))
+	if !(c.AcceptRate >= 0) {
+		errs = append(errs, fmt.Errorf("accept-rate: %v is negative, or no number", c.AcceptRate))
 	}
 	if c.TLSHandshakes < 0 {
 		errs = append(errs, fmt.Errorf("tls-handshakes: %d is negative", c.TLSHandshakes))

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/millpond/millpond/push/api"
 	"github.com/millpond/millpond/push/auth"
@@ -249,12 +252,28 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("internal-listen: %s is not loopback; give an --api-key-file", d.InternalListen))
 	}
 	for name, value := range map[string]int{
-		"max-channels": d.MaxChannels, "max-recovered": d.MaxRecovered, "max-presence": d.MaxPresence, "max-answer-bytes": d.MaxAnswerBytes, "max-connections-per-user": d.MaxConnectionsPerUser,
+		"max-channels": d.MaxChannels, "max-recovered": d.MaxRecovered, "max-answer-bytes": d.MaxAnswerBytes, "max-connections-per-user": d.MaxConnectionsPerUser,
 		"max-revocations": d.MaxRevocations, "max-bad-tokens": d.MaxBadTokens,
 	} {
 		if value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, value))
 		}
+	}
+	for name, bound := range map[string][2]int{
+		"max-presence": {d.MaxPresence, math.MaxInt32}, "send-buffer-bytes": {d.Socket.SendBuffer, 1 << 30},
+	} {
+		if bound[0] < 0 || bound[0] > bound[1] {
+			errs = append(errs, fmt.Errorf("%s: %d is not between 0 and %d", name, bound[0], bound[1]))
+		}
+	}
+	if d.Socket.UserTimeout < 0 || d.Socket.UserTimeout > maxUserTimeout {
+		errs = append(errs, fmt.Errorf("tcp-user-timeout: %v is not between 0 and %v", d.Socket.UserTimeout, maxUserTimeout))
+	}
+	if d.Socket.KeepAlive > maxKeepAlive {
+		errs = append(errs, fmt.Errorf("tcp-keepalive: %v is more than %v", d.Socket.KeepAlive, maxKeepAlive))
+	}
+	if name := d.Cluster.Name; len(name) > maxNodeName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		errs = append(errs, fmt.Errorf("node-name: %.40q… is no name: up to %d bytes of UTF-8 without control characters", name, maxNodeName))
 	}
 	if d.MaxBadTokens > 255 {
 		errs = append(errs, fmt.Errorf("max-bad-tokens: %d is more than 255", d.MaxBadTokens))
@@ -266,9 +285,15 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("personal-namespace: there is no namespace %q", d.PersonalNamespace))
 	}
 	for _, address := range d.Listen {
+		if err := checkAddress(strings.TrimPrefix(address, plainPrefix)); err != nil {
+			errs = append(errs, fmt.Errorf("listen: %s: %w", address, err))
+		}
 		if strings.HasPrefix(address, plainPrefix) && !d.TLS.Enabled() {
 			errs = append(errs, fmt.Errorf("listen: %s: all ports are plain without a tls-cert", address))
 		}
+	}
+	if err := checkAddress(strings.TrimPrefix(d.InternalListen, plainPrefix)); err != nil {
+		errs = append(errs, fmt.Errorf("internal-listen: %s: %w", d.InternalListen, err))
 	}
 	if !(d.AccessSample >= 0 && d.AccessSample <= 1) {
 		errs = append(errs, fmt.Errorf("access-log-sample: %v is not between 0 and 1", d.AccessSample))
@@ -297,6 +322,36 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, engine.Validate())...)
+}
+
+// What the kernel takes: 2³¹ ms, and 32,767 s (tcp(7)). The bounds are a little less, and round.
+const (
+	maxUserTimeout = 500 * time.Hour
+	maxKeepAlive   = 9 * time.Hour
+)
+
+// maxNodeName is in bytes what the cluster's messages have room for.
+const maxNodeName = 255
+
+// maxUnixPath is in bytes the longest path of a socket (unix(7)).
+const maxUnixPath = 107
+
+// checkAddress reports what is wrong with the words of an address. Whether it is one of this host shows when a socket listens there.
+func checkAddress(address string) error {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if path == "" || len(path) > maxUnixPath {
+			return fmt.Errorf("a socket's path has 1 to %d bytes", maxUnixPath)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return errors.New("it is not HOST:PORT, :PORT or unix:PATH")
+	}
+	return nil
 }
 
 // plainPrefix marks an address that does not speak TLS.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -66,6 +67,9 @@ func number(text string) (float64, error) {
 // check reports what is wrong with a value, if it is a number at all.
 func (b *bounds) check(text string) error {
 	v, err := number(text)
+	if b.text != "" && errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("%s is no number", text)
+	}
 	if err != nil {
 		return nil //nolint:nilerr // what is no number is found elsewhere
 	}

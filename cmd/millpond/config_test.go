@@ -113,16 +113,26 @@ trusted_proxies: [10.0.0.1]
 			"F:7:5: namespaces[0].histroy_size: unknown key histroy_size, did you mean history_size?",
 			"F:8:15: namespaces[0].presence: perhaps is no boolean",
 			"F:9:11: tls_cert: stat /nowhere: no such file or directory",
-			"F:10:15: max_presence: -3 is not 0 or more",
+			"F:10:15: max_presence: -3 is not 0 to 2147483647",
 			"F:14:14: webhooks[0].timeout: [1] is no duration",
 			"F:16:20: webhooks[0].http_status_to_code_transforms[0].to_error.cod: unknown key cod, did you mean code?",
-			`F:17:1: trusted_proxies: netip.ParsePrefix("10.0.0.1"): no '/'`,
+			`F:17:1: trusted_proxies: "10.0.0.1" is no network, such as 10.0.0.0/8 or 192.0.2.7/32`,
 			"pong_timeout: 8s is not between 0 and ping-interval 5s",
 		}},
 		{"contradictions", "dev: true\nchannels:\n  history_size: 1\nnamespaces:\n  - name: aa\n  - name: bb\n    force_recovery: true\n", nil, 1, []string{
 			"F:2:1: channels: ", "F:6:5: namespaces[1]: ",
 		}},
 		{"no YAML", "dev: [", nil, 1, []string{"F:1:6: "}},
+		{"two documents", "dev: true\n---\ndev: false\n", nil, 1, []string{"F:3:4: a second document: "}},
+		{"an end", "---\ndev: true\n...\n---\n# nothing\n", nil, 0, nil},
+		{"not UTF-8", "dev: true\nnode_name: \"b\xff\"\n", nil, 1, []string{"F:2:14: it is not UTF-8"}},
+		{"kinds", "dev: true\nlog_level: loud\nping_interval: 25\ndrain_rate: -1\ndrain_timeout: -1s\ntcp_user_timeout: 501h\ntcp_keepalive: 10h\nmax_presence: 2147483648\n", nil, 1, []string{
+			`F:2:12: log_level: "loud" is no level: it is debug, info, warn or error`, `F:3:16: ping_interval: "25" is no duration, such as 300ms, 10s or 24h`, "F:4:13: drain_rate: -1 is not 0 or more",
+			"F:5:16: drain_timeout: -1s is not 0 or more", "F:6:1: tcp_user_timeout: 501h0m0s is not between 0 and 500h", "F:7:1: tcp_keepalive: 10h0m0s is more than 9h", "F:8:15: max_presence: 2147483648 is not 0 to 2147483647",
+		}},
+		{"names", "dev: true\nnode_name: \"a\\0\"\nlisten: [':http', 'unix:/run/s', '127.0.0.1:65536']\ninternal_listen: 127.0.0.1\n", nil, 1, []string{
+			"F:2:1: node_name: ", "F:3:1: listen: 127.0.0.1:65536: it is not HOST:PORT, :PORT or unix:PATH", "F:4:1: internal_listen: 127.0.0.1: it is not HOST:PORT",
+		}},
 		{"twice", "dev: true\ndev: false\n", nil, 1, []string{"F:2:1: "}},
 		{"a list", "- 1\n", nil, 1, []string{"F:1:1: "}},
 		{"variables", "dev: true\n", []string{"MILLPOND_LOOPSS=1", "MILLPOND_WORKERS=x", "MILLPOND_API_PORT_8000_TCP_ADDR=10.0.0.1", "MILLPOND_SERVICE_HOST=10.0.0.1", "MILLPOND_LOOPS=-1"}, 1, []string{

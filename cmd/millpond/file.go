@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
@@ -62,6 +63,11 @@ func readDocument(path string, load loader) (*document, error) {
 // newDocument reads YAML; a key that stands twice is an error.
 func newDocument(name string, source []byte) (*document, error) {
 	d := &document{name: name, source: withoutMark(source), values: file{}}
+	if at := invalidUTF8(d.source); at >= 0 {
+		before := d.source[:at]
+		p := problem{File: d.name, Line: bytes.Count(before, []byte("\n")) + 1, Column: at - bytes.LastIndexByte(before, '\n'), Message: "it is not UTF-8"}
+		return nil, fmt.Errorf("config: %w", problems{p})
+	}
 	if t := tooDeep(string(d.source)); t != nil {
 		p := problem{File: d.name, Line: t.Position.Line, Column: t.Position.Column, Message: fmt.Sprintf("nested more than %d deep", maxNesting)}
 		return nil, fmt.Errorf("config: %w", problems{p})
@@ -74,6 +80,18 @@ func newDocument(name string, source []byte) (*document, error) {
 
 // withoutMark leaves out a byte order mark, as editors of Windows write.
 func withoutMark(source []byte) []byte { return bytes.TrimPrefix(source, []byte("\ufeff")) }
+
+// invalidUTF8 returns where source is not UTF-8, or -1.
+func invalidUTF8(source []byte) int {
+	for i := 0; i < len(source); {
+		r, n := utf8.DecodeRune(source[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
 
 // maxFile is in bytes what a file may have.
 const maxFile = 16 << 20

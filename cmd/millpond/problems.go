@@ -73,8 +73,18 @@ func (c *checker) add(node ast.Node, path, format string, args ...any) {
 // check holds the file against what can be configured.
 func (d *document) check(known []setting) problems {
 	c := &checker{name: d.name}
-	if body := d.body(); body != nil {
-		c.mapping(body, "", known)
+	tree, err := parser.ParseBytes(d.source, 0)
+	if err != nil { // that it is YAML is known
+		return nil
+	}
+	for i, doc := range tree.Docs {
+		switch {
+		case doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType:
+		case i > 0:
+			c.add(doc.Body, "", "a second document: the file has one, and nothing stands behind it")
+		default:
+			c.mapping(doc.Body, "", known)
+		}
 	}
 	return c.found
 }
@@ -160,9 +170,9 @@ func (c *checker) value(node ast.Node, path string, s setting) {
 	}
 	if !fits(node, kind) {
 		if strings.Contains(path, headersKey) {
-			c.add(node, path, "it is no %s", kind) // it may be a secret
+			c.add(node, path, "it is no %s", s.kindInWords()) // it may be a secret
 		} else {
-			c.add(node, path, "%s is no %s", node, kind)
+			c.add(node, path, "%s is no %s", node, s.kindInWords())
 		}
 		return
 	}
@@ -240,7 +250,7 @@ func (s setting) decode(text string) error {
 	target := reflect.New(s.typ).Elem()
 	scan := kong.ScanFromTokens(kong.Token{Type: kong.FlagValueToken, Value: text})
 	if err := s.flag.Mapper.Decode(&kong.DecodeContext{Value: s.flag.Value, Scan: scan}, target); err != nil {
-		return fmt.Errorf("%q is no %s", text, s.kind())
+		return fmt.Errorf("%q is no %s", text, s.kindInWords())
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ type serveCommand struct {
 	IdempotencyKeys          int           `range:"0:" help:"Idempotency keys of publications that are known; the oldest are forgotten early." default:"1048576"`
 	MaxRecovered             int           `range:"0:" help:"Publications that one subscriber recovers." default:"300"`
 	MaxAnswerBytes           int           `range:"0:" help:"Bytes of answers that wait for a client; while more do, it is told to ask for its past again later, and with twice as much it is slow." default:"1048576"`
-	MaxPresence              int           `range:"0:" help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
+	MaxPresence              int           `range:"0:2147483647" help:"Clients that a channel's presence lists; of more, only the number is told." default:"10000"`
 	MaxChannels              int           `range:"0:" reload:"value" help:"Channels that one connection may subscribe to." default:"128"`
 	MaxConnectionsPerUser    int           `range:"0:" reload:"value" help:"Connections of one user by the Centrifuge protocol; 0: no bound."`
 	ConnectTimeout           time.Duration `range:"0:" help:"Time that a client of the Centrifuge protocol has to send its connect command." default:"10s"`
@@ -89,10 +89,10 @@ type serveCommand struct {
 	InboxBytes               int           `range:"0:" help:"Bytes that wait for a handler until the socket is not read." default:"65536"`
 	OutboxBytes              int           `range:"0:" help:"Bytes that wait for a slow client." default:"262144"`
 	OutboxMessages           int           `range:"0:" help:"Messages that wait for a slow client." default:"1024"`
-	SendBufferBytes          int           `help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
+	SendBufferBytes          int           `range:"0:1073741824" help:"SO_SNDBUF of each connection, which the kernel doubles." default:"65536"`
 	SlowPolicy               string        `help:"What happens when the outbox is full: ${enum}." enum:"disconnect,drop-oldest,drop-newest,latest" default:"disconnect"`
 	OutboxAge                time.Duration `help:"Time that the oldest message may wait for a slow client; negative: no bound." default:"60s"`
-	TCPUserTimeout           time.Duration `name:"tcp-user-timeout" help:"Time that sent data may stay unacknowledged until the kernel gives a client up." default:"30s"`
+	TCPUserTimeout           time.Duration `range:"0:" name:"tcp-user-timeout" help:"Time that sent data may stay unacknowledged until the kernel gives a client up." default:"30s"`
 	TCPKeepalive             time.Duration `name:"tcp-keepalive" help:"Time of silence until the kernel probes a connection; heartbeats that are more frequent leave it nothing to do; negative: never." default:"2m"`
 	Compression              string        `help:"permessage-deflate: ${enum}. Context takeover costs up to 64 KiB for each connection that compresses." enum:"on,off,context-takeover" default:"on"`
 	CompressionLevel         int           `range:"0:6" help:"From 1, the fastest, to 6." default:"1"`
@@ -154,9 +154,9 @@ type serveCommand struct {
 	PingInterval time.Duration  `help:"Time between two pings; negative: never." default:"25s"`
 	PongTimeout  time.Duration  `range:"0:" help:"Time from a ping to any sign of life." default:"8s"`
 	CloseTimeout time.Duration  `range:"0:" help:"Time that a client has to answer a close frame." default:"5s"`
-	DrainGrace   *time.Duration `help:"Time from SIGTERM during which clients are still accepted, while /readyz says 503; default 2s, with --dev none." placeholder:"2s"`
-	DrainRate    float64        `help:"Sessions that are then closed in a second; 0: all at once." default:"5000"`
-	DrainTimeout time.Duration  `help:"Time from SIGTERM until those that are left are closed at once." default:"25s"`
+	DrainGrace   *time.Duration `range:"0:" help:"Time from SIGTERM during which clients are still accepted, while /readyz says 503; default 2s, with --dev none." placeholder:"2s"`
+	DrainRate    float64        `range:"0:" help:"Sessions that are then closed in a second; 0: all at once." default:"5000"`
+	DrainTimeout time.Duration  `range:"0:" help:"Time from SIGTERM until those that are left are closed at once." default:"25s"`
 
 	LogLevel          slog.Level    `reload:"value" help:"debug, info, warn or error." default:"info"`
 	LogRepeatInterval time.Duration `help:"Time in which a line of the log that the broker or the cluster says again is counted, and not written; negative: all are written." default:"30s"`
@@ -378,6 +378,11 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 	if out.Engine.ProxyProtocolFrom, err = parseNetworks(tcp); err != nil {
 		errs = append(errs, fmt.Errorf("proxy-protocol-from: %w", err))
 	}
+	for name, value := range map[string]float64{"drain-rate": c.DrainRate, "drain-grace": float64(c.grace()), "drain-timeout": float64(c.DrainTimeout)} {
+		if !(value >= 0) {
+			errs = append(errs, fmt.Errorf("%s: it is negative, or no number", name))
+		}
+	}
 	if out.NATS, err = c.nats(); err != nil {
 		errs = append(errs, err)
 	}
@@ -428,7 +433,9 @@ func lines(b []byte) (list [][]byte) {
 func parseNetworks(list []string) (networks []netip.Prefix, err error) {
 	for _, p := range list {
 		prefix, e := netip.ParsePrefix(p)
-		err = errors.Join(err, e)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%q is no network, such as 10.0.0.0/8 or 192.0.2.7/32", p))
+		}
 		networks = append(networks, prefix)
 	}
 	return networks, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -150,6 +151,17 @@ func (s setting) kind() string {
 		return "integer"
 	}
 	panic(fmt.Sprintf("%s: no name for %v", s.key, s.typ))
+}
+
+// kindInWords is what a value is said not to be.
+func (s setting) kindInWords() string {
+	switch {
+	case s.typ == reflect.TypeFor[slog.Level]():
+		return "level: it is debug, info, warn or error"
+	case s.kind() == "duration":
+		return "duration, such as 300ms, 10s or 24h"
+	}
+	return s.kind()
 }
 
 // unit is that of a number, or empty.

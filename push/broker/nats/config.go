@@ -77,12 +77,18 @@ func (c Config) Validate() error {
 		"nats-groups": int64(c.Groups), "nats-partitions": int64(c.Partitions), "nats-store-bytes": c.StoreBytes,
 		"history-bytes": int64(c.RingBytes), "history-channels": int64(c.RingChannels), "nats-catch-up-bytes": int64(c.CatchUpBytes), "nats-fetch-bytes": int64(c.FetchBytes),
 		"nats-recalls": int64(c.Recalls), "nats-recall-bytes": int64(c.RecallBytes),
-		"nats-publish-timeout": int64(c.PublishTimeout), "nats-max-pending": int64(c.MaxPending), "nats-idle-timeout": int64(c.IdleTimeout),
-		"nats-reset-rate": int64(c.ResetRate), "nats-start-timeout": int64(c.StartTimeout), "history-position-ttl": int64(c.MaxAge),
+		"nats-max-pending": int64(c.MaxPending), "nats-reset-rate": int64(c.ResetRate),
 		"history_size": int64(c.MaxHistorySize), "nats-channel-messages": int64(c.ChannelMessages),
 	} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, n))
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"nats-publish-timeout": c.PublishTimeout, "nats-idle-timeout": c.IdleTimeout, "nats-start-timeout": c.StartTimeout, "history-position-ttl": c.MaxAge,
+	} {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("%s: %v is negative", name, d))
 		}
 	}
 	for name, bound := range map[string][2]int{"nats-groups": {c.Groups, 1024}, "nats-partitions": {c.Partitions, 65536}} {

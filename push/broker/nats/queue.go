@@ -62,12 +62,12 @@ func (c QueueConfig) Validate() error {
 	if strings.ContainsAny(c.DeadLetter, "*>") {
 		errs = append(errs, fmt.Errorf("queue-dead-letter: %q is a pattern, and no subject", c.DeadLetter))
 	}
-	for name, n := range map[string]int64{"queue-max-messages": int64(c.MaxMessages), "queue-max-bytes": int64(c.MaxBytes), "queue-ack-wait": int64(c.AckWait)} {
+	for name, n := range map[string]int64{"queue-max-messages": int64(c.MaxMessages), "queue-max-bytes": int64(c.MaxBytes)} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, n))
 		}
 	}
-	if c.AckWait > 0 && c.AckWait < time.Second {
+	if c.AckWait != 0 && c.AckWait < time.Second {
 		errs = append(errs, fmt.Errorf("queue-ack-wait: %v is less than a second", c.AckWait))
 	}
 	return errors.Join(errs...)
