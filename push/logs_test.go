@@ -211,4 +211,29 @@ func TestAccessLogIsSampled(t *testing.T) {
 	if st := s.accessLines().Stats(); st.Written+st.Dropped != 0 {
 		t.Errorf("%+v", st)
 	}
+
+	path := filepath.Join(t.TempDir(), "access")
+	s = startServer(t, Config{Dev: true, AccessLog: Log{Path: path, JSON: true}, AccessSample: 0.5})
+	for range 40 {
+		c := dial(t, s.ws("/push?channels=a"))
+		next(t, c)
+		_ = c.Close(websocket.StatusNormalClosure, "")
+	}
+	eventually(t, "all have ended", func() bool { return s.engine.Stats().Connections == 0 })
+	if err := s.access.log.Close(t.Context()); err != nil { // with all that was told
+		t.Fatal(err)
+	}
+	lines, _ := accessLines(t, path, 2)
+	events := map[string]string{}
+	for _, l := range lines {
+		events[l.Connection] += l.Event + " "
+	}
+	if n := len(events); n == 0 || n == 40 {
+		t.Errorf("%d of 40 connections have lines", n)
+	}
+	for id, both := range events {
+		if both != "opened closed " {
+			t.Errorf("%s: %s", id, both)
+		}
+	}
 }

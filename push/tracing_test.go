@@ -1,6 +1,7 @@
 package push
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -199,9 +200,19 @@ func TestTraceReceiverIsAway(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
 	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
 	t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
-	release := make(chan struct{})
-	deaf := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000") // ms: nobody but Close gives up
+	release, asked, given := make(chan struct{}), make(chan struct{}, 1000), make(chan struct{}, 1000)
+	deaf := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		_, _ = io.Copy(io.Discard, q.Body)
+		asked <- struct{}{}
+		select {
+		case <-release:
+		case <-q.Context().Done():
+			given <- struct{}{}
+		}
+	}))
 	t.Cleanup(deaf.Close)
+	t.Cleanup(func() { close(release) })
 	s := startServer(t, Config{Dev: true, Trace: Trace{Endpoint: deaf.URL}})
 	for range 300 { // two spans each, and a third for the fan-out
 		if status, _ := request(t, "POST", s.internalURL("/api/publish"), `{"channel":"a","data":1}`); status != 200 {
@@ -211,12 +222,19 @@ func TestTraceReceiverIsAway(t *testing.T) {
 	if st := s.tracer.Stats(); st.Ended != 900 || st.Exported != 0 {
 		t.Errorf("%+v", st)
 	}
-	begun := time.Now()
-	if err := s.tracer.Close(t.Context()); err != nil {
-		t.Error(err)
+	await := func(what string, happened <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-happened:
+		case <-time.After(time.Minute):
+			t.Fatal("never: " + what)
+		}
 	}
-	t.Log("closed after", time.Since(begun))
-	close(release)
+	await("the receiver is asked", asked)
+	closed := make(chan struct{})
+	go func() { _ = s.tracer.Close(context.Background()); close(closed) }()
+	await("Close gives up", closed)
+	await("the receiver is told so", given)
 }
 
 // On NATS a trace goes on to the subscribers of every node, by a channel with history and by one without.

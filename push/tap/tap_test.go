@@ -392,7 +392,10 @@ func TestRefusals(t *testing.T) {
 
 // So many captures run at a time, and begin in a minute.
 func TestBounds(t *testing.T) {
-	b := start(t, Limits{MaxCaptures: 1})
+	b := start(t, Limits{MaxCaptures: 1, StartsPerMinute: 0.001})
+	if r := b.taps.starts.Limit(); r != 0.001/60 {
+		t.Errorf("%v begin in a second", r)
+	}
 	get := func() int {
 		response, err := b.http.Client().Get(b.http.URL + "/tap?duration=1ms")
 		if err != nil {
@@ -409,13 +412,12 @@ func TestBounds(t *testing.T) {
 	_ = r.body.Close()
 	b.until("it has ended", func() bool { return b.taps.Stats().Captures == 0 })
 	status := 200
-	for range 20 {
-		if status = get(); status != 200 {
-			break
-		}
+	begun := 1
+	for ; begun < 20 && status == 200; begun++ {
+		status = get()
 	}
-	if status != 429 {
-		t.Errorf("20 captures: %d", status)
+	if status != 429 || begun != 11 {
+		t.Errorf("the capture %d: %d", begun, status)
 	}
 	if st := b.taps.Stats(); st.Refused["captures"] != 1 || st.Refused["rate"] == 0 {
 		t.Errorf("%+v", st)
