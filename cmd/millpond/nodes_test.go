@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,6 +112,23 @@ func (p *pond) flags(i int) []string {
 		"--cluster-name=pond", "--cluster-listen=" + p.routes[i], "--cluster-advertise=" + advertise, "--cluster-routes=" + strings.Join(routes, ","), "--nats-start-timeout=60s",
 		"--cluster-timeout=3s", "--cluster-heartbeat=500ms", "--config=" + p.config, "--max-recovered=1000",
 	}, p.args...)
+}
+
+// killAll kills all nodes, so that none of them sees another one go.
+func (p *pond) killAll() {
+	p.t.Helper()
+	p.mu.Lock()
+	nodes := slices.Clone(p.nodes)
+	clear(p.nodes)
+	p.mu.Unlock()
+	for _, n := range nodes {
+		if err := n.command.Process.Kill(); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	for _, n := range nodes {
+		n.wait()
+	}
 }
 
 // end stops a node by a signal and returns its exit code.
@@ -462,6 +480,27 @@ func TestThreeProcesses(t *testing.T) {
 		p.start(i)
 		l.goOn(fmt.Sprint("node ", i, " is back"), 20)
 	}
+	l.finish()
+}
+
+// All of three nodes are killed at once, in mid-publish, and started again: what was acknowledged is on the disks of most, and everyone recovers.
+func TestAllProcessesKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three processes")
+	}
+	t.Parallel() // most of it is the servers' elections
+	p := startPond(t, 3)
+	l := startLoad(t, p, 6)
+	rounds := 1
+	if long() {
+		rounds = 10
+	}
+	for range rounds {
+		l.goOn("they are there", 20)
+		p.killAll()
+		p.startAll()
+	}
+	l.goOn("they are back", 20)
 	l.finish()
 }
 
