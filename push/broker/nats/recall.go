@@ -136,7 +136,7 @@ func (b *Broker) runRecall(channel string, r *recall) {
 	}
 	defer b.recalls.reading.release()
 	if r.past, r.top, r.err = b.groupOf(channel).recall(ctx, channel, r.from); r.err != nil {
-		b.repeating("broker: a channel's past could not be read from the log", fmt.Errorf("channel %q: %w", channel, r.err))
+		b.config.Logger.Warn("broker: a channel's past could not be read from the log", "channel", channel, "error", r.err)
 	}
 }
 
