@@ -29,7 +29,6 @@ type summoned struct {
 	publishers  int
 	heralded    bool // there is one more, a herald
 	apart       bool
-	loops       int // 0 means defaultLoops
 }
 
 // prefix is of channels that no other run has.
@@ -46,7 +45,7 @@ func (r *Run) summon(ctx context.Context, s summoned) (*audience, error) {
 	}
 	s.Patience = r.Options.patience()
 	s.Overdue = cmp.Or(s.Overdue, r.Options.timeout())
-	c, err := r.newCrew(ctx, crewPlan{job: crowdJob, target: s.target, connections: s.connections, config: s.crowdConfig, apart: s.apart, loops: s.loops})
+	c, err := r.newCrew(ctx, crewPlan{job: crowdJob, target: s.target, connections: s.connections, config: s.crowdConfig, apart: s.apart})
 	return &audience{run: r, crew: c, config: s.crowdConfig}, err
 }
 

@@ -83,7 +83,7 @@ func (s *churning) summon(ctx context.Context, publisher *api) (err error) {
 	}
 	s.stayers.publishBy(publisher, min(4, s.Channels))
 	config.Prefix, config.Visitors, config.VisitRate, config.Behaviour.Stay = s.stayers.config.Prefix, true, s.Visits, s.Stay
-	guests := summoned{target: r.Target, connections: s.Churn.visitors(), publishers: 1, loops: 1, crowdConfig: config}
+	guests := summoned{target: r.Target, connections: s.Churn.visitors(), publishers: 1, crowdConfig: config}
 	if s.visitors, err = r.summon(ctx, guests); err != nil {
 		return err
 	}

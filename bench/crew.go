@@ -43,7 +43,6 @@ type crewPlan struct {
 	config      any  // of the job, as JSON
 	apart       bool // not in this process, also if all connections fit
 	nice        int  // of other processes
-	loops       int  // of each process; 0 means defaultLoops
 }
 
 // keptFiles is how many descriptors a process keeps for all but its connections.
@@ -82,7 +81,7 @@ func (r *Run) newCrew(ctx context.Context, p crewPlan) (*crew, error) {
 		from, to := p.connections*i/n, p.connections*(i+1)/n
 		pl := plan{
 			Job: p.job, Target: p.target, Options: r.Options, First: first + from, Connections: to - from,
-			Share: float64(to-from) / float64(p.connections), Nice: p.nice, Loops: p.loops, Config: config,
+			Share: float64(to-from) / float64(p.connections), Nice: p.nice, Config: config,
 		}
 		pl.Target.Flags, pl.Target.Config = nil, ""
 		var h hand
@@ -279,7 +278,7 @@ func (l *local) close() error {
 	l.interrupt(true)
 	l.under.Wait()
 	l.job.close()
-	return l.part.poller.Close()
+	return loops.leave()
 }
 
 // patience is how long a part may take for an order that it was told to end, or for an answer that needs no waiting.

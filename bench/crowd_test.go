@@ -40,7 +40,7 @@ func newCrowdRun(t *testing.T, target Target, p Protocol, c crowdConfig, subscri
 	t.Cleanup(func() {
 		job.close()
 		publisher.close()
-		if err := part.poller.Close(); err != nil {
+		if err := loops.leave(); err != nil {
 			t.Error(err)
 		}
 	})

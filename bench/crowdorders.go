@@ -71,7 +71,7 @@ func (c *crowd) close() {
 			v.conn.Close(nil)
 		}
 	}
-	awaitEmpty(c.part.poller)
+	awaitNone(c.part.dialect.wired.Load)
 }
 
 // subscribe has all connect and subscribe, and returns when each has or failed.

@@ -41,6 +41,7 @@ type dialect struct {
 
 	// Any goroutine (atomic).
 	reads atomic.Int64 // by those who are ready
+	wired atomic.Int64 // connections that are not closed
 }
 
 // tokens are the clients'.

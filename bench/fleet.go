@@ -212,7 +212,7 @@ func (f *fleet) close() {
 			s.conn.Close(nil)
 		}
 	}
-	awaitEmpty(f.part.poller)
+	awaitNone(f.part.dialect.wired.Load)
 	f.members = f.members[:0]
 	f.stopping.Store(false)
 }

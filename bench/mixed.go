@@ -110,8 +110,7 @@ func (s *mixing) summon(ctx context.Context, publisher *api) (err error) {
 		Visitors: true, VisitRate: s.Visits, Behaviour: Behaviour{Stay: 3 * time.Second},
 	}
 	c := Churn{Visits: s.Visits, Stay: visits.Behaviour.Stay}
-	// One loop: they are few, and each loop that wakes costs the load.
-	guests := summoned{target: r.Target, connections: c.visitors(), publishers: 1, heralded: true, loops: 1, crowdConfig: visits}
+	guests := summoned{target: r.Target, connections: c.visitors(), publishers: 1, heralded: true, crowdConfig: visits}
 	if s.visitors, err = r.summon(ctx, guests); err != nil {
 		return err
 	}

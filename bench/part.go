@@ -1,13 +1,11 @@
 package bench
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -32,7 +30,6 @@ type plan struct {
 	Connections int             `json:"connections"`
 	Share       float64         `json:"share"` // of all rates
 	Nice        int             `json:"nice"`
-	Loops       int             `json:"loops"`  // of the poller; 0 means defaultLoops
 	Config      json.RawMessage `json:"config"` // the job's
 }
 
@@ -67,10 +64,6 @@ type part struct {
 	latencies map[string]*latency
 }
 
-// defaultLoops leaves those that publish a core. A loop that waits in epoll_wait keeps its P, and where all of them are
-// kept so, Go's monitor wakes every 20 µs to take one away: a third of the CPU of a load that is seldom woken.
-func defaultLoops() int { return max(1, runtime.GOMAXPROCS(0)-1) }
-
 // newPart connects nothing yet.
 func newPart(ctx context.Context, pl plan) (p *part, j job, err error) {
 	begin, ok := jobs[pl.Job]
@@ -79,7 +72,7 @@ func newPart(ctx context.Context, pl plan) (p *part, j job, err error) {
 	}
 	debug.SetGCPercent(gcPercent) // easeGarbage may have changed it
 	p = &part{plan: pl, counters: map[string]*atomic.Int64{}, latencies: map[string]*latency{}}
-	if p.poller, err = poller.New(poller.Config{Loops: cmp.Or(pl.Loops, defaultLoops())}); err != nil {
+	if p.poller, err = loops.enter(); err != nil {
 		return nil, nil, err
 	}
 	if p.dialect, err = pl.Target.newDialect(ctx, p.poller, &pl.Options); err == nil {
@@ -89,7 +82,7 @@ func newPart(ctx context.Context, pl plan) (p *part, j job, err error) {
 		j, err = begin(p)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, p.poller.Close())
+		return nil, nil, errors.Join(err, loops.leave())
 	}
 	return p, j, nil
 }

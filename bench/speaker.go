@@ -66,8 +66,12 @@ func (c *closedByServer) Error() string {
 // dial begins to open a connection; with an error nothing is called.
 func (s *speaker) dial(d *dialect, l listener, source netip.AddrPort) error {
 	s.dialect = d
+	d.wired.Add(1)
 	err := d.poller.Dial(&s.conn, d.target, l, poller.DialOptions{Source: source, TLS: d.tls, ReceiveBuffer: d.receiveBuffer})
 	s.dialed = err == nil
+	if err != nil {
+		d.wired.Add(-1)
+	}
 	return err
 }
 
@@ -108,7 +112,9 @@ func (s *speaker) OnEOF() { s.conn.Close(errHungUp) }
 // closed ends it.
 func (s *speaker) closed(l listener, cause error) {
 	s.decoder.Release()
+	d := s.dialect // a visitor's next visit may begin as soon as this one is closed
 	l.onClosed(cause)
+	d.wired.Add(-1)
 }
 
 // data reads what came.

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/millpond/millpond/poller"
 )
 
 // Target is the server to load.
@@ -80,12 +78,12 @@ func (t Target) dialTLS() (*tls.Config, error) {
 	return t.TLS.config(u.Hostname())
 }
 
-// awaitEmpty waits until the poller has no connection.
-func awaitEmpty(p *poller.Poller) {
+// awaitNone waits until a number of connections is 0: hang-ups come from the kernel, one loop turn later.
+func awaitNone(connections func() int64) {
 	for range 500 {
-		if p.Stats().Conns == 0 {
+		if connections() == 0 {
 			return
 		}
-		time.Sleep(10 * time.Millisecond) // hang-ups come from the kernel, one loop turn later
+		time.Sleep(10 * time.Millisecond)
 	}
 }
