@@ -24,7 +24,7 @@ type NATS struct {
 	Server NATSServer
 	// Link says how servers of others are reached, by its URLs. Server, Node and Logger are set by New.
 	Link NATSLink
-	// Broker has the bounds. Link, MaxHistorySize, MaxAge, StoreBytes, RingBytes, RingChannels, Renew, Renewed, Trouble, Follow and Logger are set by New.
+	// Broker has the bounds. Link, MaxHistorySize, MaxAge, StoreBytes, RingBytes, RingChannels, Renew, Renewed, Member, Trouble, Follow and Logger are set by New.
 	Broker NATSBroker
 }
 
@@ -136,11 +136,13 @@ func (s *Server) newBroker() (err error) {
 			return err
 		}
 		n.Link.Server, n.Link.Node = side.server, side.server.Node()
-		if n.Broker.Replicas <= 1 { // else the others have what this one lost
-			n.Broker.Renew = side.server.Suspect()
+		if n.Broker.Replicas <= 1 { // else the others take what this one cannot
 			n.Broker.Trouble = side.server.Trouble
 		}
-		n.Broker.Renewed = side.server.Settled
+		if n.Server.ClusterName != "" {
+			n.Broker.Member = side.server.Node()
+		}
+		n.Broker.Renew, n.Broker.Renewed = side.server.Suspect(), side.server.Settled
 	}
 	if side.link, err = nats.Open(n.Link); err != nil {
 		return err

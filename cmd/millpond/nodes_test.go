@@ -504,6 +504,60 @@ func TestAllProcessesKilled(t *testing.T) {
 	l.finish()
 }
 
+// What hosts leave behind that lose their power: of one the others have what may be missing, and nobody notices; of all at once the newest publications may be lost, and
+// every client is told, for what comes next may have the numbers of what is gone.
+func TestPowerLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three processes")
+	}
+	t.Parallel() // most of it is the servers' elections
+	p := startPond(t, 3)
+	l := startLoad(t, p, 6)
+	for _, f := range l.followers {
+		f.mayReset = true
+	}
+	loses := func(i int) {
+		path := filepath.Join(p.dirs[i], "nats", "identity")
+		var id map[string]json.RawMessage // a number of it is larger than JavaScript's
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(b, &id)
+		}
+		if err == nil {
+			id["boot"] = json.RawMessage(`"another"`)
+			b, err = json.Marshal(id)
+		}
+		if err == nil {
+			err = os.WriteFile(path, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.goOn("all are there", 20)
+	p.end(0, syscall.SIGKILL)
+	loses(0)
+	p.start(0)
+	l.goOn("one has lost its power", 20)
+	for i, f := range l.followers {
+		if n := f.told.Load(); n > 0 {
+			t.Errorf("client %d was told %d times that something is missing, which most servers have", i, n)
+		}
+	}
+	p.killAll()
+	for i := range p.nodes {
+		loses(i)
+	}
+	p.startAll()
+	l.goOn("all have lost their power", 20)
+	for i, f := range l.followers {
+		if f.told.Load() == 0 {
+			t.Errorf("client %d was not told that something may be missing", i)
+		}
+	}
+	l.finish()
+}
+
 // A rolling restart under load, and a node that stands still: likewise.
 func TestRollingRestart(t *testing.T) {
 	if testing.Short() {

@@ -31,6 +31,7 @@ type Broker struct {
 	pending    chan struct{} // a place for each publication that waits for the log
 	resets     *rate.Limiter
 	recalls    recalls
+	stopSound  func() // nil for no server of a cluster's
 
 	running  spawner
 	handing  sync.Once
@@ -40,6 +41,7 @@ type Broker struct {
 	ringBytes                                                    atomic.Int64
 	published, refused, unknown                                  atomic.Int64
 	interruptions, foreigners, resetCount, renewals, coreDropped atomic.Int64
+	sound                                                        atomic.Bool // this node's server has all it ever had
 }
 
 var _ hub.Broker = (*Broker)(nil)
@@ -114,7 +116,15 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	for i := range b.groups {
 		b.groups[i].broker, b.groups[i].n = b, i
 	}
-	if err := b.prepare(ctx); err != nil {
+	b.sound.Store(c.Renew == "")
+	err = b.tellSound()
+	if err == nil {
+		err = b.prepare(ctx)
+	}
+	if err != nil {
+		if b.stopSound != nil {
+			b.stopSound()
+		}
 		b.cancel()
 		b.running.wait()
 		return nil, err
@@ -152,9 +162,16 @@ func (b *Broker) prepare(ctx context.Context) error {
 
 // prepareAll tries until all streams are there, or do not fit.
 func (b *Broker) prepareAll() error {
+	var sound []string
 	for i := range b.groups {
 		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-			err := b.prepareOne(&b.groups[i])
+			st, err := b.stream(b.ctx, i)
+			if err == nil && i == 0 && b.config.Renew != "" && b.config.Member != "" { // now that most of the others are there
+				sound, err = b.askSound(b.ctx)
+			}
+			if err == nil {
+				err = b.prepareOne(&b.groups[i], st, sound)
+			}
 			if err == nil {
 				break
 			}
@@ -169,18 +186,20 @@ func (b *Broker) prepareAll() error {
 		}
 	}
 	if b.config.Renew != "" && b.config.Renewed != nil {
-		return b.config.Renewed()
+		if err := b.config.Renewed(); err != nil {
+			return err
+		}
 	}
+	b.sound.Store(true)
 	return nil
 }
 
-func (b *Broker) prepareOne(g *group) error {
-	st, err := b.stream(b.ctx, g.n)
-	if err == nil && b.config.Renew != "" { // also when nothing is left
-		st, err = b.renew(b.ctx, g.n, st.epoch)
-	}
-	if err != nil {
-		return err
+// prepareOne gives a stream another epoch if something may be missing in it.
+func (b *Broker) prepareOne(g *group, st state, sound []string) (err error) {
+	if b.needsRenewal(st, sound) { // also when nothing is left
+		if st, err = b.renew(b.ctx, g.n, st.epoch); err != nil {
+			return err
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -278,6 +297,9 @@ func (b *Broker) foreign(subject string, err error) {
 // Close ends the reading. Publications that wait are answered before, or fail.
 func (b *Broker) Close() {
 	b.cancel()
+	if b.stopSound != nil {
+		b.stopSound()
+	}
 	for i := range b.partitions {
 		p := &b.partitions[i]
 		p.mu.Lock()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Config bounds a Broker and says what its streams are. All nodes should have the same, but for Renew, Renewed and Trouble.
+// Config bounds a Broker and says what its streams are. All nodes should have the same, but for Renew, Renewed, Member and Trouble.
 type Config struct {
 	// Link is the connection. It must be set, and outlive the Broker.
 	Link *Link
@@ -56,9 +56,11 @@ type Config struct {
 	StartTimeout time.Duration
 
 	// Renew, if not empty, says why the log may have lost its end, or is another: the positions of before mean nothing then. Renewed is called
-	// when that is done.
+	// when that is done, or when it needs not be done.
 	Renew   string
 	Renewed func() error
+	// Member is the name of the server in this process that is one of a cluster's; empty for none. What it lost, most of the others may have; then nothing is renewed.
+	Member string
 
 	// Trouble, if not nil, says why the log can take nothing just now. It is called for each publication with history.
 	Trouble func() error

@@ -35,7 +35,8 @@ type state struct {
 	epoch       string
 	floor       uint64 // of channels of which nothing else is known
 	first, last uint64
-	limit       int // messages of a subject
+	limit       int      // messages of a subject
+	servers     []string // that have it; nil for a server alone
 }
 
 // evicted reports whether messages after what was read may have left the stream by age, or for its bytes. Others leave it one by one, each for
@@ -77,6 +78,12 @@ func stateOf(info *jetstream.StreamInfo) state {
 	st := state{
 		epoch: info.Config.Metadata[metaEpoch], first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
 		limit: int(info.Config.MaxMsgsPerSubject),
+	}
+	if c := info.Cluster; c != nil {
+		st.servers = append(st.servers, c.Leader)
+		for _, r := range c.Replicas {
+			st.servers = append(st.servers, r.Name)
+		}
 	}
 	st.floor = st.first - 1
 	switch text := info.Config.Metadata[metaFloor]; text {

@@ -212,7 +212,7 @@ func (s *Server) start() (err error) {
 		return err
 	}
 	if s.id.Suspect != "" {
-		c.Logger.Warn("broker: the newest publications may be missing: streams begin anew for whoever had them", "directory", c.Dir, "because", s.id.Suspect)
+		c.Logger.Warn("broker: the newest publications may be missing: streams begin anew for whoever had them, unless most servers of a cluster have them", "directory", c.Dir, "because", s.id.Suspect)
 	}
 	return s.launch()
 }
