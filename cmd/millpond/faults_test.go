@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -168,22 +169,39 @@ func TestSlowRoutes(t *testing.T) {
 	l.finish()
 }
 
-// startOnDisk starts one node, which has its data on a file system of its own of so many bytes, of which the test has the directory.
-func startOnDisk(t *testing.T, size int, args ...string) (p *pond, dir string) {
+// mayMount skips the test where nobody may make a file system.
+func mayMount(t *testing.T) {
 	t.Helper()
 	if err := exec.Command("unshare", "-Urm", "mount", "-t", "tmpfs", "none", t.TempDir()).Run(); err != nil {
 		t.Skip("no file system can be mounted here: ", err)
 	}
+}
+
+// onDisk is the command with a file system of its own of so many bytes at dir, which goes with the process.
+func onDisk(command *exec.Cmd, dir string, size int64) *exec.Cmd {
+	on := exec.Command("unshare", append([]string{
+		"-Urm", "sh", "-c", `mkdir -p "$2" && mount -t tmpfs -o size=$1 none "$2" && shift 2 && exec "$@"`, "sh", fmt.Sprint(size), dir,
+	}, command.Args...)...)
+	on.Env = command.Env
+	return on
+}
+
+// dirOf is where others see a directory of the process's own file system.
+func (p *process) dirOf(dir string) string {
+	return filepath.Join("/proc", fmt.Sprint(p.command.Process.Pid), "root", dir)
+}
+
+// startOnDisk starts one node, which has its data on a file system of its own of so many bytes, of which the test has the directory.
+func startOnDisk(t *testing.T, size int64, args ...string) (p *pond, dir string) {
+	t.Helper()
+	mayMount(t)
 	p = &pond{t: t, nodes: make([]*process, 1), config: historyFile(t)}
 	dir = t.TempDir()
-	command := exec.Command("unshare", append([]string{
-		"-Urm", "sh", "-c", `mount -t tmpfs -o size=$1 none "$2" && shift 2 && exec "$@"`, "sh", fmt.Sprint(size), dir,
-		os.Args[0], "serve", "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--dev", "--nats-embedded", "--data-dir=" + dir, "--nats-groups=4",
+	p.nodes[0] = startCommand(t, onDisk(serveCommandLine(append([]string{
+		"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--dev", "--nats-embedded", "--data-dir=" + dir, "--nats-groups=4",
 		"--config=" + p.config, "--max-recovered=1000",
-	}, args...)...)
-	command.Env = append(os.Environ(), "MILLPOND_TEST_PROCESS=1")
-	p.nodes[0] = startCommand(t, command)
-	return p, filepath.Join("/proc", fmt.Sprint(command.Process.Pid), "root", dir)
+	}, args...)...), dir, size))
+	return p, p.nodes[0].dirOf(dir)
 }
 
 // fill writes a file until so many bytes of its file system are left.
@@ -251,6 +269,86 @@ func TestFullDisk(t *testing.T) {
 			l.finish()
 		})
 	}
+}
+
+// The disk of one of three nodes is full: the others go on, with its clients; when there is room it is one of those again that have what is published.
+func TestFullDiskOfOne(t *testing.T) {
+	if !long() {
+		t.Skip("MILLPOND_LONG_FAULTS is not set")
+	}
+	mayMount(t)
+	t.Parallel() // most of it is the servers' elections
+	p := newPond(t, 3)
+	const full = 2
+	p.disks = map[int]int64{full: 128 << 20}
+	p.args = []string{"--nats-store-bytes=33554432", "--nats-reserve-bytes=1", "--nats-publish-timeout=2s"}
+	p.startAll()
+	node, filler := p.at(full), filepath.Join(p.at(full).dirOf(p.dirs[full]), "filler")
+	l := startLoad(t, p, 6)
+	for range 3 { // of which one has a client read from the server that is behind, or more
+		l.goOn("there is room", 20)
+		fill(t, filler, 0)
+		node.awaitMetric("millpond_broker_store_failed 1")
+		l.goOn("the disk of one is full", 50)
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		node.awaitMetric("millpond_broker_store_failed 0")
+		l.goOn("there is room again", 20)
+	}
+	if n := l.comeback.Load(); n > 0 {
+		t.Errorf("%d clients lost their connection", n)
+	}
+	t.Log(node.metric("millpond_broker_store_restarts_total"), node.metric("millpond_broker_resets_total"))
+	p.end(0, syscall.SIGKILL)
+	l.goOn("another one is gone, and it counts", 20)
+	p.start(0)
+	l.goOn("all are back", 20)
+	l.finish()
+}
+
+// The data of one of three nodes is damaged while it is down: it does not start, and says what to do; with an empty directory it takes all from the others, and counts again.
+func TestDamagedDiskOfOne(t *testing.T) {
+	if !long() {
+		t.Skip("MILLPOND_LONG_FAULTS is not set")
+	}
+	t.Parallel() // most of it is the servers' elections
+	p := startPond(t, 3)
+	const damaged = 1
+	l := startLoad(t, p, 6)
+	l.goOn("all are there", 20)
+	p.end(damaged, syscall.SIGTERM)
+	blocks, err := filepath.Glob(filepath.Join(p.dirs[damaged], "nats/jetstream/jetstream/$G/streams/*/msgs/*.blk"))
+	if err != nil || len(blocks) == 0 {
+		t.Fatal(blocks, err)
+	}
+	for _, path := range blocks {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 0 {
+			b[len(b)/2] ^= 1
+		}
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := p.failing(p.flags(damaged)...)
+	if err == nil || !strings.Contains(out, "is damaged") || !strings.Contains(out, "remove the directory") || !strings.Contains(out, filepath.Join(p.dirs[damaged], "nats")) {
+		t.Errorf("with damaged data: %v\n%s", err, out)
+	}
+	l.goOn("it does not start", 20)
+	if err := os.RemoveAll(filepath.Join(p.dirs[damaged], "nats")); err != nil { // what the error says
+		t.Fatal(err)
+	}
+	p.start(damaged)
+	l.goOn("it has taken all from the others", 20)
+	p.end(0, syscall.SIGKILL)
+	l.goOn("another one is gone, and it counts", 20)
+	p.start(0)
+	l.goOn("all are back", 20)
+	l.finish()
 }
 
 // A node with another secret than the rest tries again and again, and does not fill the logs.

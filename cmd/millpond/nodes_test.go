@@ -30,7 +30,8 @@ type pond struct {
 	routes []string
 	wires  map[[2]int]*wire // from one node to another; empty if they reach each other without
 	config string
-	args   []string // of all nodes, beside the usual ones
+	args   []string      // of all nodes, beside the usual ones
+	disks  map[int]int64 // bytes of the file system of its own that a node has its data on; the others have none
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -90,7 +91,11 @@ func historyFile(t *testing.T) string {
 }
 
 func (p *pond) start(i int) {
-	n := startProcess(p.t, p.flags(i)...)
+	command := serveCommandLine(append([]string{"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0"}, p.flags(i)...)...)
+	if size, own := p.disks[i]; own {
+		command = onDisk(command, p.dirs[i], size)
+	}
+	n := startCommand(p.t, command)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.nodes[i] = n
@@ -112,6 +117,15 @@ func (p *pond) flags(i int) []string {
 		"--cluster-name=pond", "--cluster-listen=" + p.routes[i], "--cluster-advertise=" + advertise, "--cluster-routes=" + strings.Join(routes, ","), "--nats-start-timeout=60s",
 		"--cluster-timeout=3s", "--cluster-heartbeat=500ms", "--config=" + p.config, "--max-recovered=1000",
 	}, p.args...)
+}
+
+// failing runs a node that should not start, and returns what it says.
+func (p *pond) failing(flags ...string) (string, error) {
+	command := serveCommandLine(append([]string{"--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0"}, flags...)...)
+	timer := time.AfterFunc(time.Minute, func() { _ = command.Process.Kill() })
+	defer timer.Stop()
+	out, err := command.CombinedOutput()
+	return string(out), err
 }
 
 // killAll kills all nodes, so that none of them sees another one go.
@@ -467,10 +481,8 @@ func TestThreeProcesses(t *testing.T) {
 	p := startPond(t, 3)
 	l := startLoad(t, p, 6)
 	l.goOn("all are there", 20)
-	second := serveCommandLine(append(p.flags(0), "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--cluster-listen="+freeAddress(t, "127.0.0.5"))...)
-	timer := time.AfterFunc(time.Minute, func() { _ = second.Process.Kill() })
-	defer timer.Stop()
-	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), `"n0", too`) {
+	out, err := p.failing(append(p.flags(0), "--data-dir="+t.TempDir(), "--cluster-listen="+freeAddress(t, "127.0.0.5"))...)
+	if err == nil || !strings.Contains(out, `"n0", too`) {
 		t.Errorf("another node with the name of one that runs: %v\n%s", err, out)
 	}
 	l.goOn("the one with a name that is taken does not start", 20)
@@ -507,8 +519,8 @@ func TestAllProcessesKilled(t *testing.T) {
 // What hosts leave behind that lose their power: of one the others have what may be missing, and nobody notices; of all at once the newest publications may be lost, and
 // every client is told, for what comes next may have the numbers of what is gone.
 func TestPowerLost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("three processes")
+	if !long() {
+		t.Skip("MILLPOND_LONG_FAULTS is not set")
 	}
 	t.Parallel() // most of it is the servers' elections
 	p := startPond(t, 3)

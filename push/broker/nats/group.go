@@ -185,7 +185,7 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 		return false, err
 	}
 	messages := &feed{ctx: ctx, consumer: consumer, bytes: g.broker.config.FetchBytes}
-	if consumer.CachedInfo().NumPending == 0 { // and so there is nothing up to what was the end
+	if g.isLast(consumer.CachedInfo().NumPending) { // and so there is nothing up to what was the end
 		if err := g.atEnd(ctx, &c); err != nil {
 			return false, err
 		}
@@ -207,39 +207,79 @@ func (g *group) session(ctx context.Context) (progress bool, err error) {
 		}
 		e := entry{subject: m.Subject(), data: m.Data(), seq: meta.Sequence.Stream, at: meta.Timestamp}
 		g.pending.Store(int64(min(meta.NumPending, 1<<40)))
-		if err := g.take(ctx, &c, e, meta.NumPending == 0); err != nil {
+		if err := g.take(ctx, &c, e, g.isLast(meta.NumPending)); err != nil {
 			return c.done, err
 		}
 	}
 }
 
-// maxIdle is for how many seconds nothing may come while the stream has something. A request of the client's may have been lost on the way.
-const maxIdle = 4
+// isReplicated reports whether several servers have the stream.
+func (g *group) isReplicated() bool { return g.broker.config.Replicas > 1 }
 
-// next returns the next message. While others are held until the way is known, it does not wait for ever: what they wait for may have left the stream.
+// isLast reports whether so many more messages mean that there are none. Of several servers the one that is read from may be behind: its disk may be full, or slow. There the
+// end is where a message is that was put there for it.
+func (g *group) isLast(pending uint64) bool { return pending == 0 && !g.isReplicated() }
+
+const (
+	// maxIdle is for how many seconds nothing may come while the stream has something. A request of the client's may have been lost on the way.
+	maxIdle = 4
+	// checkInterval is the time without a message after which a replicated stream is asked whether it has one: the server that is read from may not know of it.
+	checkInterval = 5 * time.Second
+)
+
+// errStalled says that something should come, and does not.
+var errStalled = errors.New("messages are in the stream, and none comes")
+
+// next returns the next message. It does not wait for ever: what the way to the end waits for may have left the stream, and the server may be behind.
 func (g *group) next(ctx context.Context, c *catchUp, messages *feed, consumer jetstream.Consumer, came uint64) (jetstream.Msg, error) {
-	for idle := 1; c.survey != nil; idle++ {
-		waiting, cancel := context.WithTimeout(ctx, time.Second)
+	var there uint64 // where the stream ended a while ago
+	for idle := 1; c.survey != nil || g.isReplicated(); idle++ {
+		patience := time.Second
+		if c.done && c.survey == nil {
+			patience = checkInterval
+		}
+		waiting, cancel := context.WithTimeout(ctx, patience)
 		m, err := messages.next(waiting)
 		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		switch {
+		case err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
 			return m, err
-		}
-		asking, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
-		info, err := consumer.Info(asking)
-		cancel()
-		if err != nil {
-			return nil, err
-		}
-		if info.NumPending == 0 && info.Delivered.Consumer == came {
-			if err := g.atEnd(ctx, c); err != nil {
+		case c.done && c.survey == nil:
+			if there > g.position() {
+				return nil, errStalled
+			}
+			if end, err := g.end(ctx); err == nil { // else it is away, and comes back
+				there = end
+			}
+			continue
+		case !g.isReplicated():
+			if err := g.lookForEnd(ctx, c, consumer, came); err != nil {
 				return nil, err
 			}
-		} else if idle >= maxIdle {
-			return nil, errors.New("messages are in the stream, and none comes")
+		}
+		if idle >= maxIdle && (c.survey != nil || !c.done) {
+			return nil, errStalled
 		}
 	}
 	return messages.next(ctx)
+}
+
+// lookForEnd asks whether all has come that the stream has.
+func (g *group) lookForEnd(ctx context.Context, c *catchUp, consumer jetstream.Consumer, came uint64) error {
+	asking, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
+	defer cancel()
+	info, err := consumer.Info(asking)
+	if err == nil && g.isLast(info.NumPending) && info.Delivered.Consumer == came {
+		return g.atEnd(ctx, c)
+	}
+	return err
+}
+
+// position returns up to where everything was read.
+func (g *group) position() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.read
 }
 
 func (g *group) consumer(ctx context.Context, from uint64) (jetstream.Consumer, error) {

@@ -176,7 +176,7 @@ const mark = "mark"
 // leads the stream, and say what it was: so something is put at the end first, which most servers must have, and has to be in what is said.
 func (g *group) present(ctx context.Context) (state, error) {
 	st, err := g.broker.stream(ctx, g.n)
-	if err != nil || g.broker.config.Replicas == 1 {
+	if err != nil || !g.isReplicated() {
 		return st, err
 	}
 	e := envelope{kind: kindClaim}
@@ -191,6 +191,7 @@ func (g *group) present(ctx context.Context) (state, error) {
 	if st, err = g.broker.ask(g.n); err == nil && st.last < ack.Sequence {
 		err = errors.New("a server that is behind said where the stream ends")
 	}
+	st.last = ack.Sequence // it will come, whatever else leaves the stream: see isLast
 	return st, err
 }
 

@@ -243,7 +243,7 @@ func (s *Server) examine(p past) error {
 		return nil
 	}
 	if clustered {
-		return fmt.Errorf("data-dir: the data in %s is damaged: %s; remove the directory, and it is taken from the other servers", s.config.Dir, &d)
+		return fmt.Errorf("data-dir: the data in %s is damaged: %s; while the other servers run, remove the directory, and it is taken from them", s.config.Dir, &d)
 	}
 	for stream := range d.streams { // so that the server reads the blocks
 		if err := os.Remove(filepath.Join(stream, "msgs", indexFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
