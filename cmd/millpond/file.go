@@ -52,6 +52,9 @@ func (configFile) BeforeResolve(ctx *kong.Context, trace *kong.Path, load loader
 }
 
 func readDocument(path string, load loader) (*document, error) {
+	if path == "" {
+		return nil, errors.New("config: it names no file")
+	}
 	path = kong.ExpandPath(path)
 	source, err := files.Read(path, maxFile)
 	if err != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -141,6 +143,62 @@ func TestReloadWaitsForAPipe(t *testing.T) {
 	}
 }
 
+// SIGHUP while a server starts is for when it has, and the end of who reads the log is no end of the server.
+func TestSignalsThatEndNothing(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := syscall.Mkfifo(secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	command := serveCommandLine("--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0", "--drain-grace=0s", "--token-hmac-secret-file="+secret)
+	command.Stderr = w
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	p := &process{t: t, command: command}
+	t.Cleanup(func() { _ = command.Process.Kill() })
+	pipe, err := os.OpenFile(secret, os.O_WRONLY, 0) // the server has opened it: it starts
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.Remove(secret), os.WriteFile(secret, []byte(strings.Repeat("s", 32)), 0o600)} { // for the next time
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = pipe.WriteString(strings.Repeat("s", 32))
+	_ = pipe.Close()
+	internal := regexp.MustCompile(`listener=internal address=(\S+)`)
+	for lines := bufio.NewScanner(r); p.internal == "" && lines.Scan(); {
+		if m := internal.FindStringSubmatch(lines.Text()); m != nil {
+			p.internal = m[1]
+		}
+	}
+	if p.internal == "" {
+		t.Fatal("it does not listen")
+	}
+	_ = r.Close()
+	p.awaitMetric(`millpond_config_reloads_total{outcome="done"} 1`)
+	if err := command.Process.Signal(syscall.SIGHUP); err != nil { // which is logged
+		t.Fatal(err)
+	}
+	p.awaitMetric(`millpond_config_reloads_total{outcome="done"} 2`)
+	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // Of secrets that others may read there is a warning at the start and at SIGHUP, wherever they are named.
 func TestServeWarnsOfOpenSecrets(t *testing.T) {
 	dir := t.TempDir()
@@ -190,4 +248,16 @@ func TestServeWarnsOfOpenSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	warnings(7)
+}
+
+// What is wrong is named by where it comes from.
+func TestWordsOfFaults(t *testing.T) {
+	command := serveCommandLine("--dev", "--listen=127.0.0.1:0", "--internal-listen=127.0.0.1:0")
+	command.Env = append(command.Env, "GOMEMLIMIT=1MiB")
+	if b, err := command.CombinedOutput(); err == nil || !strings.HasPrefix(string(b), "millpond: GOMEMLIMIT: 1048576 bytes are less") || strings.Count(string(b), "\n") != 1 {
+		t.Errorf("%s, %v", b, err)
+	}
+	if code, _, stderr := runCommand("serve", "--dev", "--config="); code == 0 || !strings.Contains(stderr, "config: it names no file") {
+		t.Errorf("%d, %s", code, stderr)
+	}
 }

@@ -181,6 +181,11 @@ const gcPercent = 25
 
 // Run serves until ctx ends, which SIGTERM does, and then drains.
 func (c *serveCommand) Run(ctx context.Context, s *streams, k *kong.Context) error {
+	// Who reads the log may end, and come back, without a word to the clients. SIGHUP may come before there is anything to reload.
+	signal.Ignore(syscall.SIGPIPE)
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	defer signal.Stop(hangUps)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -209,7 +214,7 @@ func (c *serveCommand) Run(ctx context.Context, s *streams, k *kong.Context) err
 	}()
 	reloader := newReloader(server, k, c, s, level, logger)
 	warnOfExposed(logger, exposed(settingsOf(k.Model), reloader.current, c.document))
-	defer onHangUp(reloader.reload)()
+	defer onHangUp(hangUps, reloader.reload)()
 	if err := server.Serve(); !errors.Is(err, push.ErrServerClosed) {
 		return err
 	}
@@ -217,10 +222,9 @@ func (c *serveCommand) Run(ctx context.Context, s *streams, k *kong.Context) err
 	return nil
 }
 
-// onHangUp calls f at each SIGHUP, until stop.
-func onHangUp(f func()) (stop func()) {
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, syscall.SIGHUP)
+// onHangUp calls f for each of the signals, until stop.
+func onHangUp(signals <-chan os.Signal, f func()) (stop func()) {
+	done := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -233,7 +237,6 @@ func onHangUp(f func()) (stop func()) {
 		}
 	})
 	return func() {
-		signal.Stop(signals)
 		close(done)
 		running.Wait()
 	}
@@ -400,6 +403,9 @@ func (c *serveCommand) config(logger *slog.Logger) (push.Config, error) {
 		errs = append(errs, fmt.Errorf("events-secret-file: %w", err))
 	}
 	out.Events.Secrets = lines(secrets)
+	if limit := out.Memory.LimitBytes; c.MemoryLimit == 0 && (push.Memory{LimitBytes: limit}).Validate() != nil {
+		errs, out.Memory.LimitBytes = append(errs, fmt.Errorf("GOMEMLIMIT: %d bytes are less than the program needs before anybody connects", limit)), 0
+	}
 	return out, errors.Join(errs...)
 }
 
