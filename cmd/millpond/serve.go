@@ -192,6 +192,7 @@ func (c *serveCommand) Run(ctx context.Context, s *streams, k *kong.Context) err
 	level := new(slog.LevelVar)
 	level.Set(c.LogLevel)
 	logger := c.logger(s, level)
+	followQuota(logger)
 	config, err := c.config(logger)
 	if err != nil {
 		return err

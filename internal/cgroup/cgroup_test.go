@@ -91,6 +91,39 @@ func TestRead(t *testing.T) {
 			Limits{Version: 1},
 		},
 		{
+			"both, of which version 1 has the controllers (systemd's hybrid)",
+			map[string]string{
+				"proc/self/cgroup":    "12:pids:/system.slice/millpond.service\n9:name=systemd:/system.slice/millpond.service\n4:memory:/system.slice/millpond.service\n0::/system.slice/millpond.service\n",
+				"proc/self/mountinfo": mountMemory + "40 31 0:40 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n" + "41 31 0:41 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n" + "42 31 0:42 / /sys/fs/cgroup/unified rw shared:5 - cgroup2 cgroup2 rw,nsdelegate\n",
+				"sys/fs/cgroup/unified/system.slice/millpond.service/cgroup.procs":         "77\n",
+				"sys/fs/cgroup/memory/system.slice/millpond.service/memory.limit_in_bytes": "9223372036854771712\n",
+				"sys/fs/cgroup/memory/system.slice/memory.limit_in_bytes":                  "1073741824\n", // around it
+				"sys/fs/cgroup/memory/memory.limit_in_bytes":                               "9223372036854771712\n",
+				"sys/fs/cgroup/pids/system.slice/millpond.service/pids.max":                "max\n",
+				"sys/fs/cgroup/pids/system.slice/pids.max":                                 "100\n",
+			},
+			Limits{1, 1 << 30, 0, 0, 100, "sys/fs/cgroup/memory/system.slice"},
+		},
+		{
+			"both, of which version 2 has the memory and version 1 the processors",
+			map[string]string{
+				"proc/self/cgroup": "3:cpu,cpuacct:/a/b\n0::/a/b\n", "proc/self/mountinfo": mountCPU + "42 31 0:42 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+				"sys/fs/cgroup/unified/a/b/memory.max": "max\n", "sys/fs/cgroup/unified/a/memory.max": "5000000000\n",
+				"sys/fs/cgroup/cpu,cpuacct/a/b/cpu.cfs_quota_us": "-1\n", "sys/fs/cgroup/cpu,cpuacct/a/b/cpu.cfs_period_us": "100000\n",
+				"sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us": "350000\n", "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000\n",
+			},
+			Limits{2, 5_000_000_000, 0, 3.5, 0, "sys/fs/cgroup/unified/a"},
+		},
+		{
+			"version 2, nothing delegated to the group itself",
+			map[string]string{
+				"proc/self/cgroup": "0::/kubepods.slice/pod1.slice/c1.scope\n", "proc/self/mountinfo": mount2,
+				"sys/fs/cgroup/kubepods.slice/pod1.slice/memory.max": "67108864\n", "sys/fs/cgroup/kubepods.slice/memory.max": "max\n",
+				"sys/fs/cgroup/kubepods.slice/pod1.slice/cpu.max": "25000 100000\n",
+			},
+			Limits{2, 64 << 20, 0, 0.25, 0, "sys/fs/cgroup/kubepods.slice/pod1.slice"},
+		},
+		{
 			"files that make no sense",
 			map[string]string{
 				"proc/self/cgroup": "0::/\n::\n\n4:memory\nx", "proc/self/mountinfo": "- - -\n\n1 2\n" + mount2,
