@@ -3,9 +3,12 @@ package deploy
 import (
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millpond/millpond/internal/program"
 )
@@ -63,6 +66,68 @@ func TestUnitsAreAlike(t *testing.T) {
 		"RuntimeDirectoryPreserve=yes", "User=millpond", "Group=millpond",
 	}; !slices.Equal(got, want) {
 		t.Errorf("%s alone has %q", units[1], got)
+	}
+}
+
+// What no tool would miss, and an operator would: room for a million, time to drain, SIGHUP for reload, a restart, directories, each credential, and the
+// ports that the program listens on.
+func TestUnitsSay(t *testing.T) {
+	settings := func(name string) map[string][]string {
+		out := map[string][]string{}
+		for line := range strings.Lines(strings.ReplaceAll(readFile(t, "systemd/"+name), "\\\n", " ")) {
+			if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(key, "#") {
+				out[key] = append(out[key], value)
+			}
+		}
+		return out
+	}
+	defaults := map[string]string{}
+	b, err := exec.CommandContext(t.Context(), millpond(t), "config", "default").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok {
+			defaults[key] = strings.Trim(value, `"[]`)
+		}
+	}
+	seconds := func(text string) time.Duration {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Errorf("%q is no time", text)
+		}
+		return d
+	}
+	for _, name := range units[:2] {
+		unit := settings(name)
+		for key, want := range map[string]string{
+			"ExecReload": "/bin/kill -HUP $MAINPID", "Restart": "on-failure", "StateDirectory": "millpond", "LogsDirectory": "millpond", "RuntimeDirectory": "millpond",
+			"RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "UMask": "0077",
+		} {
+			if got := strings.Join(unit[key], " "); got != want {
+				t.Errorf("%s: %s=%s, want %s", name, key, got, want)
+			}
+		}
+		if n, err := strconv.Atoi(strings.Join(unit["LimitNOFILE"], "")); err != nil || n < 1_001_000 {
+			t.Errorf("%s: LimitNOFILE=%v is not room for a million", name, unit["LimitNOFILE"])
+		}
+		if stop, drain := seconds(strings.Join(unit["TimeoutStopSec"], "")), seconds(defaults["drain_timeout"])+seconds(defaults["close_timeout"])+5*time.Second; stop <= drain {
+			t.Errorf("%s: TimeoutStopSec=%v, and the drain may take %v", name, stop, drain)
+		}
+		var needed []string
+		for _, m := range regexp.MustCompile(`\$\{CREDENTIALS_DIRECTORY\}/(\S+)`).FindAllStringSubmatch(strings.Join(unit["ExecStart"], " "), -1) {
+			needed = append(needed, m[1]+":/etc/millpond/"+m[1])
+		}
+		if got := unit["LoadCredential"]; len(got) == 0 || !slices.Equal(got, needed) {
+			t.Errorf("%s: LoadCredential=%v, and the command needs %v", name, got, needed)
+		}
+	}
+	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+	if got := settings(units[2])["ListenStream"]; len(got) != 2 || port(got[0]) != port(defaults["listen"]) || got[1] != defaults["internal_listen"] {
+		t.Errorf("%s opens %v, and the program listens on %s and %s", units[2], got, defaults["listen"], defaults["internal_listen"])
+	}
+	if config := readFile(t, "millpond.yaml"); !strings.Contains(config, "\ndata_dir: /var/lib/millpond\n") {
+		t.Error("millpond.yaml has another data_dir than the unit's StateDirectory")
 	}
 }
 
