@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -253,6 +254,54 @@ func TestDashboardInBrowser(t *testing.T) {
 	p.waitFor(`document.querySelectorAll('[data-testid=details]').length > 10 && document.querySelectorAll('[data-testid=disconnect]').length === 0`)
 	if title, _ := chromedp.Run(ctx, chromedp.Title()); strings.Contains(title, "owned") {
 		t.Error("a name was markup")
+	}
+}
+
+// What a stranger calls itself is told apart from what it looks like, however long it is, and takes no room from the rest.
+func TestDashboardShowsNamesAsTheyAre(t *testing.T) {
+	ctx := browser.Start(t, "401")
+	s := startServer(t, Config{TokenSecret: secret})
+	if err := s.api.SetKeys([]api.Key{scoped("dashboard")}); err != nil {
+		t.Fatal(err)
+	}
+	channel := "\u202e" + strings.Repeat("y", 250)
+	for _, user := range []string{"ann\u202enimda\x1b[2J\n\u200b", strings.Repeat("x", 3000)} {
+		next(t, dial(t, s.ws("/push?channels="+url.QueryEscape(channel)+"&token="+token(t, jwt.MapClaims{"sub": user, "channels": []string{channel}}))))
+	}
+	p := page{t, ctx}
+	p.do(chromedp.EmulateViewport(390, 844), chromedp.Navigate(s.internalURL("/")))
+	p.waitFor(boardState + ` === "login"`)
+	p.do(chromedp.SendKeys("#login-key", "key-of-dashboard\r"))
+	p.waitFor(boardState + ` === "live"`)
+	p.waitFor(`(document.getElementById("find-by").value = "any", document.getElementById("find-by").dispatchEvent(new Event("change")))`)
+	p.do(chromedp.Click("#find"))
+	p.waitFor(`document.querySelectorAll("[data-testid=connection]").length === 3`) // with the page itself
+	if _, err := s.hub.Publish(t.Context(), channel, []byte("1"), hub.PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p.waitFor(`document.querySelectorAll("#busiest tbody tr").length === 1`)
+	if row := p.text("found"); !strings.Contains(row, `ann\u{202e}nimda\u{1b}[2J\u{a}\u{200b}`) || !strings.Contains(row, strings.Repeat("x", 64)+"… (3,000 characters)") {
+		t.Errorf("found %s", row)
+	}
+	const shown = `document.body.innerText + [...document.querySelectorAll("[title], [aria-label]")].map(e => e.title + e.ariaLabel).join("")`
+	plain := func() {
+		t.Helper()
+		if all := p.evaluate(shown); strings.ContainsAny(all, "\u202e\x1b\u200b") || !strings.Contains(all, `\u{202e}yyy`) {
+			t.Errorf("the page shows %q", all)
+		}
+	}
+	plain()
+	p.run(`document.getElementById("found").scrollIntoView()`)
+	browser.Screenshot(ctx, t, "dashboard-names-narrow")
+	if wide := p.evaluate(`String(document.documentElement.scrollWidth)`); wide != "390" {
+		t.Errorf("on a phone the page is %s wide", wide)
+	}
+	p.run(`[...document.querySelectorAll("[data-testid=connection]")].find(r => r.textContent.includes("xxx")).querySelector("[data-testid=details]").click()`)
+	p.waitFor(`document.getElementById("details").open`)
+	plain()
+	browser.Screenshot(ctx, t, "dashboard-names-details-narrow")
+	if rest := p.evaluate(`String(document.getElementById("details").scrollWidth - document.getElementById("details").clientWidth)`); rest != "0" {
+		t.Errorf("in the details %s pixels are beyond the edge", rest)
 	}
 }
 

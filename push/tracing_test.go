@@ -190,8 +190,10 @@ func TestTraceIsSampled(t *testing.T) {
 		}
 	}
 	some := 2.0
-	if err := (Config{Dev: true, Trace: Trace{Endpoint: "collector:4318", Sample: &some}}).Validate(); err == nil || strings.Count(err.Error(), "trace-") != 2 {
-		t.Error(err)
+	for _, endpoint := range []string{"collector:4318", "ftp://collector:4318", "http://", "http://[::1"} {
+		if err := (Config{Dev: true, Trace: Trace{Endpoint: endpoint, Sample: &some}}).Validate(); err == nil || strings.Count(err.Error(), "trace-") != 2 {
+			t.Errorf("%s: %v", endpoint, err)
+		}
 	}
 }
 

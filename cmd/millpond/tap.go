@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -205,7 +206,7 @@ func (p *printer) line(l *push.TapLine) error {
 	case "open":
 		text = p.open(l)
 	case "who":
-		text = p.paint(faint, strings.TrimSpace("known as"+who(l)))
+		text = p.paint(faint, "known as"+cmp.Or(who(l), " nobody"))
 	case "frame":
 		text = p.frame(l)
 	case "gap":

@@ -103,6 +103,7 @@ func TestTap(t *testing.T) {
 // Each kind of line has its words, and colours on a terminal.
 func TestTapLines(t *testing.T) {
 	const lines = `{"type":"who","connection":"a","user":"ada","client":"c1"}
+{"type":"who","connection":"a","client":"a"}
 {"type":"frame","connection":"a","from":"server","fin":false,"rsv":5,"opcode":3,"name":"reserved","masked":false,"length":3,"data":"AAEC"}
 {"type":"frame","connection":"a","from":"client","fin":true,"rsv":4,"opcode":1,"name":"text","masked":true,"mask":"01020304","length":3,"data":"AAEC","message":{"length":9,"text":"inflated!"}}
 {"type":"frame","connection":"a","from":"client","fin":true,"rsv":0,"opcode":1,"name":"text","masked":true,"mask":"01020304","length":3,"hidden":3,"text":"","cut":true,"joined":true}
@@ -118,7 +119,7 @@ func TestTapLines(t *testing.T) {
 	}
 	scanner := bufio.NewScanner(&out)
 	for _, want := range []string{
-		`known as user "ada" client "c1"`, "← reserved 0x3 RSV1 RSV3 3 B 00 01 02", `→ text FIN RSV1 mask 01020304 3 B inflated 9 B "inflated!"`,
+		`known as user "ada" client "c1"`, "known as nobody", "← reserved 0x3 RSV1 RSV3 3 B 00 01 02", `→ text FIN RSV1 mask 01020304 3 B inflated 9 B "inflated!"`,
 		"→ text FIN mask 01020304 3 B … 3 B not shown (earlier frames of the message, in one) (cut)", `→ close FIN mask 01020304 5 B 4001 "bye"`,
 		"← left out: 3 frames with 99 bytes", "→ FAULT mask_missing: no mask (closed with 1002)", "end: protocol_error 1002",
 		"done (count): 4 frames of 1 connections, 3 left out",

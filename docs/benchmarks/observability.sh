@@ -1,16 +1,18 @@
 #!/bin/bash
-# What looking costs, by two questions. Each pair of runs is made one after the other, in turns of order, each run with a server of its own; CPU is
+# What looking costs, by three questions. Each pair of runs is made one after the other, in turns of order, each run with a server of its own; CPU is
 # the server's, by /proc, for each message. Prints the ratio of each pair, the median, and from where to where they go.
 #
 #   1. A server as it is, of which /metrics is read every 15 s as deploy/prometheus does, against one built without what taps and metrics do for each message or frame:
 #      the test of a session's bit, the counters of messages, bytes and deliveries, and the timing of a sample. There is no flag for that, so these lines
 #      are taken out by sed while it is built; one that is not found is an error. With REVISION=… the other one is built from that revision as it is.
-#   2. 10,000 connections without a capture, against the same with one of ten of them.
+#   2. 10,000 connections without a capture, against the same with one of ten of them, at as much as the machine can do.
+#   3. 10,000 connections that say little, so that nothing waits for a core, and ten others that say more: these with a capture of the ten, against
+#      none. Latencies are those of the 10,000 alone; CPU is the server's for all, by the messages of the 10,000.
 #
-# docs/benchmarks/observability.sh [metrics] [broadcast] [tap] [scrape]     PAIRS=7 SPAN=15s EVERY=15
+# docs/benchmarks/observability.sh [metrics] [broadcast] [tap] [others] [scrape]     PAIRS=7 SPAN=15s EVERY=15 RATE=2000
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-pairs=${PAIRS:-7} span=${SPAN:-15s} every=${EVERY:-15} revision=${REVISION:-}
+pairs=${PAIRS:-7} span=${SPAN:-15s} every=${EVERY:-15} rate=${RATE:-2000} revision=${REVISION:-}
 work=$(mktemp -d)
 server='' others=()
 finish() {
@@ -133,6 +135,38 @@ one_tap() {
 	stop
 }
 
+# awaits waits until /metrics has a line.
+awaits() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		read_metrics && grep -q "^$1\$" "$work/metrics" && return
+		sleep 0.1
+	done
+	echo "observability.sh: no $1 in a minute" >&2
+	exit 1
+}
+
+# The ten have an address of their own, by which the capture knows them.
+one_others() {
+	local ten=127.0.0.77 cpu
+	serve with
+	"$work/with" bench echo --quiet --url="ws://$public" --source="$ten" --connections=10 --rate=100 --duration=10m >"$work/ten.log" 2>&1 &
+	others+=($!)
+	awaits 'millpond_connections 10'
+	[[ $1 == with ]] && {
+		"$work/with" tap --url="http://$internal" --address="$ten" --json >"$work/tap.log" &
+		others+=($!)
+		awaits 'millpond_tap_connections 10'
+	}
+	load echo --source=127.0.0.1 --connections=10000 --rate="$rate"
+	cpu=$(figure cpu-us/message)
+	printf '%s %s %s\n' "$cpu" "$(figure p50)" "$(figure p99)"
+	awk -v c="$cpu" -v l="$(figure client-cpu-us/message)" -v r="$rate" -v w="$1" \
+		'BEGIN { printf "    %s: server %.0f %% of a core, load %.0f %%\n", w, c * r / 1e4, l * r / 1e4 }' >&2
+	[[ $1 == without ]] || { echo "    frames seen: $(grep -c '"type":"frame"' "$work/tap.log") of $(grep -c '"type":"open"' "$work/tap.log") connections" >&2; }
+	stop
+}
+
 # scrape_cost says what one look at /metrics takes, with 1,000 connections.
 scrape_cost() {
 	serve with
@@ -181,16 +215,17 @@ if [[ $* == overlay ]]; then # a test asks whether all of that is still found
 	exit
 fi
 build -o "$work/with"
-(($#)) || set -- scrape metrics broadcast tap
+(($#)) || set -- scrape metrics broadcast tap others
 [[ " $* " == *" metrics "* || " $* " == *" broadcast "* ]] && without
 for name in "$@"; do
 	case $name in
 	metrics) compare metrics "echo, 100 connections: taps off and metrics read every ${every} s, against neither" "CPU/message" ;;
 	broadcast) compare broadcast "broadcast to 5,000: taps off and metrics read every ${every} s, against neither" "CPU/delivery" ;;
 	tap) compare tap "10,000 connections that echo 10,000 messages/s in all: a capture of ten of them, against none" "CPU/message p50 p99" ;;
+	others) compare others "10,000 connections that echo $rate messages/s in all: a capture of ten others, against none" "CPU/message p50 p99" ;;
 	scrape) scrape_cost ;;
 	*)
-		echo "observability.sh: there are scrape, metrics, broadcast, tap" >&2
+		echo "observability.sh: there are scrape, metrics, broadcast, tap, others" >&2
 		exit 2
 		;;
 	esac

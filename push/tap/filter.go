@@ -25,6 +25,9 @@ type Filter struct {
 func ParseAddress(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)
+		if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 { // clients have an address of IPv4
+			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+		}
 		return p.Masked(), err
 	}
 	a, err := netip.ParseAddr(s)

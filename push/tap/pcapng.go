@@ -124,14 +124,14 @@ func index(fromClient bool) int {
 	return server
 }
 
-// about says whose a connection is.
+// about says whose a connection is. Names are quoted: some who read comments do so in a terminal.
 func about(e *Event) string {
 	words := []string{"connection " + connectionID(e.Session)}
 	if e.Who.User != "" {
-		words = append(words, "user "+e.Who.User)
+		words = append(words, fmt.Sprintf("user %.256q", e.Who.User))
 	}
 	if e.Who.Client != "" && e.Who.Client != connectionID(e.Session) {
-		words = append(words, "client "+e.Who.Client)
+		words = append(words, fmt.Sprintf("client %.256q", e.Who.Client))
 	}
 	return strings.Join(words, ", ")
 }

@@ -440,9 +440,19 @@ func TestPackets(t *testing.T) {
 		if last.RST != reset {
 			t.Errorf("%v: the last packet is %+v", reason, last)
 		}
-		if all := strings.Join(comments, "\n"); !strings.Contains(all, "user ada") || !strings.Contains(all, reason.String()) {
+		if all := strings.Join(comments, "\n"); !strings.Contains(all, `user "ada"`) || !strings.Contains(all, reason.String()) {
 			t.Errorf("comments %s", all)
 		}
+	}
+}
+
+// A name neither ends its comment nor commands the terminal that shows it, and hides nothing that comes after it.
+func TestNamesInComments(t *testing.T) {
+	hostile := opening(1, "10.0.0.2:5000", "10.0.0.1:80")
+	hostile.Who = Who{User: "\x1b[2Jann\n\x00\u202e\xff" + strings.Repeat("x", 3000), Client: "c\x1b"}
+	_, comments, _ := packets(t, written(t, Redaction{Whole: true}, hostile))
+	if len(comments) == 0 || !strings.HasPrefix(comments[0], `connection 1, user "\x1b[2Jann\n\x00\u202e\xffxxx`) || !strings.HasSuffix(comments[0], `xxx", client "c\x1b", /push`) {
+		t.Errorf("%q", comments)
 	}
 }
 

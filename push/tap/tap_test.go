@@ -590,6 +590,7 @@ func TestInspector(t *testing.T) {
 func TestParseAddress(t *testing.T) {
 	for in, want := range map[string]string{
 		"10.1.2.3": "10.1.2.3/32", "10.1.2.3/8": "10.0.0.0/8", "::1": "::1/128", "2001:db8::/32": "2001:db8::/32", "::ffff:1.2.3.4": "1.2.3.4/32",
+		"::ffff:10.1.2.3/104": "10.0.0.0/8", "::ffff:0:0/96": "0.0.0.0/0", "::/0": "::/0",
 		"": "", "x": "", "1.2.3.4/33": "",
 	} {
 		p, err := ParseAddress(in)

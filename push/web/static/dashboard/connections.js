@@ -9,6 +9,9 @@ const values = {
   address: ['Address or network', '192.0.2.7 or 192.0.2.0/24'], slow: null, any: null,
 };
 
+// client is how a connection is called.
+const client = (c) => format.name(c.client || c.id);
+
 export class Connections {
   #table; #found = []; #may = false; #chosen = null; #query = null;
 
@@ -19,19 +22,19 @@ export class Connections {
       b.className = `quiet ${kind}`;
       b.textContent = label;
       b.dataset.testid = testid;
-      b.setAttribute('aria-label', `${label} ${row.client || row.id}${row.user ? `, user ${row.user}` : ''}`);
+      b.setAttribute('aria-label', `${label} ${client(row)}${row.user ? `, user ${format.name(row.user)}` : ''}`);
       b.addEventListener('click', press);
       return b;
     };
     this.#table = new Table($('found'), 'Connections found', [
-      { label: 'Client', name: true, text: (c) => c.client || c.id, title: (c) => c.client || c.id },
-      { label: 'User', name: true, text: (c) => c.user || '–' },
+      { label: 'Client', name: true, text: client, title: client },
+      { label: 'User', name: true, text: (c) => format.name(c.user || '–', 64), title: (c) => format.name(c.user || '') },
       { label: 'Address', name: true, text: (c) => c.address || '–' },
       { label: 'Protocol', text: (c) => c.protocol || c.path },
       { label: 'Age', numeric: true, text: (c) => format.age(c.age) },
       { label: 'Outbox', numeric: true, text: (c) => (c.outbox_messages ? `${format.bytes(c.outbox_bytes)}, ${format.seconds(c.outbox_age)}` : 'empty') },
       { label: 'Channels', numeric: true, text: (c) => format.count(c.subscriptions) },
-      { label: 'Node', name: true, text: (c) => c.node_name },
+      { label: 'Node', name: true, text: (c) => format.name(c.node_name) },
       { label: 'Actions', hidden: true, cell: (c) => {
         const both = document.createElement('div');
         both.className = 'actions';
@@ -110,10 +113,10 @@ export class Connections {
   details(c) {
     this.#chosen = c;
     const facts = [
-      ['Client', c.client || '–'], ['Connection', c.id], ['User', c.user || 'none'], ['Address', c.address || '–'],
-      ['Protocol', `${c.protocol || '–'} at ${c.path}${c.tls ? ', TLS' : ''}`], ['User agent', c.user_agent || 'not kept'], ['Age', format.age(c.age)],
+      ['Client', format.name(c.client || '–')], ['Connection', c.id], ['User', format.name(c.user || 'none')], ['Address', c.address || '–'],
+      ['Protocol', `${c.protocol || '–'} at ${c.path}${c.tls ? ', TLS' : ''}`], ['User agent', format.name(c.user_agent || 'not kept')], ['Age', format.age(c.age)],
       ['Outbox', c.outbox_messages ? `${format.count(c.outbox_messages)} messages, ${format.bytes(c.outbox_bytes)}, the oldest ${format.seconds(c.outbox_age)}` : 'empty'],
-      ['Node', `${c.node_name} (${c.node})`],
+      ['Node', `${format.name(c.node_name)} (${c.node})`],
     ];
     $('details-facts').replaceChildren(...facts.map(([name, text]) => {
       const line = document.createElement('div'), dt = document.createElement('dt'), dd = document.createElement('dd');
@@ -122,7 +125,7 @@ export class Connections {
       line.append(dt, dd);
       return line;
     }));
-    const names = (c.channels ?? []).map((name) => { const li = document.createElement('li'); li.className = 'tag channel'; li.textContent = name; return li; });
+    const names = (c.channels ?? []).map((name) => { const li = document.createElement('li'); li.className = 'tag channel'; li.textContent = format.name(name); return li; });
     if (c.subscriptions > names.length) { const li = document.createElement('li'); li.className = 'small'; li.textContent = `and ${format.count(c.subscriptions - names.length)} more`; names.push(li); }
     if (names.length === 0) { const li = document.createElement('li'); li.className = 'small'; li.textContent = 'none'; names.push(li); }
     $('details-channels').replaceChildren(...names);
@@ -131,7 +134,7 @@ export class Connections {
 
   confirm(c) {
     this.#chosen = c;
-    $('confirm-text').textContent = `This ends the connection ${c.client || c.id}${c.user ? ` of user ${c.user}` : ''}, ${c.address || 'of an unknown address'}.`;
+    $('confirm-text').textContent = `This ends the connection ${client(c)}${c.user ? ` of user ${format.name(c.user)}` : ''}, ${c.address || 'of an unknown address'}.`;
     $('confirm-error').textContent = '';
     $('confirm-yes').disabled = false;
     $('confirm').showModal();
@@ -144,7 +147,7 @@ export class Connections {
     try {
       const { disconnected } = await ask('disconnect', { node: c.node, id: c.id, reconnect: $('confirm-reconnect').checked });
       $('confirm').close();
-      const note = disconnected ? `${c.client || c.id} was disconnected.` : `${c.client || c.id} was gone already.`;
+      const note = disconnected ? `${client(c)} was disconnected.` : `${client(c)} was gone already.`;
       this.#show({ connections: this.#found.filter((other) => other !== c) });
       $('found-note').textContent = note;
       $('find-value').focus({ preventScroll: true });

@@ -4,7 +4,7 @@ import * as format from './format.js';
 import { Graphs } from './graphs.js';
 import { Live } from './live.js';
 import { preparePublish } from './publish.js';
-import { Series } from './series.js';
+import { enough, Series } from './series.js';
 import { Table } from './table.js';
 
 const $ = (id) => document.getElementById(id);
@@ -26,8 +26,8 @@ const busiest = new Table($('busiest'), 'Busiest channels', [
     const b = document.createElement('button');
     b.type = 'button';
     b.className = 'link';
-    b.textContent = c.name;
-    b.title = `Find the subscribers of ${c.name}`;
+    b.textContent = format.name(c.name);
+    b.title = `Find the subscribers of ${format.name(c.name)}`;
     b.addEventListener('click', () => connections.channel(c.name));
     return b;
   } },
@@ -38,7 +38,7 @@ const busiest = new Table($('busiest'), 'Busiest channels', [
 ], 'Nothing is published.');
 
 const nodes = new Table($('nodes'), 'Nodes', [
-  { label: 'Node', name: true, text: (n) => n.name || n.uid, title: (n) => n.uid },
+  { label: 'Node', name: true, text: (n) => format.name(n.name || n.uid), title: (n) => n.uid },
   { label: 'Connections', numeric: true, text: (n) => format.count(n.connections) },
   { label: 'Channels', numeric: true, text: (n) => format.count(n.channels) },
   { label: 'Memory', numeric: true, text: (n) => format.bytes(n.resident) },
@@ -82,7 +82,7 @@ function showTiles(f, now) {
   say('figure-lag', format.seconds(now.lag));
   say('figure-lag-more', f.outbox_sessions ? `${format.bytes(f.outbox_bytes)} wait for ${format.count(f.outbox_sessions)}, ${format.seconds(f.outbox_age)}` : 'no outbox has anything');
   say('figure-memory', format.bytes(f.resident));
-  say('figure-memory-more', f.connections >= 1000 ? `${format.bytes(f.per_connection)} a connection` : 'too few connections for a share');
+  say('figure-memory-more', f.connections >= enough ? `${format.bytes(f.per_connection)} a connection` : 'too few connections for a share');
   say('figure-cpu', format.percent(now.cpu));
   say('figure-cpu-more', `${format.count(f.goroutines)} goroutines`);
 }
@@ -90,7 +90,7 @@ function showTiles(f, now) {
 function showFigures(f) {
   const now = series.add(f);
   if (!now) return;
-  say('node-name', f.node || f.uid);
+  say('node-name', format.name(f.node || f.uid));
   say('node-about', `${f.version ? `${f.version}, ` : ''}up ${format.age(f.uptime)}${f.draining ? ', draining' : ''}`);
   document.title = `${format.count(f.connections)} · millpond`;
   if (!document.hidden) {

@@ -16,6 +16,14 @@ function scaled(n, step, units) {
   return units[i] ? `${digits} ${units[i]}` : digits;
 }
 
+// name is what a stranger calls itself or its channel: what cannot be seen, or turns the direction of the text around, is written out, and of too
+// many characters some are left out.
+export function name(s, most = 256) {
+  const all = [...s];
+  const rest = all.length > most ? `… (${count(all.length)} characters)` : '';
+  return all.slice(0, most).join('').replace(/[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`) + rest;
+}
+
 // rate is of messages and the like: up to ten thousand in full.
 export const rate = (n) => (known(n) && Math.abs(n) < 10_000 ? (n >= 100 ? whole : some).format(n) : scaled(n, 1000, ['', 'k', 'M', 'G']));
 export const bytes = (n) => scaled(n, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']);

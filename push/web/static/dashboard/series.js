@@ -1,5 +1,6 @@
 // What came of the last quarter of an hour, as columns for the graphs. The server tells counters; here they become rates.
 export const most = 15 * 60;
+export const enough = 1000; // connections, for a share of the memory that says something
 const window = 10; // samples over which quantiles are taken: few publications of one second are timed
 
 const columns = ['connections', 'connects', 'closes', 'out', 'in', 'bytesOut', 'bytesIn', 'fanoutHalf', 'fanout', 'lag', 'perConnection', 'cpu'];
@@ -49,7 +50,7 @@ export class Series {
     now.fanout = past ? quantile(this.bounds, past.fanout, f.fanout, .99) : null;
     now.handlers = past ? quantile(this.bounds, past.handlers, f.handlers, .99) : null;
     now.lag = f.loop_lag;
-    now.perConnection = f.per_connection || null;
+    now.perConnection = f.connections >= enough ? f.per_connection : null;
     now.cpu = before ? 100 * (f.cpu - before.cpu) / span : null;
     if (span > 3) this.#push(before.time / 1000 + 1, {}); // nobody knows what was in between
     this.#push(f.time / 1000, now);
