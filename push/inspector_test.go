@@ -49,6 +49,7 @@ func TestInspector(t *testing.T) {
 	if page := p.evaluate(`document.getElementById("frame").textContent`); !strings.Contains(page, "Sec-WebSocket-Accept: "+accept) || !strings.Contains(page, "GET /echo?inspect=") {
 		t.Errorf("the opening is %s, with %s", page, accept)
 	}
+	p.waitFor(settled)
 	browser.Screenshot(ctx, t, "inspector-opening")
 
 	p.do(chromedp.SetValue("#message", "Hello, pond!"), chromedp.Click("#send"))

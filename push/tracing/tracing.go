@@ -276,11 +276,9 @@ type counted struct {
 	sender *sender
 }
 
-// OnEnd implements sdktrace.SpanProcessor.
+// OnEnd implements sdktrace.SpanProcessor: of spans that are kept alone, for others do not record.
 func (c counted) OnEnd(s sdktrace.ReadOnlySpan) {
-	if s.SpanContext().IsSampled() {
-		c.sender.ended.Add(1)
-	}
+	c.sender.ended.Add(1)
 	c.SpanProcessor.OnEnd(s)
 }
 
