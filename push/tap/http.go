@@ -260,21 +260,28 @@ func hasToken(head []byte, token string) bool {
 	return false
 }
 
+// fromAnotherOrigin reports whether the browser says that a page of another origin asks; of its own, some browsers say nothing.
+func fromAnotherOrigin(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site != "same-origin"
+	}
+	origin := r.Header.Get("Origin")
+	page, err := url.Parse(origin)
+	return origin != "" && (err != nil || page.Host != r.Host)
+}
+
 // Inspector answers the playground, which asks for the frames of its own connection and has no key for others'. What it shows
 // instead is a token that it has made up: the connections that open with it in their query, after the capture has begun,
 // are its own, for nobody else knows it.
 func (t *Taps) Inspector() http.Handler {
-	origins := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token := r.URL.Query().Get(inspectParam)
-		// The browser says which page asks; that of another origin is not told anything.
-		site := r.Header.Get("Sec-Fetch-Site")
 		var e *Error
 		switch {
 		case r.Method != http.MethodGet:
 			w.Header().Set("Allow", http.MethodGet)
 			e = &Error{Status: http.StatusMethodNotAllowed, Reason: "bad_request", Text: "the method is GET"}
-		case site != "" && site != "same-origin" || origins.Check(r) != nil:
+		case fromAnotherOrigin(r):
 			e = &Error{Status: http.StatusForbidden, Reason: "forbidden", Text: "the request comes from a page of another origin"}
 		case !inspectToken.MatchString(token):
 			e = &Error{Status: http.StatusBadRequest, Reason: "bad_request", Text: inspectParam + ": is not 22 to 64 letters of base64url"}

@@ -543,16 +543,30 @@ func TestInspector(t *testing.T) {
 			t.Errorf("%q: %d", query, response.StatusCode)
 		}
 	}
-	for _, site := range []string{"cross-site", "same-site", "none"} {
+	for _, header := range [][2]string{
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"},
+		{"Sec-Fetch-Site", "none"},
+		{"Origin", "https://elsewhere.example"},
+		{"Origin", "null"},
+		{"Origin", b.http.URL + "0"},
+	} {
 		request, _ := http.NewRequest(http.MethodGet, b.http.URL+"/playground/tap?inspect="+token, nil)
-		request.Header.Set("Sec-Fetch-Site", site)
+		request.Header.Set(header[0], header[1])
 		response, err := b.http.Client().Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = response.Body.Close()
 		if response.StatusCode != 403 {
-			t.Errorf("%s: %d", site, response.StatusCode)
+			t.Errorf("%s: %d", header, response.StatusCode)
+		}
+	}
+	for _, own := range []string{"", b.http.URL} {
+		request, _ := http.NewRequest(http.MethodGet, b.http.URL, nil)
+		request.Header.Set("Origin", own)
+		if fromAnotherOrigin(request) {
+			t.Errorf("%q is refused", own)
 		}
 	}
 	before := b.dial("/echo?inspect=" + token) // before the capture: a token that was read somewhere is of no use
@@ -584,6 +598,20 @@ func TestInspector(t *testing.T) {
 	_ = response.Body.Close()
 	if response.StatusCode != 503 {
 		t.Errorf("a second page: %d", response.StatusCode)
+	}
+}
+
+// A connection is the page's if the query of its request line has the token under the parameter's name, in whatever place.
+func TestHasToken(t *testing.T) {
+	for head, want := range map[string]bool{
+		"GET /echo?inspect=abc HTTP/1.1\r\n": true, "GET /echo?inspect=abc&a=b HTTP/1.1\r\n": true, "GET /echo?a=b&inspect=abc HTTP/1.1\r\n": true,
+		"GET /echo?inspect=x&inspect=abc HTTP/1.1\r\n": true, "GET /echo?other=abc HTTP/1.1\r\n": false, "GET /echo?inspect=abcd HTTP/1.1\r\n": false,
+		"GET /echo?inspect=ab HTTP/1.1\r\n": false, "GET /echo?abc HTTP/1.1\r\n": false, "GET /inspect=abc HTTP/1.1\r\n": false, "GET /echo HTTP/1.1\r\nX: a ?inspect=abc\r\n": false,
+		"GET": false, "": false,
+	} {
+		if got := hasToken([]byte(head), "abc"); got != want {
+			t.Errorf("%q: %v", head, got)
+		}
 	}
 }
 
