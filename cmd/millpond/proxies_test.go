@@ -227,7 +227,7 @@ func TestFrontProxies(t *testing.T) {
 	for _, p := range frontProxies {
 		t.Run(p.program, func(t *testing.T) {
 			t.Parallel()
-			f := p.start(t, "7s", "--ping-interval=4s", "--pong-timeout=3900ms")
+			f := p.start(t, "7s", "--ping-interval=4s", "--pong-timeout=3900ms", "--echo", "--playground") // the last two are not for who comes by the proxy
 			c, err := f.connect(http.Header{
 				"Origin": {"https://push.example.com"}, "X-Forwarded-For": {"203.0.113.9"}, "Forwarded": {"for=203.0.113.9"},
 			})

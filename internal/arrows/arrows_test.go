@@ -169,7 +169,7 @@ var table = []row{
 		[]string{"push", "push/auth", "bench", "bench/report", "session", "internal/nearest", "internal/doctor", "internal/cgroup", "internal/files", "github.com/google/renameio/v2", "github.com/alecthomas/kong", "github.com/coder/websocket", "github.com/goccy/go-yaml", "github.com/coreos/go-systemd/v22", "golang.org/x/sys"},
 		[]string{"internal/testcert", "internal/eventsink", "internal/program", "push/events", "github.com/golang-jwt/jwt/v5", "github.com/google/go-cmp", "github.com/santhosh-tekuri/jsonschema/v6", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/nats-io/jwt/v2"},
 	},
-	{"deploy", "tests of the files beside it", nil, []string{"internal/program"}},
+	{"deploy", "tests of the files beside it", nil, []string{"internal/program", "github.com/goccy/go-yaml"}},
 	{"internal/browser", "starts a browser for tests", []string{"github.com/chromedp/chromedp"}, nil},
 	{
 		"internal/sdk", "tests of the whole product with somebody else's client", nil,
