@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/millpond/millpond/push"
 )
@@ -100,7 +101,7 @@ func (c *tapCommand) ask(ctx context.Context) (*http.Response, error) {
 	if json.Unmarshal(body, &answer) != nil || answer.Error.Message == "" {
 		return nil, fmt.Errorf("%s: the answer, %s, is not that of a millpond that can tap", c.URL, response.Status)
 	}
-	return nil, errors.New(answer.Error.Message)
+	return nil, errors.New(printable(answer.Error.Message))
 }
 
 // query has what was said on the command line.
@@ -173,10 +174,38 @@ func printLines(body io.Reader, s *streams) error {
 		if err := json.Unmarshal(b, &line); err != nil {
 			return fmt.Errorf("the server sent %.100q: %w", b, err)
 		}
+		if !whole(&line) {
+			return fmt.Errorf("the server sent %.100q, in which something is missing", b)
+		}
 		if err := p.line(&line); err != nil || line.Type == "done" {
 			return err
 		}
 	}
+}
+
+// whole reports whether a line has what its type wants.
+func whole(l *push.TapLine) bool {
+	switch l.Type {
+	case "tap":
+		return l.PayloadBytes != nil
+	case "frame":
+		return l.Fin != nil && l.RSV != nil && l.Opcode != nil && l.Masked != nil && l.Length != nil
+	case "gap":
+		return l.Frames != nil && l.Bytes != nil
+	case "done":
+		return l.Frames != nil && l.Connections != nil && l.Dropped != nil
+	}
+	return true
+}
+
+// printable replaces what could command a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // The colours, as SGR parameters of ECMA-48.
@@ -195,14 +224,17 @@ func (p *printer) paint(colour, s string) string {
 	return "\x1b[" + colour + "m" + s + "\x1b[0m"
 }
 
-// line prints one. What clients and servers say is quoted, so that it cannot command the terminal.
+// line prints one. What clients and servers say is quoted, and the rest made printable, so that it cannot command the terminal.
 func (p *printer) line(l *push.TapLine) error {
+	for _, s := range []*string{&l.Connection, &l.Filter, &l.Path, &l.Remote, &l.ClientAddress, &l.Name, &l.Mask, &l.Kind} {
+		*s = printable(*s)
+	}
 	var text string
 	switch l.Type {
 	case "tap":
 		text = p.paint(faint, "looking at "+l.Filter+payloadNote(*l.PayloadBytes))
 	case "done":
-		text = p.paint(faint, fmt.Sprintf("done (%s): %d frames of %d connections, %d left out", l.Reason, *l.Frames, *l.Connections, *l.Dropped))
+		text = p.paint(faint, fmt.Sprintf("done (%s): %d frames of %d connections, %d left out", printable(l.Reason), *l.Frames, *l.Connections, *l.Dropped))
 	case "open":
 		text = p.open(l)
 	case "who":
@@ -212,7 +244,7 @@ func (p *printer) line(l *push.TapLine) error {
 	case "gap":
 		text = p.paint(yellow, fmt.Sprintf("%s left out: %d frames with %d bytes", arrow(l.From), *l.Frames, *l.Bytes))
 	case "fault":
-		text = p.paint(red, fmt.Sprintf("%s FAULT %s: %s (closed with %d)", arrow(l.From), l.Kind, l.Reason, l.Code))
+		text = p.paint(red, fmt.Sprintf("%s FAULT %s: %s (closed with %d)", arrow(l.From), l.Kind, printable(l.Reason), l.Code))
 	case "end":
 		text = p.paint(faint, "end: "+l.Kind+closeNote(l))
 	}
@@ -301,7 +333,7 @@ func (p *printer) frame(l *push.TapLine) string {
 	text := p.paint(colour, arrow(l.From)+" "+bits) + fmt.Sprintf(" %d B", *l.Length)
 	switch {
 	case l.Message != nil && l.Message.Error != "":
-		text += p.paint(red, " not inflated: "+l.Message.Error)
+		text += p.paint(red, " not inflated: "+printable(l.Message.Error))
 	case l.Message != nil:
 		text += fmt.Sprintf(" inflated %d B", l.Message.Length) + content(l.Message.Text, l.Message.Data, l.Message.Hidden)
 	case l.Name == "close":

@@ -135,6 +135,23 @@ func TestTapLines(t *testing.T) {
 	if err := printLines(strings.NewReader(fmt.Sprintln(`{"type":"gap"`)), &streams{out: &out, err: &errs}); err == nil {
 		t.Error("no error for what is no JSON")
 	}
+	for _, kind := range []string{"tap", "frame", "gap", "done"} {
+		if err := printLines(strings.NewReader(fmt.Sprintf("{\"type\":%q}\n", kind)), &streams{out: &out, err: &errs}); err == nil || !strings.Contains(err.Error(), "missing") {
+			t.Errorf("%s without anything: %v", kind, err)
+		}
+	}
+	// A server is no more trusted with the terminal than a client.
+	const evil = `\u001b[2J\n\u202e`
+	const all = `"connection":"` + evil + `","filter":"` + evil + `","path":"` + evil + `","remote":"` + evil + `","client_address":"` + evil + `","name":"` + evil +
+		`","mask":"` + evil + `","kind":"` + evil + `","reason":"` + evil + `","user":"` + evil + `","client":"` + evil + `","request":"` + evil + `","extensions":"` + evil +
+		`","text":"` + evil + `","fin":true,"rsv":0,"opcode":1,"masked":true,"length":1,"payload_bytes":0,"frames":1,"bytes":1,"dropped":1,"connections":1`
+	out.Reset()
+	for _, kind := range []string{"tap", "open", "who", "frame", "gap", "fault", "end", evil, `frame","message":{"error":"` + evil + `"},"from":"server`, "done"} {
+		_ = printLines(strings.NewReader(`{"type":"`+kind+`",`+all+"}\n"), &streams{out: &out, err: &errs})
+	}
+	if printed := out.String(); strings.ContainsAny(printed, "\x1b\u202e") || strings.Count(printed, "\n") != 12 { // the opening has three
+		t.Errorf("%d lines: %q", strings.Count(printed, "\n"), printed)
+	}
 	if err := printLines(strings.NewReader(""), &streams{out: &out, err: &errs}); err == nil {
 		t.Error("no error for an end without a word")
 	}

@@ -543,6 +543,14 @@ func TestInspector(t *testing.T) {
 			t.Errorf("%q: %d", query, response.StatusCode)
 		}
 	}
+	response, err := b.http.Client().Post(b.http.URL+"/playground/tap?inspect="+token, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != 405 || response.Header.Get("Allow") != "GET" {
+		t.Errorf("a POST: %d", response.StatusCode)
+	}
 	for _, header := range [][2]string{
 		{"Sec-Fetch-Site", "cross-site"},
 		{"Sec-Fetch-Site", "same-site"},
@@ -591,8 +599,7 @@ func TestInspector(t *testing.T) {
 	if st := b.taps.Stats(); st.Inspectors != 1 || st.Captures != 0 || st.Connections != 1 {
 		t.Errorf("%+v", st)
 	}
-	response, err := b.http.Client().Get(b.http.URL + "/playground/tap?inspect=" + token)
-	if err != nil {
+	if response, err = b.http.Client().Get(b.http.URL + "/playground/tap?inspect=" + token); err != nil {
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
