@@ -219,8 +219,7 @@ func TestAccessLogIsSampled(t *testing.T) {
 		next(t, c)
 		_ = c.Close(websocket.StatusNormalClosure, "")
 	}
-	eventually(t, "all have ended", func() bool { return s.engine.Stats().Connections == 0 })
-	if err := s.access.log.Close(t.Context()); err != nil { // with all that was told
+	if err := s.Shutdown(t.Context()); err != nil { // after which all that was told is written
 		t.Fatal(err)
 	}
 	lines, _ := accessLines(t, path, 2)
