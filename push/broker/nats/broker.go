@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,7 +115,11 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	b.recalls.places, b.recalls.reading, b.recalls.waiting = make(chan struct{}, c.Recalls), make(semaphore, 1), map[string]*recall{}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for i := range b.groups {
-		b.groups[i].broker, b.groups[i].n = b, i
+		g := &b.groups[i]
+		g.broker, g.n, g.prepared = b, i, make(chan struct{})
+		if c.Renew == "" { // then all that needs a stream looks whether it is there
+			close(g.prepared)
+		}
 	}
 	b.sound.Store(c.Renew == "")
 	err = b.tellSound()
@@ -162,27 +167,37 @@ func (b *Broker) prepare(ctx context.Context) error {
 
 // prepareAll tries until all streams are there, or do not fit.
 func (b *Broker) prepareAll() error {
-	var sound []string
+	var left []*group
 	for i := range b.groups {
-		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-			st, err := b.stream(b.ctx, i)
-			if err == nil && i == 0 && b.config.Renew != "" && b.config.Member != "" { // now that most of the others are there
+		left = append(left, &b.groups[i])
+	}
+	var sound []string
+	asked := b.config.Renew == "" || b.config.Member == ""
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		var failed []*group
+		for _, g := range left {
+			st, err := b.stream(b.ctx, g.n)
+			if err == nil && !asked { // now that most of the others are there
 				sound, err = b.askSound(b.ctx)
+				asked = err == nil
 			}
 			if err == nil {
-				err = b.prepareOne(&b.groups[i], st, sound)
-			}
-			if err == nil {
-				break
+				err = b.prepareOne(g, st, sound)
 			}
 			if errors.Is(err, errMisfit) || b.ctx.Err() != nil {
-				return err
+				return cmp.Or(err, b.ctx.Err())
 			}
-			b.config.Logger.Warn("broker: a stream is not there yet", "error", err)
-			select {
-			case <-time.After(wait):
-			case <-b.ctx.Done():
+			if err != nil { // which says nothing of the others
+				failed = append(failed, g)
+				b.config.Logger.Warn("broker: a stream is not there yet", "error", err)
 			}
+		}
+		if left = failed; len(left) == 0 {
+			break
+		}
+		select {
+		case <-time.After(wait):
+		case <-b.ctx.Done():
 		}
 	}
 	if b.config.Renew != "" && b.config.Renewed != nil {
@@ -205,6 +220,9 @@ func (b *Broker) prepareOne(g *group, st state, sound []string) (err error) {
 	defer g.mu.Unlock()
 	if g.epoch == "" {
 		g.epoch = st.epoch
+	}
+	if !g.isPrepared() {
+		close(g.prepared)
 	}
 	return nil
 }

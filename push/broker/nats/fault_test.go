@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,61 @@ func TestRestart(t *testing.T) {
 				t.Errorf("the key is forgotten: %+v, not %+v", again, last)
 			}
 		})
+	}
+}
+
+// While a log that may have lost its end has no new epoch, though it can be read and written, nobody is told where it
+// stands: neither subscribers nor publishers get positions of an epoch that is over.
+func TestNotRenewedYet(t *testing.T) {
+	users := func(deny ...string) []*server.User {
+		return []*server.User{
+			{Username: "admin", Password: "p"},
+			{Username: "node", Password: "p", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{">"}, Deny: deny}}},
+		}
+	}
+	options := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), Users: users("$JS.API.STREAM.UPDATE.>")}
+	s, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(time.Minute) {
+		t.Fatal("the server is not ready")
+	}
+	link := func(user string) *Link {
+		return openLink(t, LinkConfig{URLs: []string{"nats://" + s.Addr().String()}, User: user, Password: "p"})
+	}
+	a := nodeOn(t, link("admin"), Config{Groups: 2})
+	before := a.Publish(t, "c", "0", keep(hub.PublishOptions{}))
+	of(a).Close()
+
+	var renewed atomic.Bool
+	n := nodeOn(t, link("node"), Config{
+		Groups: 2, StartTimeout: time.Millisecond, PublishTimeout: 300 * time.Millisecond,
+		Renew: "the host went down", Renewed: func() error { renewed.Store(true); return nil },
+	})
+	_, publish := n.Broker.Publish(t.Context(), "c", []byte("1"), keep(hub.PublishOptions{}))
+	_, history := n.Broker.History(t.Context(), "c", hub.HistoryQuery{Since: &before, Limit: -1})
+	for what, err := range map[string]error{"subscribe": n.Broker.Subscribe(t.Context(), "c", kept10), "publish": publish, "history": history} {
+		if !errors.Is(err, hub.ErrUnavailable) || !errors.Is(err, errNotRenewed) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if renewed.Load() {
+		t.Error("it is taken for renewed")
+	}
+	allowed := options.Clone()
+	allowed.Users = users()
+	if err := s.ReloadOptions(allowed); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, "it is renewed", renewed.Load)
+	brokertest.Eventually(t, "it can be subscribed to", func() bool { return n.Broker.Subscribe(t.Context(), "c", kept10) == nil })
+	after := n.Publish(t, "c", "2", keep(hub.PublishOptions{}))
+	h := n.History(t, "c", hub.HistoryQuery{Limit: -1})
+	if after.Epoch == before.Epoch || h.Top.Epoch != after.Epoch || !slices.Equal(brokertest.Texts(h.Publications), []string{"0", "2"}) {
+		t.Errorf("%+v after %+v, and %+v", after, before, h)
 	}
 }
 

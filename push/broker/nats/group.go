@@ -17,8 +17,9 @@ import (
 // group is the channels of one stream. While it is read, the node follows the stream's end, hands over what comes, and keeps it in rings.
 type group struct {
 	// Immutable after New.
-	broker *Broker
-	n      int
+	broker   *Broker
+	n        int
+	prepared chan struct{} // closed when the stream has the epoch that it is to have
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -45,6 +46,19 @@ type group struct {
 	anchored atomic.Int64 // the latest time of an anchor that is known
 }
 
+// errNotRenewed says that positions of before mean nothing, and cannot be told from those of now yet.
+var errNotRenewed = errors.New("the stream may have lost its end, and has got no new epoch yet")
+
+// isPrepared reports whether the stream has the epoch that it is to have.
+func (g *group) isPrepared() bool {
+	select {
+	case <-g.prepared:
+		return true
+	default:
+		return false
+	}
+}
+
 // errLost says that the stream has lost its end, or is another.
 var errLost = errors.New("the stream has lost what was in it")
 
@@ -56,6 +70,9 @@ func (g *group) use(ctx context.Context) error {
 		reading, cancel := context.WithCancel(g.broker.ctx)
 		before, ended := g.ended, make(chan struct{})
 		g.cancel, g.ready, g.ended, g.wrong = cancel, make(chan struct{}), ended, nil
+		if !g.isPrepared() {
+			g.wrong = errNotRenewed
+		}
 		if !g.broker.spawn(func() {
 			defer close(ended)
 			if before != nil {
@@ -137,6 +154,10 @@ func (g *group) again() {
 func (g *group) follow(ctx context.Context) {
 	const shortest, longest = 50 * time.Millisecond, 3 * time.Second
 	wait := shortest
+	select {
+	case <-g.prepared:
+	case <-ctx.Done():
+	}
 	for ctx.Err() == nil {
 		session, cancel := context.WithCancel(ctx)
 		g.mu.Lock()

@@ -43,6 +43,9 @@ func (g *group) append(ctx context.Context, msg *gonats.Msg, opts ...jetstream.P
 			return nil, unavailable(err)
 		}
 	}
+	if !g.isPrepared() {
+		return nil, unavailable(errNotRenewed)
+	}
 	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
 	defer cancel()
 	ack, err := g.appendUntil(ctx, msg, opts)
