@@ -39,7 +39,7 @@ type natsFlags struct {
 	NATSPartitions  int           `name:"nats-partitions" help:"Subjects among which channels without history are spread; fixed like --nats-groups." default:"4096"`
 	NATSMessages    int           `name:"nats-channel-messages" help:"Publications of a channel in the log, if its history is smaller: so far a node may fall behind without a loss." default:"1000"`
 	NATSPublish     time.Duration `name:"nats-publish-timeout" help:"Time that the log has to acknowledge a publication." default:"5s"`
-	NATSPending     int           `name:"nats-max-pending" help:"Publications that wait for the log." default:"16384"`
+	NATSPending     int           `name:"nats-max-pending" help:"Publications that wait for the log; and those in channels without history that are known to be noted there and not sent." default:"16384"`
 	NATSIdle        time.Duration `name:"nats-idle-timeout" help:"Time for which a group or partition without subscribers is still read." default:"60s"`
 	NATSResetRate   int           `name:"nats-reset-rate" help:"Channels in a second of which the subscribers are told to begin anew, when something may be missing." default:"5000"`
 	NATSCatchUp     int           `name:"nats-catch-up-bytes" help:"Bytes of a group that a node holds that was away, until it knows whether it missed too much." default:"67108864"`

@@ -32,6 +32,7 @@ type Broker struct {
 	pending    chan struct{} // a place for each publication that waits for the log
 	resets     *rate.Limiter
 	recalls    recalls
+	claims     claims
 	stopSound  func() // nil for no server of a cluster's
 
 	running  spawner
@@ -110,7 +111,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	}
 	b := &Broker{
 		config: c, js: js, start: time.Now(), groups: make([]group, c.Groups), partitions: make([]partition, c.Partitions),
-		attach: make(semaphore, 4), pending: make(chan struct{}, c.MaxPending), resets: rate.NewLimiter(rate.Limit(c.ResetRate), 100),
+		attach: make(semaphore, 4), pending: make(chan struct{}, c.MaxPending), resets: rate.NewLimiter(rate.Limit(c.ResetRate), 100), claims: newClaims(c.MaxPending),
 	}
 	b.recalls.places, b.recalls.reading, b.recalls.waiting = make(chan struct{}, c.Recalls), make(semaphore, 1), map[string]*recall{}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -288,6 +289,7 @@ func (b *Broker) Expire() {
 			g.mu.Unlock()
 		}
 	}
+	b.claims.expire(time.Now())
 	for i := range b.partitions {
 		b.coreDropped.Add(int64(b.partitions[i].rest(since)))
 	}
@@ -327,6 +329,7 @@ func (b *Broker) Close() {
 		}
 		p.mu.Unlock()
 	}
+	b.claims.close()
 	b.running.wait()
 	b.js.CleanupPublisher()
 }
@@ -349,6 +352,8 @@ type Stats struct {
 	RingChannels                int
 	Evicted                     int64 // publications that left the rings before their time
 	Recalls                     RecallStats
+	Unsent                      int   // publications in channels without history that were claimed in the log, or may be, and not sent
+	Resent                      int64 // of such, those that were made when they were published again
 }
 
 // RecallStats are requests for a channel's past of which memory had let something go, by their end.
@@ -365,6 +370,7 @@ func (b *Broker) Stats() Stats {
 		Published: b.published.Load(), Refused: b.refused.Load(), Unknown: b.unknown.Load(), Pending: len(b.pending), RingBytes: b.ringBytes.Load(),
 		Interruptions: b.interruptions.Load(), Resets: b.resetCount.Load(), Renewals: b.renewals.Load(), Foreign: b.foreigners.Load(), Dropped: b.coreDropped.Load(),
 	}
+	st.Unsent, st.Resent = b.claims.unsent(), b.claims.resent.Load()
 	c := &b.recalls
 	st.Recalls = RecallStats{Found: c.found.Load(), Gone: c.gone.Load(), Refused: c.refused.Load(), Failed: c.failed.Load()}
 	for i := range b.groups {

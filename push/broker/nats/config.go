@@ -46,7 +46,8 @@ type Config struct {
 
 	// PublishTimeout bounds a publication. Zero means 5 s.
 	PublishTimeout time.Duration
-	// MaxPending bounds the publications that wait for the log's answer. Zero means 16,384.
+	// MaxPending bounds the publications that wait for the log's answer, and those in channels without history of which
+	// is known that they were claimed in the log and not sent. Zero means 16,384.
 	MaxPending int
 	// IdleTimeout is for how long this node reads a group, or partition, that nobody is subscribed to any more. Zero means 60 s.
 	IdleTimeout time.Duration

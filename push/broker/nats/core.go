@@ -130,20 +130,28 @@ func (b *Broker) handOverOne(m *gonats.Msg) {
 // publishCore sends to whoever is there. What must be made only once is claimed in the log first.
 func (b *Broker) publishCore(ctx context.Context, g *group, channel string, e envelope, o hub.PublishOptions) error {
 	e.channel, e.retention = channel, hub.Retention{}
-	if o.Version != 0 {
-		if newer, err := g.claimVersion(ctx, channel, o); err != nil || !newer {
-			return err
-		}
-	}
-	if o.IdempotencyKey != "" {
-		if first, err := g.claimKey(ctx, channel, o.IdempotencyKey); err != nil || !first {
-			return err
-		}
-	}
 	body, err := e.encode()
 	if err != nil {
 		return err
 	}
+	if o.Version == 0 && o.IdempotencyKey == "" {
+		return b.send(channel, body)
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.config.PublishTimeout)
+	defer cancel()
+	a, err := b.attempt()
+	if err != nil {
+		return err
+	}
+	first, err := g.claim(ctx, channel, o, a)
+	if err == nil && first {
+		err = b.send(channel, body)
+	}
+	a.end(err == nil)
+	return err
+}
+
+func (b *Broker) send(channel string, body []byte) error {
 	_, n := b.partitionOf(channel)
 	if err := b.config.Link.conn.Publish(subjectOf(b.config.Link.Prefix(), kindPartition, n, ""), body); err != nil {
 		return refusal(err)
@@ -151,25 +159,42 @@ func (b *Broker) publishCore(ctx context.Context, g *group, channel string, e en
 	return nil
 }
 
+// claim reports whether nobody has published this before, by its version or by its key.
+func (g *group) claim(ctx context.Context, channel string, o hub.PublishOptions, a *attempt) (first bool, err error) {
+	if o.Version != 0 {
+		if first, err = g.claimVersion(ctx, channel, o, a); err != nil || !first {
+			return false, err
+		}
+	}
+	if o.IdempotencyKey != "" {
+		return g.claimKey(ctx, channel, o.IdempotencyKey, a)
+	}
+	return true, nil
+}
+
 // claimKey reports whether nobody has published with this key before.
-func (g *group) claimKey(ctx context.Context, channel, key string) (bool, error) {
-	e := envelope{kind: kindClaim, channel: channel}
+func (g *group) claimKey(ctx context.Context, channel, key string, a *attempt) (bool, error) {
+	e := envelope{kind: kindClaim, channel: channel, rare: rare{Claim: a.token}}
 	body, err := e.encode()
 	if err != nil {
 		return false, err
 	}
 	ack, err := g.append(ctx, &gonats.Msg{Subject: g.subject(kindTransient, slotOf(channel)), Data: body}, jetstream.WithMsgID(messageID(channel, key)))
+	if err != nil || !ack.Duplicate {
+		return err == nil, err
+	}
+	token, err := g.claimant(ctx, ack.Sequence)
 	if err != nil {
 		return false, err
 	}
-	return !ack.Duplicate, nil
+	return a.owns(ctx, token)
 }
 
 // claimVersion reports whether no version that is not lower was published before, and notes this one.
-func (g *group) claimVersion(ctx context.Context, channel string, o hub.PublishOptions) (bool, error) {
+func (g *group) claimVersion(ctx context.Context, channel string, o hub.PublishOptions, a *attempt) (bool, error) {
 	const tries = 10
 	subject := g.subject(kindVersion, escape(channel))
-	e := envelope{kind: kindClaim, rare: rare{Version: o.Version, VersionEpoch: o.VersionEpoch}}
+	e := envelope{kind: kindClaim, rare: rare{Version: o.Version, VersionEpoch: o.VersionEpoch, Claim: a.token}}
 	body, err := e.encode()
 	if err != nil {
 		return false, err
@@ -180,7 +205,10 @@ func (g *group) claimVersion(ctx context.Context, channel string, o hub.PublishO
 			return false, err
 		}
 		if last.Version != 0 && last.VersionEpoch == o.VersionEpoch && o.Version <= last.Version {
-			return false, nil
+			if o.Version < last.Version {
+				return false, nil
+			}
+			return a.owns(ctx, last.Claim)
 		}
 		if _, err = g.append(ctx, &gonats.Msg{Subject: subject, Data: body}, jetstream.WithExpectLastSequencePerSubject(seq)); err == nil {
 			return true, nil

@@ -39,10 +39,11 @@ type rare struct {
 	Version      uint64            `json:"version,omitempty"`
 	VersionEpoch string            `json:"version_epoch,omitempty"`
 	Trace        string            `json:"trace,omitempty"` // what it is known by to those who follow it
+	Claim        string            `json:"claim,omitempty"` // of a claim, the attempt that made it
 }
 
 func (r *rare) any() bool {
-	return r.Tags != nil || r.Info != nil || r.Exclude != "" || r.Ends != 0 || r.Version != 0 || r.Trace != ""
+	return r.Tags != nil || r.Info != nil || r.Exclude != "" || r.Ends != 0 || r.Version != 0 || r.Trace != "" || r.Claim != ""
 }
 
 const (
