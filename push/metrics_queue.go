@@ -11,6 +11,7 @@ var (
 	descQueuePendingBytes  = desc("queue_pending_bytes", "Bytes of these.")
 	descQueueLag           = desc("queue_lag_messages", "Messages in the queue that no node has done.")
 	descQueueInterruptions = desc("queue_interruptions_total", "Times that the queue's stream could not be read.")
+	descQueueRemade        = desc("queue_consumers_remade_total", "Times that the consumer was removed while this node knew where it stood, and was made again there.")
 )
 
 // collectQueue has no figures without a queue.
@@ -32,4 +33,5 @@ func (c *collector) collectQueue(gauge emitInt, counter emitCount) {
 	gauge(descQueuePendingBytes, st.PendingBytes)
 	gauge(descQueueLag, int(st.Lag))
 	counter(descQueueInterruptions, st.Interruptions)
+	counter(descQueueRemade, st.Remade)
 }

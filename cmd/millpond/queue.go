@@ -22,6 +22,7 @@ type queueFlags struct {
 	QueueTLSKey      string        `name:"queue-tls-key" help:"File with its key." type:"existingfile" placeholder:"FILE"`
 	QueueConsumer    string        `help:"Durable consumer that all nodes share; default: --nats-prefix." placeholder:"NAME"`
 	QueueSubject     string        `help:"Pattern of the subjects that are meant; default: all of the stream's." placeholder:"PATTERN"`
+	QueueStart       string        `help:"Where to begin if a stream that keeps what is done has messages and no such consumer: all, new, a sequence or a time; default: nothing is read until this is given." placeholder:"WHERE"`
 	QueueDeadLetter  string        `help:"Subject, in another stream, for messages that are refused for good; default: they are gone, but for a line in the log." placeholder:"SUBJECT"`
 	QueueMaxMessages int           `help:"Messages of the queue that a node has at a time." default:"1024"`
 	QueueMaxBytes    int           `help:"Bytes of these; the largest message that the servers take must fit." default:"67108864"`
@@ -36,7 +37,7 @@ func (c *queueFlags) queue() (push.Queue, error) {
 			TLS: push.NATSTLS{CA: c.QueueTLSCA, Certificate: c.QueueTLSCert, Key: c.QueueTLSKey},
 		},
 		NATSQueue: push.NATSQueue{
-			Stream: c.QueueStream, Consumer: c.QueueConsumer, Subject: c.QueueSubject, DeadLetter: c.QueueDeadLetter,
+			Stream: c.QueueStream, Consumer: c.QueueConsumer, Subject: c.QueueSubject, Start: c.QueueStart, DeadLetter: c.QueueDeadLetter,
 			MaxMessages: c.QueueMaxMessages, MaxBytes: c.QueueMaxBytes, AckWait: c.QueueAckWait,
 		},
 	}

@@ -32,6 +32,10 @@ type QueueConfig struct {
 	Consumer string
 	// Subject, if not empty, is a pattern: other messages of the stream are none of the queue's.
 	Subject string
+	// Start says where to begin when the consumer is not there, the stream has messages, and keeps those that are done,
+	// so that nobody knows which those are: "all", "new", the sequence of the first message, or its time (RFC 3339).
+	// Empty means that nothing is read until somebody says so.
+	Start string
 	// DeadLetter is the subject to which messages go that are refused for good, in another stream. Empty means that they are gone.
 	DeadLetter string
 
@@ -62,6 +66,9 @@ func (c QueueConfig) Validate() error {
 	if strings.ContainsAny(c.DeadLetter, "*>") {
 		errs = append(errs, fmt.Errorf("queue-dead-letter: %q is a pattern, and no subject", c.DeadLetter))
 	}
+	if err := c.startAt(&jetstream.ConsumerConfig{}); err != nil {
+		errs = append(errs, err)
+	}
 	for name, n := range map[string]int64{"queue-max-messages": int64(c.MaxMessages), "queue-max-bytes": int64(c.MaxBytes)} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative", name, n))
@@ -71,6 +78,28 @@ func (c QueueConfig) Validate() error {
 		errs = append(errs, fmt.Errorf("queue-ack-wait: %v is less than a second", c.AckWait))
 	}
 	return errors.Join(errs...)
+}
+
+// startAt notes in a consumer's configuration what Start says.
+func (c QueueConfig) startAt(to *jetstream.ConsumerConfig) error {
+	switch c.Start {
+	case "", "all":
+		to.DeliverPolicy = jetstream.DeliverAllPolicy
+		return nil
+	case "new":
+		to.DeliverPolicy = jetstream.DeliverNewPolicy
+		return nil
+	}
+	if seq, err := strconv.ParseUint(c.Start, 10, 64); err == nil && seq > 0 {
+		to.DeliverPolicy, to.OptStartSeq = jetstream.DeliverByStartSequencePolicy, seq
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, c.Start)
+	if err != nil {
+		return fmt.Errorf("queue-start: %q is not all, new, a sequence or a time like 2006-01-02T15:04:05Z", c.Start)
+	}
+	to.DeliverPolicy, to.OptStartTime = jetstream.DeliverByStartTimePolicy, &at
+	return nil
 }
 
 func (c QueueConfig) withDefaults() QueueConfig {
@@ -108,6 +137,7 @@ type Queue struct {
 
 	// Owned by the goroutine of Run.
 	last uint64    // the number of the latest delivery
+	anew bool      // all that is in the stream came while this node was waiting for it
 	held []*Queued // what waits for older ones; nil and not gated for nothing
 
 	// Guarded by mu.
@@ -117,10 +147,12 @@ type Queue struct {
 	moved  chan struct{} // closed when out gets smaller
 	gated  bool          // older messages may be with others
 	stream string        // what the stream is known by: one that is made anew is another
+	stood  uint64        // the first message that the consumer had not done when it was last seen; zero if it never was
 
 	// Any goroutine (atomic).
 	reading                                                         atomic.Bool
 	received, redelivered, done, refused, deadLetters, interruption atomic.Int64
+	remade                                                          atomic.Int64
 	lag                                                             atomic.Int64
 }
 
@@ -217,9 +249,11 @@ func (q *Queue) open() (jetstream.Consumer, error) {
 	}
 	stream, err := q.js.Stream(ctx, c.Stream)
 	if err != nil {
+		q.anew = q.anew || errors.Is(err, jetstream.ErrStreamNotFound)
 		return nil, err
 	}
-	q.know(c.Stream + "." + strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36))
+	name := c.Stream + "." + strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36)
+	q.know(name)
 	if c.DeadLetter != "" {
 		switch name, err := q.js.StreamNameBySubject(ctx, c.DeadLetter); {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -238,11 +272,15 @@ func (q *Queue) open() (jetstream.Consumer, error) {
 	consumer, err := stream.Consumer(ctx, c.Consumer)
 	if err == nil {
 		is := consumer.CachedInfo().Config
+		q.note(name, consumer)
 		if is.FilterSubject == want.FilterSubject && is.AckWait == want.AckWait && is.MaxAckPending == want.MaxAckPending &&
 			is.MaxDeliver == want.MaxDeliver && is.PriorityPolicy == want.PriorityPolicy && is.PinnedTTL == want.PinnedTTL {
 			return consumer, nil
 		}
+		want.DeliverPolicy, want.OptStartSeq, want.OptStartTime = is.DeliverPolicy, is.OptStartSeq, is.OptStartTime // they stay
 	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	} else if err := q.begin(ctx, stream, &want); err != nil {
 		return nil, err
 	}
 	if consumer, err = stream.CreateOrUpdateConsumer(ctx, want); err != nil {
@@ -251,15 +289,62 @@ func (q *Queue) open() (jetstream.Consumer, error) {
 	if consumer.CachedInfo().Config.PriorityPolicy != want.PriorityPolicy {
 		return nil, errors.New("the server knows no pinned consumers; NATS 2.11 or newer is needed")
 	}
+	q.note(name, consumer)
 	return consumer, nil
+}
+
+// begin says where a consumer that is not there is to begin. Of a stream that keeps what is done nobody knows what that
+// is if the consumer was removed, and of keys only those of the last minutes.
+func (q *Queue) begin(ctx context.Context, stream jetstream.Stream, want *jetstream.ConsumerConfig) error {
+	c := q.config
+	q.mu.Lock()
+	stood := q.stood
+	q.mu.Unlock()
+	if stood > 0 {
+		q.remade.Add(1)
+		c.Logger.Warn("queue: the consumer was removed; it is made again where it stood", "stream", c.Stream, "consumer", c.Consumer, "sequence", stood)
+	}
+	kept := stream.CachedInfo().Config.Retention != jetstream.WorkQueuePolicy
+	switch {
+	case !kept || q.anew && stood == 0:
+		return nil
+	case stood > 0:
+		want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, stood
+		return nil
+	case c.Start != "":
+		c.Logger.Info("queue: the consumer is made", "stream", c.Stream, "consumer", c.Consumer, "start", c.Start)
+		return c.startAt(want)
+	}
+	_, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(cmp.Or(c.Subject, ">"))) // or the next one
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf(
+		"queue-start: the stream keeps what is done, has messages and no consumer %s: if that was removed they may have been published; say where to begin: all, new, a sequence or a time",
+		c.Consumer,
+	)
+}
+
+// note remembers where a consumer of a stream stands, if it is the present one.
+func (q *Queue) note(stream string, consumer jetstream.Consumer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stream == stream {
+		q.stood = consumer.CachedInfo().AckFloor.Stream + 1
+	}
 }
 
 // know notes which stream it is. What came of another one is none of this one's.
 func (q *Queue) know(stream string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.stream != stream && q.stream != "" && len(q.out) > 0 {
-		q.abandonLocked()
+	if q.stream != stream && q.stream != "" {
+		if q.stood, q.anew = 0, true; len(q.out) > 0 {
+			q.abandonLocked()
+		}
 	}
 	q.stream = stream
 }
@@ -411,9 +496,13 @@ func (q *Queue) keep() {
 		}
 		q.extend()
 		ctx, cancel := context.WithTimeout(q.ctx, 5*time.Second)
+		q.mu.Lock()
+		stream := q.stream
+		q.mu.Unlock()
 		if consumer, err := q.js.Consumer(ctx, q.config.Stream, q.config.Consumer); err == nil {
 			info := consumer.CachedInfo()
 			q.lag.Store(int64(info.NumPending) + int64(info.NumAckPending))
+			q.note(stream, consumer)
 		}
 		cancel()
 	}
@@ -603,6 +692,7 @@ type QueueStats struct {
 	Pending       int   // messages that are here and not done
 	PendingBytes  int
 	Lag           int64 // messages in the stream that no node has done
+	Remade        int64 // times that the consumer was removed while this node knew where it stood, and was made again
 }
 
 // Stats returns them.
@@ -612,5 +702,6 @@ func (q *Queue) Stats() QueueStats {
 	return QueueStats{
 		Reading: q.reading.Load(), Received: q.received.Load(), Redelivered: q.redelivered.Load(), Done: q.done.Load(), Refused: q.refused.Load(),
 		DeadLetters: q.deadLetters.Load(), Interruptions: q.interruption.Load(), Pending: len(q.out), PendingBytes: q.bytes, Lag: q.lag.Load(),
+		Remade: q.remade.Load(),
 	}
 }

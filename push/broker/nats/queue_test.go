@@ -369,6 +369,8 @@ func TestQueueConfig(t *testing.T) {
 		{QueueConfig{Stream: "a", Subject: "a..b"}, "queue-subject"},
 		{QueueConfig{Stream: "a", DeadLetter: "a.*"}, "queue-dead-letter"},
 		{QueueConfig{Stream: "a", MaxMessages: -1}, "queue-max-messages"},
+		{QueueConfig{Stream: "a", Start: "yesterday"}, "queue-start"},
+		{QueueConfig{Stream: "a", Start: "0"}, "queue-start"},
 		{QueueConfig{Stream: "a", MaxBytes: -1}, "queue-max-bytes"},
 		{QueueConfig{Stream: "a", AckWait: time.Millisecond}, "queue-ack-wait"},
 		{QueueConfig{Stream: "a", Subject: "a.>", DeadLetter: "b.c"}, ""},
@@ -378,4 +380,109 @@ func TestQueueConfig(t *testing.T) {
 			t.Errorf("%+v: %v, want %s", c.config, err, c.want)
 		}
 	}
+}
+
+// The consumer is removed while a node reads: it is made again where it stood. Nothing comes twice, and nothing is left
+// out.
+func TestQueueConsumerRemoved(t *testing.T) {
+	for name, retention := range map[string]jetstream.RetentionPolicy{"limits": jetstream.LimitsPolicy, "interest": jetstream.InterestPolicy, "work": jetstream.WorkQueuePolicy} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := startQueue(t)
+			if err := b.js.DeleteStream(t.Context(), "work"); err != nil {
+				t.Fatal(err)
+			}
+			b.stream("work", retention)
+			r := b.read(QueueConfig{})
+			r.run()
+			brokertest.Eventually(t, "it reads", func() bool { return r.queue.Stats().Reading })
+			b.put(0, 20)
+			awaitNumbers(t, r, "the first ones", 0, 20)
+			brokertest.Eventually(t, "it is known where it stands", func() bool {
+				r.queue.mu.Lock()
+				defer r.queue.mu.Unlock()
+				return r.queue.stood == 21
+			})
+			if err := b.js.DeleteConsumer(t.Context(), "work", "millpond"); err != nil {
+				t.Fatal(err)
+			}
+			if name == "interest" { // which keeps nothing that nobody wants
+				brokertest.Eventually(t, "it is made again", func() bool { return r.queue.Stats().Remade == 1 && r.queue.Stats().Reading })
+			}
+			b.put(20, 30)
+			awaitNumbers(t, r, "those after it", 0, 30)
+			if st := r.queue.Stats(); st.Remade != 1 || st.Redelivered != 0 {
+				t.Errorf("%+v", st)
+			}
+			// Where it stood says nothing of a stream that is made anew.
+			if err := b.js.DeleteStream(t.Context(), "work"); err != nil {
+				t.Fatal(err)
+			}
+			b.stream("work", retention)
+			brokertest.Eventually(t, "there is a consumer", func() bool {
+				_, err := b.js.Consumer(t.Context(), "work", "millpond")
+				return err == nil
+			})
+			b.put(30, 33)
+			awaitNumbers(t, r, "those of the new stream", 0, 33)
+		})
+	}
+}
+
+// Where to begin in a stream that keeps what is done, if nobody knows what that is, must be said. If all of it must be
+// new, or is not done, it need not.
+func TestQueueStart(t *testing.T) {
+	b := startQueue(t)
+	if err := b.js.DeleteStream(t.Context(), "work"); err != nil {
+		t.Fatal(err)
+	}
+	b.stream("work", jetstream.LimitsPolicy)
+	b.put(0, 5)
+	s, err := b.js.Stream(t.Context(), "work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fourth, err := s.GetMsg(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	var mu sync.Mutex
+	untold := b.read(QueueConfig{Consumer: "none"})
+	untold.queue.config.Logger = slog.New(slog.NewTextHandler(writer(func(p []byte) { mu.Lock(); defer mu.Unlock(); log.Write(p) }), nil))
+	untold.run()
+	brokertest.Eventually(t, "it is told", func() bool { mu.Lock(); defer mu.Unlock(); return strings.Contains(log.String(), "queue-start: ") })
+	readers := map[string]*worker{}
+	for _, start := range []string{"all", "new", "3", fourth.Time.Format(time.RFC3339Nano)} {
+		r := b.read(QueueConfig{Consumer: fmt.Sprint("c", len(readers)), Start: start})
+		r.run()
+		readers[start] = r
+		brokertest.Eventually(t, "it reads", func() bool { return r.queue.Stats().Reading })
+	}
+	none := b.read(QueueConfig{Consumer: "filtered", Subject: "work.other"}) // of which there is nothing
+	none.run()
+	brokertest.Eventually(t, "it reads", func() bool { return none.queue.Stats().Reading })
+	b.put(5, 8)
+	for start, from := range map[string]int{"all": 0, "new": 5, "3": 2, fourth.Time.Format(time.RFC3339Nano): 3} {
+		awaitNumbers(t, readers[start], "from "+start, from, 8)
+	}
+	if st := untold.queue.Stats(); st.Reading || st.Received > 0 {
+		t.Errorf("without being told: %+v", st)
+	}
+	// The setting of a consumer that is there means nothing, and may be changed.
+	changed := b.read(QueueConfig{Consumer: "c2", Start: "all", MaxMessages: 7})
+	readers["3"].queue.Close(t.Context())
+	changed.run()
+	b.put(8, 10)
+	awaitNumbers(t, changed, "the rest", 8, 10)
+	// All of a stream that is made while a node waits for it is new.
+	if err := b.js.DeleteStream(t.Context(), "work"); err != nil {
+		t.Fatal(err)
+	}
+	late := b.read(QueueConfig{Consumer: "late"})
+	late.run()
+	brokertest.Eventually(t, "it waits", func() bool { return late.queue.Stats().Interruptions > 0 })
+	b.stream("work", jetstream.LimitsPolicy)
+	b.put(0, 5)
+	awaitNumbers(t, late, "all of the new one", 0, 5)
 }
