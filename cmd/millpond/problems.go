@@ -74,8 +74,8 @@ func (c *checker) add(node ast.Node, path, format string, args ...any) {
 func (d *document) check(known []setting) problems {
 	c := &checker{name: d.name}
 	tree, err := parser.ParseBytes(d.source, 0)
-	if err != nil { // that it is YAML is known
-		return nil
+	if err != nil {
+		return nil //nolint:nilerr // that it is YAML is known
 	}
 	for i, doc := range tree.Docs {
 		switch {
