@@ -77,7 +77,7 @@ type benchFlags struct {
 	ConnectRate float64       `help:"Connections that are begun in a second; default: as many as can be." placeholder:"N"`
 	Ramp        time.Duration `help:"Time in which all are begun, instead." placeholder:"TIME"`
 	Timeout     time.Duration `help:"Time that the server may take for a handshake or an answer." default:"30s"`
-	Source      []string      `help:"Address to connect from, one for every 25,000 connections or so; may be repeated; default: those of loopback for a server there." placeholder:"IP"`
+	Source      []string      `help:"Address to connect from, one for every 14,000 connections or so; may be repeated; default: those of loopback for a server there." placeholder:"IP"`
 	Processes   int           `help:"Processes that make the load; default: as many as the limit on open files asks for." placeholder:"N"`
 
 	Protocol            string   `help:"echo, plain, centrifuge-json, centrifuge-protobuf or raw; default: the scenario's." enum:",echo,plain,centrifuge-json,centrifuge-protobuf,raw" default:"" placeholder:"NAME"`
