@@ -2,8 +2,10 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -64,6 +66,26 @@ func machine(files map[string]string, env map[string]string) Machine {
 			}
 			return 1 << 40, unix.EXT4_SUPER_MAGIC, nil
 		},
+	}
+}
+
+// barely is what 10,000 connections need, of all that is counted, less some of each.
+func barely(less int) map[string]string {
+	const bytes = 64<<20 + 10_000*(5<<10)
+	n := func(value int) string { return strconv.Itoa(value-less) + "\n" }
+	return map[string]string{
+		"proc/self/limits":                                       "Max open files            1024                 " + strings.TrimSpace(n(19216)) + "                files     \n",
+		"proc/meminfo":                                           fmt.Sprintf("MemTotal:       %d kB\nMemAvailable:   %[1]d kB\n", bytes>>10-less),
+		"proc/sys/fs/nr_open":                                    n(19216),
+		"proc/sys/fs/file-nr":                                    "1184\t0\t" + n(20400),
+		"proc/sys/fs/epoll/max_user_watches":                     n(19216),
+		"proc/sys/net/core/somaxconn":                            n(4096),
+		"proc/sys/net/ipv4/tcp_max_syn_backlog":                  n(4096),
+		"proc/sys/net/ipv4/tcp_mem":                              "7500\t" + strings.TrimSpace(n(10000)) + "\t15000\n",
+		"proc/sys/net/ipv4/ip_local_port_range":                  "1024\t65535\n",
+		"proc/sys/net/netfilter/nf_conntrack_max":                n(13000),
+		"proc/sys/net/netfilter/nf_conntrack_count":              "1000\n",
+		"sys/fs/cgroup/system.slice/millpond.service/memory.max": n(bytes),
 	}
 }
 
@@ -148,6 +170,12 @@ func TestExamine(t *testing.T) {
 			"proc/meminfo": "MemTotal:       8000000 kB\nMemAvailable:   1500000 kB\n",
 		}), systemd, million, Systemd, map[string][2]string{
 			"net.netfilter.nf_conntrack_max": {"note", "1200000"}, "memory": {"warn", "--max-connections"}, "net.ipv4.ip_local_port_range": {"note", ""},
+		}},
+		{"just enough", with(tuned(), barely(0)), systemd, Plan{Connections: 10_000}, Systemd, nil},
+		{"one too few of each", with(tuned(), barely(1)), systemd, Plan{Connections: 10_000}, Systemd, map[string][2]string{
+			"nofile": {"fault", "19216"}, "fs.nr_open": {"fault", "19216"}, "fs.file-max": {"fault", "22440"}, "fs.epoll.max_user_watches": {"fault", "19216"},
+			"net.core.somaxconn": {"warn", "4096"}, "net.ipv4.tcp_max_syn_backlog": {"warn", "4096"}, "net.ipv4.tcp_mem": {"warn", "10000"},
+			"net.netfilter.nf_conntrack_max": {"warn", "13000"}, "memory": {"fault", "--max-connections 9999"}, "cgroup memory": {"fault", "--max-connections 9999"},
 		}},
 	}
 	for _, tt := range tests {
