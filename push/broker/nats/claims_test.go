@@ -1,6 +1,8 @@
 package nats
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	gonats "github.com/nats-io/nats.go"
 
 	"github.com/millpond/millpond/push/broker/brokertest"
 	"github.com/millpond/millpond/push/hub"
@@ -80,7 +83,7 @@ func TestClaimedAndNotSent(t *testing.T) {
 func TestClaimedAndTooLarge(t *testing.T) {
 	n := nodeOn(t, openLink(t, LinkConfig{URLs: []string{"nats://" + external(t, &server.Options{JetStream: true, StoreDir: t.TempDir(), MaxPayload: 4096})}}), Config{})
 	n.Subscribe(t, "c", hub.Retention{})
-	for _, o := range []hub.PublishOptions{{IdempotencyKey: "k"}, {Version: 1}} {
+	for _, o := range []hub.PublishOptions{{IdempotencyKey: "k"}, {Version: 1}, {Version: 2, IdempotencyKey: "both"}} {
 		before := len(n.Sink.Came("c"))
 		if _, err := n.Broker.Publish(t.Context(), "c", []byte(strings.Repeat("x", 5000)), o); err == nil || !strings.Contains(err.Error(), "size") {
 			t.Errorf("%v", err)
@@ -102,33 +105,113 @@ func TestClaims(t *testing.T) {
 		}
 		return a
 	}
-	first, second := begin(), begin()
-	if got := b.claims.take(first.token); got != claimUnderWay {
-		t.Errorf("under way: %d", got)
-	}
-	time.AfterFunc(3*claimPoll, func() { first.end(false) })
-	if owns, err := second.owns(t.Context(), first.token); !owns || err != nil {
-		t.Errorf("of one that ended unsent: %t, %v", owns, err)
-	}
-	if got := b.claims.take(first.token); got != claimSent {
-		t.Errorf("taken twice: %d", got)
-	}
-	second.end(false) // and with it the first
-	if b.Stats().Unsent != 2 {
-		t.Errorf("%+v", b.Stats())
-	}
-	third := begin()
-	third.end(false)
-	for what, c := range map[string]struct{ got, want claimState }{
-		"the oldest of too many": {b.claims.take(first.token), claimSent},
-		"the second":             {b.claims.take(second.token), claimOwed},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s: %d, want %d", what, c.got, c.want)
+	first, second, third := begin(), begin(), begin()
+	claims := func(what, token, by string, want claimState) {
+		t.Helper()
+		if got, heir := b.claims.take(token, by); got != want || (heir == "") != (want != claimPassed) {
+			t.Errorf("%s: %d %q, want %d", what, got, heir, want)
 		}
 	}
+	claims("under way", first.token, second.token, claimUnderWay)
+	time.AfterFunc(3*claimPoll, func() { first.end(false) })
+	if owns, err := second.owns(t.Context(), first.token, time.Now()); !owns || err != nil {
+		t.Errorf("of one that ended unsent: %t, %v", owns, err)
+	}
+	claims("asked again", first.token, second.token, claimOwed)
+	claims("asked by another", first.token, third.token, claimPassed)
+	if b.Stats().Unsent != 0 {
+		t.Errorf("%+v", b.Stats())
+	}
+	second.end(false)
+	if owns, err := third.owns(t.Context(), first.token, time.Now()); !owns || err != nil || b.Stats().Unsent != 0 {
+		t.Errorf("of one whose heir ended unsent: %t, %v, %+v", owns, err, b.Stats())
+	}
+	third.end(false)
+	if b.Stats().Unsent != 1 {
+		t.Errorf("%+v", b.Stats())
+	}
+	claims("the oldest of too many", first.token, "x.1", claimSent)
+	claims("the second", second.token, "x.1", claimPassed)
 	b.claims.expire(time.Now().Add(dedupWindow + time.Second))
-	if got := b.claims.take(third.token); got != claimSent || len(b.claims.until) != 0 || len(b.claims.owed) != 0 {
-		t.Errorf("after its time: %d, %d are known", got, len(b.claims.until))
+	claims("after its time", third.token, "x.1", claimSent)
+	if len(b.claims.known) != 0 || len(b.claims.owed) != 0 {
+		t.Errorf("%d are known", len(b.claims.known))
+	}
+	last := begin()
+	for ago, sent := range map[time.Duration]bool{0: false, time.Hour: true, -time.Hour: true} {
+		if owns, err := last.owns(t.Context(), "gone.1", time.Now().Add(-ago)); owns || (err == nil) != sent || err != nil && !errors.Is(err, hub.ErrUnavailable) {
+			t.Errorf("of a node that is not there, %v ago: %t, %v", ago, owns, err)
+		}
+	}
+	last.end(true)
+}
+
+// leave claims a publication, and does not send it.
+func leave(t *testing.T, n *brokertest.Node, channel string, o hub.PublishOptions) *attempt {
+	t.Helper()
+	a, err := of(n).attempt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := of(n).groupOf(channel).claim(t.Context(), channel, o, a); err != nil || !first {
+		t.Fatalf("%t, %v", first, err)
+	}
+	a.end(false)
+	return a
+}
+
+// What was claimed and not sent goes from one attempt to the next, on whichever nodes these are: also if the answer to
+// one that asked was lost, or that one could not send it either.
+func TestClaimThatIsPassedOn(t *testing.T) {
+	s := startEmbedded(t, t.TempDir())
+	a, b, c := newNode(t, s, Config{}), newNode(t, s, Config{}), newNode(t, s, Config{})
+	c.Subscribe(t, "c", hub.Retention{})
+	for i, o := range []hub.PublishOptions{{IdempotencyKey: "k"}, {Version: 7}, {IdempotencyKey: "both", Version: 8}} {
+		first := leave(t, a, "c", o)
+		second, err := of(b).attempt()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, _ := of(a).claims.take(first.token, second.token); state != claimOwed {
+			t.Fatal(state)
+		}
+		second.end(false)
+		for _, n := range []*brokertest.Node{c, a, b} {
+			n.Publish(t, "c", fmt.Sprint(i), o)
+		}
+		brokertest.Eventually(t, "it comes", func() bool { return slices.Contains(c.Sink.Data("c"), fmt.Sprint(i)) })
+	}
+	b.Publish(t, "c", "end", hub.PublishOptions{})
+	brokertest.Eventually(t, "the end comes", func() bool { return slices.Contains(c.Sink.Data("c"), "end") })
+	if got := c.Sink.Data("c"); len(got) != 4 {
+		t.Errorf("%q", got)
+	}
+}
+
+// While the node that claimed is cut off, nobody is told that it was published.
+func TestClaimantThatIsAway(t *testing.T) {
+	address := external(t, &server.Options{JetStream: true, StoreDir: t.TempDir()})
+	p := newProxy(t, address)
+	other := nodeOn(t, openLink(t, LinkConfig{URLs: []string{"nats://" + address}}), Config{})
+	n := nodeOn(t, openLink(t, LinkConfig{URLs: []string{"nats://" + p.listener.Addr().String()}, ReconnectWait: 5 * time.Millisecond}), Config{})
+	other.Subscribe(t, "c", hub.Retention{})
+	for i, o := range []hub.PublishOptions{{IdempotencyKey: "k"}, {Version: 7}} {
+		leave(t, n, "c", o)
+		p.cut(true)
+		brokertest.Eventually(t, "it is gone", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // the question may be on its way to who is gone
+			defer cancel()
+			_, err := of(other).config.Link.Request(ctx, of(n).claimSubject(of(n).claims.node), []byte("none.1 x.1"))
+			return errors.Is(err, gonats.ErrNoResponders)
+		})
+		if _, err := other.Broker.Publish(t.Context(), "c", fmt.Append(nil, i), o); !errors.Is(err, hub.ErrUnavailable) {
+			t.Errorf("%v", err)
+		}
+		p.cut(false)
+		brokertest.Eventually(t, "it is published again", func() bool {
+			_, err := other.Broker.Publish(t.Context(), "c", fmt.Append(nil, i), o)
+			return err == nil
+		})
+		brokertest.Eventually(t, "it comes", func() bool { return slices.Contains(other.Sink.Data("c"), fmt.Sprint(i)) })
 	}
 }

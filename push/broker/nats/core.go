@@ -183,11 +183,11 @@ func (g *group) claimKey(ctx context.Context, channel, key string, a *attempt) (
 	if err != nil || !ack.Duplicate {
 		return err == nil, err
 	}
-	token, err := g.claimant(ctx, ack.Sequence)
+	token, at, err := g.claimant(ctx, ack.Sequence)
 	if err != nil {
 		return false, err
 	}
-	return a.owns(ctx, token)
+	return a.owns(ctx, token, at)
 }
 
 // claimVersion reports whether no version that is not lower was published before, and notes this one.
@@ -200,7 +200,7 @@ func (g *group) claimVersion(ctx context.Context, channel string, o hub.PublishO
 		return false, err
 	}
 	for range tries {
-		last, seq, err := g.lastVersion(ctx, subject)
+		last, seq, at, err := g.lastVersion(ctx, subject)
 		if err != nil {
 			return false, err
 		}
@@ -208,7 +208,7 @@ func (g *group) claimVersion(ctx context.Context, channel string, o hub.PublishO
 			if o.Version < last.Version {
 				return false, nil
 			}
-			return a.owns(ctx, last.Claim)
+			return a.owns(ctx, last.Claim, at)
 		}
 		if _, err = g.append(ctx, &gonats.Msg{Subject: subject, Data: body}, jetstream.WithExpectLastSequencePerSubject(seq)); err == nil {
 			return true, nil
@@ -221,25 +221,25 @@ func (g *group) claimVersion(ctx context.Context, channel string, o hub.PublishO
 	return false, fmt.Errorf("%w: others publish versions of %q at the same time", hub.ErrTooManyRequests, channel)
 }
 
-func (g *group) lastVersion(ctx context.Context, subject string) (rare, uint64, error) {
+func (g *group) lastVersion(ctx context.Context, subject string) (last rare, seq uint64, at time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
 	defer cancel()
 	s, err := g.broker.js.Stream(ctx, g.broker.streamName(g.n))
 	if err != nil {
-		return rare{}, 0, refusal(err)
+		return rare{}, 0, at, refusal(err)
 	}
 	m, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return rare{}, 0, nil
+		return rare{}, 0, at, nil
 	}
 	if err != nil {
-		return rare{}, 0, refusal(err)
+		return rare{}, 0, at, refusal(err)
 	}
 	e, err := decode(m.Data)
 	if err != nil {
 		e = envelope{} // it is nobody's, and goes
 	}
-	return e.rare, m.Sequence, nil
+	return e.rare, m.Sequence, m.Time, nil
 }
 
 // slotOf is the last token of the subject for what passes by a channel's history.

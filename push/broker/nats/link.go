@@ -176,6 +176,9 @@ func (c LinkConfig) reconnectDelay(attempt int) time.Duration {
 	return wait/2 + rand.N(wait/2+1)
 }
 
+// absence is for how long a connection that breaks is away, if there is a server: until that is noticed, and it is restored.
+func (c LinkConfig) absence() time.Duration { return 2*c.PingInterval + c.MaxReconnectWait }
+
 // Message is one that came over a Link. Its parts may be kept.
 type Message struct {
 	Subject string
