@@ -35,7 +35,7 @@ type repeated struct {
 	to    slog.Handler
 }
 
-// maxKinds bounds the kinds that are known. All beyond are one.
+// maxKinds bounds the kinds that are known. All beyond of one level are one: no flood of warnings hides an error.
 const maxKinds = 256
 
 // NewRepeats returns one before to. Zero means 30 s; with a negative interval all is written.
@@ -76,7 +76,7 @@ func (r *Repeats) isAgain(line slog.Record, to slog.Handler) bool {
 	kind := kindOf(line)
 	k := r.kinds[kind]
 	if k == nil && len(r.kinds) >= maxKinds {
-		kind = "" // no line's
+		kind = line.Level.String() // no line's
 		k = r.kinds[kind]
 	}
 	if k == nil {

@@ -99,6 +99,11 @@ func TestRepeatsOfManyKinds(t *testing.T) {
 	if n := strings.Count(out.String(), "\n"); n != maxKinds+1 || len(r.kinds) != maxKinds+1 {
 		t.Errorf("%d lines of %d kinds", n, len(r.kinds))
 	}
+	out.Reset()
+	r.Logger().Warn("of another level")
+	if !strings.Contains(out.String(), "of another level") || len(r.kinds) != maxKinds+2 {
+		t.Errorf("%q, %d kinds", out.String(), len(r.kinds))
+	}
 	r.Close()
 }
 

@@ -113,7 +113,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		config: c, js: js, start: time.Now(), groups: make([]group, c.Groups), partitions: make([]partition, c.Partitions),
 		attach: make(semaphore, 4), pending: make(chan struct{}, c.MaxPending), resets: rate.NewLimiter(rate.Limit(c.ResetRate), 100), claims: newClaims(c.MaxPending),
 	}
-	b.recalls.places, b.recalls.reading, b.recalls.waiting = make(chan struct{}, c.Recalls), make(semaphore, 1), map[string]*recall{}
+	b.recalls.places, b.recalls.reading, b.recalls.waiting = make(chan struct{}, c.Recalls), make(semaphore, 1), map[recallOf]*recall{}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for i := range b.groups {
 		g := &b.groups[i]

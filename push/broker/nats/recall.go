@@ -31,6 +31,8 @@ const (
 // newestOnly is the first sequence that is wanted where the newest publication is enough.
 const newestOnly = math.MaxUint64
 
+var errChanged = errors.New("the log has changed while it was read")
+
 // recalls are the channels that are to be read from the log.
 type recalls struct {
 	// Immutable after New.
@@ -39,10 +41,16 @@ type recalls struct {
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	waiting map[string]*recall // by channel; one of which the reading has begun is not there any more
+	waiting map[recallOf]*recall // one of which the reading has begun is not there any more
 
 	// Any goroutine (atomic).
 	found, gone, refused, failed atomic.Int64
+}
+
+// recallOf says what is read. Who wants the newest alone may want what was before all that others want.
+type recallOf struct {
+	channel string
+	newest  bool
 }
 
 // recall is one reading.
@@ -109,34 +117,35 @@ func (b *Broker) joinRecall(channel string, from uint64) *recall {
 	c := &b.recalls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r := c.waiting[channel]; r != nil {
+	of := recallOf{channel, from == newestOnly}
+	if r := c.waiting[of]; r != nil {
 		r.from = min(r.from, from)
 		return r
 	}
 	r := &recall{from: from, done: make(chan struct{})}
-	c.waiting[channel] = r
-	if !b.spawn(func() { b.runRecall(channel, r) }) {
-		delete(c.waiting, channel)
+	c.waiting[of] = r
+	if !b.spawn(func() { b.runRecall(of, r) }) {
+		delete(c.waiting, of)
 		r.err = errClosed
 		close(r.done)
 	}
 	return r
 }
 
-func (b *Broker) runRecall(channel string, r *recall) {
+func (b *Broker) runRecall(of recallOf, r *recall) {
 	defer close(r.done)
 	ctx, cancel := context.WithTimeout(b.ctx, b.config.PublishTimeout)
 	defer cancel()
 	r.err = b.recalls.reading.acquire(ctx)
 	b.recalls.mu.Lock()
-	delete(b.recalls.waiting, channel) // where the channel stands is noted from here on: who comes later may have a later position
+	delete(b.recalls.waiting, of) // where the channel stands is noted from here on: who comes later may have a later position
 	b.recalls.mu.Unlock()
 	if r.err != nil {
 		return
 	}
 	defer b.recalls.reading.release()
-	if r.past, r.top, r.err = b.groupOf(channel).recall(ctx, channel, r.from); r.err != nil {
-		b.config.Logger.Warn("broker: a channel's past could not be read from the log", "channel", channel, "error", r.err)
+	if r.past, r.top, r.err = b.groupOf(of.channel).recall(ctx, of.channel, r.from); r.err != nil {
+		b.config.Logger.Warn("broker: a channel's past could not be read from the log", "channel", of.channel, "error", r.err)
 	}
 }
 
@@ -188,7 +197,7 @@ func (l *lookup) past(ctx context.Context, from, newest uint64, top hub.Position
 	}
 	since := st.last - min(st.last, top.Offset)
 	if st.epoch != top.Epoch || st.last < top.Offset || since >= uint64(st.limit) {
-		return past, false, errors.New("the log has changed while it was read")
+		return past, false, errChanged
 	}
 	past.floor = max(st.floor, from-1)
 	all := st.limit - int(since) // so many of the newest messages are all there
@@ -245,6 +254,9 @@ func (l *lookup) entries(ctx context.Context, from, newest, top uint64) (list []
 			continue
 		}
 		for _, e := range some {
+			if e.seq > top && isClear(e.data) { // it took along what was before
+				return nil, errChanged
+			}
 			if e.seq > top {
 				return list, nil
 			}
@@ -297,6 +309,9 @@ type directGet struct {
 	MultiLast []string `json:"multi_last,omitempty"`
 }
 
+// lastSequenceHeader has the sequence of the message before in the same answer, 0 for none.
+const lastSequenceHeader = "Nats-Last-Sequence"
+
 // ask returns the messages that come, and where the server says that the stream ends, if it does. Then it rests for as
 // long as that took, for the server writes nothing to the stream meanwhile.
 func (l *lookup) ask(ctx context.Context, q directGet) (list []entry, end uint64, err error) {
@@ -309,10 +324,14 @@ func (l *lookup) ask(ctx context.Context, q directGet) (list []entry, end uint64
 	if err := b.config.Link.Publish("$JS.API.DIRECT.GET."+b.streamName(l.group.n), l.answers.Subject, body); err != nil {
 		return nil, 0, err
 	}
+	var last uint64
 	for {
 		m, err := l.answers.NextMsgWithContext(ctx)
 		if err != nil {
 			return nil, 0, err
+		}
+		if before := m.Header.Get(lastSequenceHeader); before != "" && before != strconv.FormatUint(last, 10) {
+			return nil, 0, errors.New("a part of the answer was lost on its way")
 		}
 		switch status := m.Header.Get("Status"); status {
 		case "":
@@ -320,7 +339,7 @@ func (l *lookup) ask(ctx context.Context, q directGet) (list []entry, end uint64
 			if err != nil {
 				return nil, 0, err
 			}
-			list = append(list, e)
+			list, last = append(list, e), e.seq
 			continue
 		case "204":
 			end, _ = strconv.ParseUint(m.Header.Get("Nats-UpTo-Sequence"), 10, 64)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	gonats "github.com/nats-io/nats.go"
 
 	"github.com/millpond/millpond/push/broker/brokertest"
@@ -308,6 +309,113 @@ func TestRecallOfWhatGoes(t *testing.T) {
 			t.Errorf("%d meanwhile: %q from %d, since %d: %v", c.meanwhile, got, floor, before.Offset, err)
 		}
 		l.close()
+	}
+}
+
+// What is removed while it is read is not taken for something that was never there.
+func TestRecallOfWhatIsRemoved(t *testing.T) {
+	n := newNode(t, startEmbedded(t, t.TempDir()), Config{Groups: 1})
+	n.History(t, "c", hub.HistoryQuery{}) // there is an anchor
+	before := n.Publish(t, "c", "before", keep(hub.PublishOptions{}))
+	n.Publish(t, "c", "0", keep(hub.PublishOptions{}))
+	top := n.Publish(t, "c", "1", keep(hub.PublishOptions{}))
+	if err := n.Broker.RemoveHistory(t.Context(), "c"); err != nil {
+		t.Fatal(err)
+	}
+	l, err := of(n).groups[0].lookup("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	newest, err := l.newest(t.Context(), top.Offset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, newest := range []uint64{top.Offset, newest} {
+		if past, _, err := l.past(t.Context(), before.Offset+1, newest, top); err == nil {
+			t.Errorf("since %d: all from %d on", before.Offset, past.floor)
+		}
+	}
+}
+
+// Who wants the newest publication gets it, whoever else waits for the channel.
+func TestRecallOfTheNewest(t *testing.T) {
+	n := newNode(t, startEmbedded(t, t.TempDir()), Config{Groups: 1})
+	b := of(n)
+	newest := n.Publish(t, "c", "newest", keep(hub.PublishOptions{}))
+	n.History(t, "c", hub.HistoryQuery{})
+	if err := b.recalls.reading.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	readings := []*recall{b.joinRecall("c", newest.Offset+1), b.joinRecall("c", newestOnly), b.joinRecall("c", newest.Offset+1)}
+	b.recalls.reading.release()
+	for i, want := range [][]string{nil, {"newest"}, nil} {
+		<-readings[i].done
+		list, floor, _ := readings[i].past.query("c", hub.HistoryQuery{Limit: 1, Reverse: true}, b.now())
+		if got := brokertest.Texts(list); readings[i].err != nil || !slices.Equal(got, want) || want == nil && floor != newest.Offset {
+			t.Errorf("%q from %d: %v", got, floor, readings[i].err)
+		}
+	}
+	if readings[0] != readings[2] {
+		t.Error("they do not share one")
+	}
+}
+
+// The API's history has what the log has, also if it is asked for since before all of that.
+func TestRecallSinceBeforeTheLog(t *testing.T) {
+	s := startEmbedded(t, t.TempDir())
+	config := Config{Groups: 1, MaxHistorySize: 1000, ChannelMessages: 1001}
+	p := &past{t: t, keep: hub.Retention{Size: 20, TTL: time.Hour}, other: newNode(t, s, config)}
+	p.publish("gone", 0, 3)
+	stream, err := of(p.other).js.Stream(t.Context(), of(p.other).streamName(0))
+	if err == nil {
+		err = stream.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.publish("c", 0, 10)
+	config.RingBytes = 50_000
+	p.config, p.node = config, newNode(t, s, config)
+	p.crowd()
+	if h := p.node.History(t, "c", hub.HistoryQuery{Since: &hub.Position{}, Limit: -1}); !slices.Equal(brokertest.Texts(h.Publications), numbers(0, 10)) {
+		t.Errorf("%q", brokertest.Texts(h.Publications))
+	}
+	before := of(p.node).Stats().Recalls
+	if h := p.node.History(t, "c", hub.HistoryQuery{Since: &hub.Position{}, Limit: -1, Following: true}); h.Reaches(0) || of(p.node).Stats().Recalls != before {
+		t.Errorf("%+v", h)
+	}
+}
+
+// An answer of which something was lost on its way is none.
+func TestRecallOfHalfAnAnswer(t *testing.T) {
+	link := openLink(t, LinkConfig{URLs: []string{"nats://" + external(t, &server.Options{})}})
+	g := &group{broker: &Broker{config: Config{Link: link}}}
+	const whole = "1 2 3 end"
+	for answer, ok := range map[string]bool{whole: true, "2 3 end": false, "1 3 end": false, "1 2 end": false} {
+		sub, err := link.conn.Subscribe("$JS.API.DIRECT.GET.*", func(m *gonats.Msg) {
+			for i, part := range strings.Fields(whole) {
+				h := gonats.Header{"Nats-Subject": {"s"}, "Nats-Time-Stamp": {"2026-11-22T00:00:00Z"}, "Nats-Sequence": {part}, "Nats-Last-Sequence": {fmt.Sprint(i)}}
+				if part == "end" {
+					h = gonats.Header{"Status": {"204"}, "Description": {"EOB"}, "Nats-Last-Sequence": {fmt.Sprint(i)}}
+				}
+				if slices.Contains(strings.Fields(answer), part) {
+					_ = m.RespondMsg(&gonats.Msg{Header: h})
+				}
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := g.lookup("c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, _, err := l.ask(t.Context(), directGet{Seq: 1}); (err == nil) != ok || ok && len(list) != 3 {
+			t.Errorf("%s: %d, %v", answer, len(list), err)
+		}
+		l.close()
+		_ = sub.Unsubscribe()
 	}
 }
 

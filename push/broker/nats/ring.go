@@ -223,7 +223,8 @@ func (s *rings) wants(q hub.HistoryQuery, floor uint64, n int) bool {
 	case q.Reverse:
 		return q.Limit < 0 || n < q.Limit
 	case q.Since != nil:
-		return q.Since.Offset >= s.solid && q.Since.Offset < floor
+		// Who is to have all since then cannot be helped by what is left.
+		return (q.Since.Offset >= s.solid || !q.Following) && q.Since.Offset < floor
 	}
 	return true
 }
