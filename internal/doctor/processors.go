@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// deliveryMicroseconds is the CPU time of one delivery in a broadcast: README, "Figures".
-const deliveryMicroseconds = 4
+// deliveryMicroseconds is about the CPU time of one delivery in a broadcast to many: docs/benchmarks, fanout and recover.
+const deliveryMicroseconds = 12
 
 // fastClocks are clock sources that are read without a system call.
 var fastClocks = []string{"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "xen"}
