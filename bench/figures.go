@@ -30,7 +30,7 @@ var figures = map[string]string{
 		"server-cpu:% server-cpu-without:% server-cpu-100k:% bytes-afterwards:B " + latencyNames("connect-"),
 	"echo": "messages/s:/s " + latencyNames("") + costNamesOf("message") + costNames + "lost x-of-bare:x bare-cpu-us/message:us",
 	"slow": "stalled p99-with/without:x p99-without:ns p99-with:ns bytes/stalled:B " + costNamesOf("message") + costNames,
-	"connect": "open refused connects/s:/s took:s implied:s " + latencyNames("connect-") + costNamesOf("connect") + costNames +
+	"connect": "open refused connects/s:/s took:s implied:s backlog-overflows " + latencyNames("connect-") + costNamesOf("connect") + costNames +
 		"p99-before:ns p99-dialing:ns p99-during:ns p99-leaving:ns p99-elsewhere-dialing:ns p99-elsewhere:ns p99-elsewhere-leaving:ns " +
 		"during/elsewhere:x during/before:x",
 	"handshakes": "full/cpu-s:/s full/s:/s net-http-full/cpu-s:/s full-x-of-net-http:x " +

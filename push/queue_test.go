@@ -47,7 +47,7 @@ func TestQueue(t *testing.T) {
 	address, js := startStreams(t, "work", "dead")
 	config := Config{
 		Dev: true, PersonalChannels: true, Namespaces: []Namespace{{Name: "kept", Options: ChannelOptions{HistorySize: 100, HistoryTTL: time.Hour, MaxPublicationBytes: 100}}},
-		Queue: Queue{Link: NATSLink{URLs: []string{address}}, NATSQueue: NATSQueue{Stream: "work", Subject: "work.a.*", DeadLetter: "dead.x"}},
+		Queue: Queue{Link: NATSLink{URLs: []string{address}}, NATSQueue: NATSQueue{Stream: "work", Subject: "work.a.*", Start: "all", DeadLetter: "dead.x"}},
 	}
 	s := startServer(t, config)
 	c := dial(t, s.ws("/push?channels=kept:a,b"))

@@ -398,10 +398,11 @@ func TestCheckpoints(t *testing.T) {
 	}
 	// 24,000 events take more than 2 MB.
 	sink.Wait(t, "the past to go", func() bool { return e.Stats().DiskBytes < 512<<10 })
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(c.Dir)); err != nil {
-		t.Fatal(err)
-	}
+	var dir string
+	sink.Wait(t, "a copy of files that come and go", func() bool {
+		dir = t.TempDir()
+		return os.CopyFS(dir, os.DirFS(c.Dir)) == nil
+	})
 	next := config(t, sink.URL)
 	next.Dir = dir
 	start(t, next)
