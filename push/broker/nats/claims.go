@@ -213,7 +213,7 @@ func (b *Broker) askClaim(ctx context.Context, token, by string) (state claimSta
 
 // claimant returns the token of the claim at a place of the log, and when it was made; empty if it is not there any more.
 func (g *group) claimant(ctx context.Context, seq uint64) (token string, at time.Time, err error) {
-	s, err := g.broker.js.Stream(ctx, g.broker.streamName(g.n))
+	s, err := g.leading(ctx)
 	if err != nil {
 		return "", at, refusal(err)
 	}

@@ -215,3 +215,29 @@ func TestClaimantThatIsAway(t *testing.T) {
 		brokertest.Eventually(t, "it comes", func() bool { return slices.Contains(other.Sink.Data("c"), fmt.Sprint(i)) })
 	}
 }
+
+// What has been claimed is asked of the stream's leader: any server may answer a direct get, one that is behind, too.
+func TestClaimsAreReadFromTheLeader(t *testing.T) {
+	address := external(t, &server.Options{JetStream: true, StoreDir: t.TempDir()})
+	conn, err := gonats.Connect("nats://" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	gets, err := conn.SubscribeSync("$JS.API.DIRECT.GET.>")
+	if err == nil {
+		err = conn.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := nodeOn(t, openLink(t, LinkConfig{URLs: []string{"nats://" + address}}), Config{})
+	for _, o := range []hub.PublishOptions{{IdempotencyKey: "k"}, {Version: 7}} {
+		for range 3 {
+			n.Publish(t, "c", "x", o)
+		}
+	}
+	if m, err := gets.NextMsg(200 * time.Millisecond); err == nil {
+		t.Errorf("a direct get: %s %s", m.Subject, m.Data)
+	}
+}

@@ -221,10 +221,20 @@ func (g *group) claimVersion(ctx context.Context, channel string, o hub.PublishO
 	return false, fmt.Errorf("%w: others publish versions of %q at the same time", hub.ErrTooManyRequests, channel)
 }
 
+// leading is the stream as its leader has it. A direct get is answered by any of the servers, of which one may be behind:
+// a claim that it has not is not one that nobody made.
+func (g *group) leading(ctx context.Context) (jetstream.Stream, error) {
+	s, err := g.broker.js.Stream(ctx, g.broker.streamName(g.n))
+	if err == nil {
+		s.CachedInfo().Config.AllowDirect = false // of this call's own
+	}
+	return s, err
+}
+
 func (g *group) lastVersion(ctx context.Context, subject string) (last rare, seq uint64, at time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.broker.config.PublishTimeout)
 	defer cancel()
-	s, err := g.broker.js.Stream(ctx, g.broker.streamName(g.n))
+	s, err := g.leading(ctx)
 	if err != nil {
 		return rare{}, 0, at, refusal(err)
 	}
