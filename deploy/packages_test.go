@@ -13,6 +13,13 @@ import (
 	"github.com/millpond/millpond/internal/program"
 )
 
+// packaged is what both packages have.
+var packaged = []string{
+	"/usr/bin/millpond", "/etc/millpond/millpond.yaml", "/usr/lib/sysusers.d/millpond.conf", "/usr/lib/sysctl.d/90-millpond.conf",
+	"/usr/lib/systemd/system/millpond.service", "/usr/lib/systemd/system/millpond@.service", "/usr/lib/systemd/system/millpond.socket",
+	"/usr/share/doc/millpond/copyright", "/usr/share/doc/millpond/THIRD_PARTY_LICENSES.txt", "/usr/share/doc/millpond/millpond.cdx.json",
+}
+
 // The packages and bills of materials are the same in two builds; the deb is installed, installed again and purged by dpkg, in a directory; rpm reads the rpm.
 func TestPackages(t *testing.T) {
 	program.Find(t, "../bin/tools/nfpm")
@@ -34,7 +41,7 @@ func TestPackages(t *testing.T) {
 	}
 
 	out, err := exec.CommandContext(t.Context(), rpm, "-qpl", find("*.rpm")).CombinedOutput()
-	for _, file := range []string{"/usr/bin/millpond", "/etc/millpond/millpond.yaml", "/usr/lib/systemd/system/millpond.service", "/usr/share/doc/millpond/THIRD_PARTY_LICENSES.txt", "/usr/share/doc/millpond/millpond.cdx.json"} {
+	for _, file := range packaged {
 		if err != nil || !strings.Contains(string(out), file+"\n") {
 			t.Errorf("the rpm has no %s: %v\n%s", file, err, out)
 		}
@@ -59,6 +66,11 @@ func TestPackages(t *testing.T) {
 	}
 	in := func(path string) string { return filepath.Join(root, path) }
 	run("-i", find("*.deb"))
+	for _, file := range packaged {
+		if _, err := os.Stat(in(file)); err != nil {
+			t.Errorf("the deb: %v", err)
+		}
+	}
 	if readFile(t, in("/usr/bin/millpond")) != readFile(t, millpond(t)) {
 		t.Error("the package's program is another one")
 	}
