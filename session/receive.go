@@ -222,26 +222,32 @@ func (s *Session) upgrade(head []byte) bool {
 		s.refuse(overloaded())
 		return false
 	}
-	defer func() {
-		if s.endpoint == nil { // also when Accept panicked
+	admitted := true
+	leave := func() { // before the answer: who has read it may come again at once
+		if admitted && s.endpoint == nil {
+			admitted = false
 			s.srv.admitted.Add(-1)
 		}
-	}()
+	}
+	defer leave() // also when Accept panicked
 	buf := responses.Get().(*[]byte)
 	defer responses.Put(buf)
 	resp, result, err := s.srv.upgrader.Upgrade((*buf)[:0], head, s.clientAddr())
 	*buf = resp[:0]
 	if err != nil {
+		leave()
 		s.refused(resp, err)
 		return false
 	}
 	e := result.Route.Value.(*endpoint)
 	if e.private && !inside {
+		leave()
 		s.refuse(handshake.ErrPath)
 		return false
 	}
 	if !inside && !s.srv.addresses.take(s.id, result.ClientAddr) {
 		s.srv.addressFull.Add(1)
+		leave()
 		s.refuse(overloaded())
 		return false
 	}

@@ -68,3 +68,19 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("another path: %v", err)
 	}
 }
+
+// Who is refused has given back its place when it reads the answer: it may come again at once, also where only one fits.
+func TestRefusedLeavesItsPlace(t *testing.T) {
+	srv := startServer(t, Config{
+		MaxConnections: 1,
+		Endpoints:      []Endpoint{{Path: "/inside", Private: true, Handler: echoHandler{nil}}, {Path: "/echo", AllowedOrigins: []string{"https://a.example"}, Handler: echoHandler{nil}}},
+	})
+	for _, path := range []string{"/inside", "/nowhere", "/echo"} {
+		for range 300 {
+			_, response, err := websocket.Dial(t.Context(), srv.websocketURL(path), dialOptions(websocket.DialOptions{HTTPHeader: http.Header{"Origin": {"https://b.example"}}}))
+			if err == nil || response == nil || response.StatusCode == http.StatusServiceUnavailable {
+				t.Fatalf("%s: %v %v", path, response, err)
+			}
+		}
+	}
+}
